@@ -65,9 +65,7 @@ def canonical(name: str, *, where: str = "channel list") -> str:
     try:
         return _BY_UPPER[bare.upper()]
     except KeyError:
-        raise DataError(
-            f"{where}: need an electrode of the 10-10 system, got {name!r}"
-        ) from None
+        raise DataError(f"{where}: need an electrode of the 10-10 system, got {name!r}") from None
 
 
 def is_electrode(name: str) -> bool:
