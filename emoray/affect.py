@@ -142,4 +142,5 @@ def regions(va_S2: FloatArray) -> IntArray:
 def distances(va_A2: FloatArray, va_B2: FloatArray) -> FloatArray:
     """Euclidean distance between points of the V-A square, shape (A, B)."""
     difference_AB2 = va_A2[:, None, :] - va_B2[None, :, :]
-    return np.sqrt((difference_AB2**2).sum(axis=-1))
+    distance_AB: FloatArray = np.sqrt((difference_AB2**2).sum(axis=-1))
+    return distance_AB
