@@ -1,0 +1,1 @@
+"""Evaluation: folds, read-outs and metrics."""

@@ -1,0 +1,1 @@
+"""The methods: one folder per paper, and the folder is the registry."""

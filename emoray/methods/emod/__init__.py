@@ -1,0 +1,1 @@
+"""EMOD (Chen et al.): valence-arousal guided contrastive pretraining of one EEG encoder."""

@@ -1,0 +1,1 @@
+"""Training: one loop, its checkpoints, and the driver that runs it on the cluster."""
