@@ -1,0 +1,134 @@
+"""A folder held against its publisher's layout: names, shapes, ratings.
+
+Shapes: an axis written None may have any length.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emoray import affect
+from emoray.schema import Card, DataError, Listing, RecordingRef, Scale
+
+
+def relative(root: Path, path: Path) -> str:
+    """Path below `root` with forward slashes, as `RecordingRef.files` keeps it."""
+    return path.relative_to(root).as_posix()
+
+
+def find_files(root: Path, pattern: str) -> list[tuple[re.Match[str], Path]]:
+    """Files at any depth whose path below `root` (forward slashes) is wholly the pattern.
+
+    Case is ignored. Sorted by path, so that a listing is the same on every machine.
+    """
+    compiled = re.compile(pattern, re.IGNORECASE)
+    paths = sorted(p for p in root.rglob("*") if p.is_file())
+    found = ((compiled.fullmatch(relative(root, path)), path) for path in paths)
+    return [(match, path) for match, path in found if match is not None]
+
+
+def one_each(root: Path, found: Iterable[tuple[str, Path]], *, what: str) -> dict[str, Path]:
+    """File of each key (`subject 07`), sorted by key.
+
+    Raises:
+        DataError: two files of the same key; the message names both.
+    """
+    files: dict[str, Path] = {}
+    for key, path in found:
+        if key in files:
+            raise DataError(
+                f"{root}: need one file for {what} {key}, found two: "
+                f"{relative(root, files[key])} and {relative(root, path)}"
+            )
+        files[key] = path
+    return dict(sorted(files.items()))
+
+
+def listing(
+    card: Card,
+    root: Path,
+    refs: Sequence[RecordingRef],
+    *,
+    missing: Iterable[str] = (),
+    beside: Sequence[str] = (),
+    known: Sequence[str] = (),
+) -> Listing:
+    """Sort the recordings and name what is unexpected.
+
+    Args:
+        card: the dataset.
+        root: its top folder.
+        refs: recordings found.
+        missing: expected and not there.
+        beside: patterns of files that the publisher ships and no reader opens.
+        known: patterns of files that the reader opens, beyond those in `refs`.
+
+    Raises:
+        DataError: there is no recording at all; the message says which files were looked for.
+    """
+    if not refs:
+        patterns = "; ".join(card.layout.strip().splitlines())
+        state = "an empty or foreign folder" if root.is_dir() else "no such folder"
+        raise DataError(f"{root}: need {card.title} files as {patterns}; found {state}")
+    opened = {file for ref in refs for file in ref.files}
+    expected = re.compile("|".join(f"(?:{p})" for p in (*beside, *known)) or r"$^", re.IGNORECASE)
+    files = (relative(root, p) for p in sorted(root.rglob("*")) if p.is_file())
+    unexpected = tuple(f for f in files if f not in opened and not expected.fullmatch(f))
+    return Listing(tuple(sorted(refs)), tuple(missing), unexpected)
+
+
+def missing_subjects(found: Iterable[str], expected: Iterable[str]) -> list[str]:
+    """`subject 07` for every expected one that is not among the found."""
+    there = set(found)
+    return [f"subject {subject}" for subject in expected if subject not in there]
+
+
+def check_shape(
+    array: NDArray[np.generic], expected: Sequence[int | None], *, where: str, axes: str
+) -> None:
+    """Hold an array's shape against the publisher's; `axes` names them (`samples, electrodes`).
+
+    Raises:
+        DataError: another number of axes, or another length where one is given.
+    """
+    fits = array.ndim == len(expected) and all(
+        want is None or want == got for want, got in zip(expected, array.shape, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join("any" if n is None else str(n) for n in expected)
+        raise DataError(f"{where}: need shape ({wanted}) = ({axes}), found {array.shape}")
+
+
+def check_rating(
+    rating: float, scale: Scale, *, name: str, where: str, integer: bool = False
+) -> float:
+    """Give the rating back if the scale holds it.
+
+    Raises:
+        DataError: not finite, outside the scale, or not whole where `integer` is asked.
+    """
+    affect.place_rating(rating, scale, name=name, where=where)
+    if integer and rating != round(rating):
+        raise DataError(f"need a whole number for {name}, got {rating:g} in {where}")
+    return float(rating)
+
+
+def to_scale(va: tuple[float, float], scale: Scale, *, integer: bool) -> tuple[float, float]:
+    """Valence and arousal from [-4, 4] onto a dataset's scale, rounded where it has integers."""
+    step = (scale.high - scale.low) / (2 * affect.LIMIT)
+    valence, arousal = (scale.low + (value + affect.LIMIT) * step for value in va)
+    return (round(valence), round(arousal)) if integer else (valence, arousal)
+
+
+def from_scale(ratings: tuple[float, float], scale: Scale) -> tuple[float, float]:
+    """Valence and arousal that a stored pair of ratings means, in [-4, 4]."""
+    valence, arousal = (
+        affect.place_rating(rating, scale, name=name, where="example")
+        for name, rating in zip(("valence", "arousal"), ratings, strict=True)
+    )
+    return valence, arousal

@@ -1,0 +1,136 @@
+"""Whole variables, and one cell out of a large structure, from MATLAB files."""
+
+import tracemalloc
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+
+from emoray.datasets import _matlab
+from emoray.schema import DataError
+
+
+def nested(n_cells: int, n_rows: int) -> dict[str, object]:
+    rng = np.random.default_rng(0)
+    cells = np.empty((1, n_cells), dtype=object)
+    for i in range(n_cells):
+        inner = np.empty((3, 1), dtype=object)
+        for j in range(3):
+            inner[j, 0] = rng.normal(size=(n_rows + j, 4))
+        cells[0, i] = {"Age": f"{20 + i}", "Signals": {"parts": inner}, "Score": np.eye(2) * i}
+    names = np.array([["AF3", "F7"]], dtype=object)
+    return {"before": np.arange(5.0), "D": {"Data": cells, "Rate": 128, "Names": names}}
+
+
+@pytest.fixture(params=[True, False], ids=["compressed", "plain"])
+def mat(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    path = tmp_path / "nested.mat"
+    scipy.io.savemat(path, nested(4, 50), do_compression=request.param)
+    return path
+
+
+def test_parts_equal_what_scipy_reads_from_the_whole(mat: Path) -> None:
+    whole = scipy.io.loadmat(mat)["D"][0, 0]
+    cell, rate, names, score = _matlab.load_parts(
+        mat, [("D", "Data", 2), ("D", "Rate"), ("D", "Names"), ("D", "Data", 3, "Score")]
+    )
+    np.testing.assert_array_equal(rate, whole["Rate"])
+    np.testing.assert_array_equal(score, whole["Data"][0, 3]["Score"][0, 0])
+    assert [str(n[0]) for n in names.ravel()] == ["AF3", "F7"]
+    assert cell.dtype.names == whole["Data"][0, 2].dtype.names
+    for j in range(3):
+        np.testing.assert_array_equal(
+            cell["Signals"][0, 0]["parts"][0, 0][j, 0],
+            whole["Data"][0, 2]["Signals"][0, 0]["parts"][0, 0][j, 0],
+        )
+
+
+def test_parts_are_found_in_any_order(mat: Path) -> None:
+    ways: list[_matlab.Part] = [("D", "Rate"), ("D", "Data", 0, "Score"), ("before",)]
+    rate, score, before = _matlab.load_parts(mat, ways)
+    assert rate == 128
+    np.testing.assert_array_equal(score, np.zeros((2, 2)))
+    np.testing.assert_array_equal(before, np.arange(5.0)[None])
+
+
+def test_shape_of_a_cell_array_is_read_from_its_head(mat: Path) -> None:
+    assert _matlab.shape(mat, ("D", "Data")) == (1, 4)
+
+
+def test_reading_one_cell_takes_the_memory_of_one_cell(tmp_path: Path) -> None:
+    path = tmp_path / "large.mat"
+    scipy.io.savemat(path, nested(24, 8_000), do_compression=True)  # 24 x 0.77 MB
+    one = 3 * 8_000 * 4 * 8
+    assert path.stat().st_size > 20 * one
+    tracemalloc.start()
+    (cell,) = _matlab.load_parts(path, [("D", "Data", 20)])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert cell["Signals"][0, 0]["parts"][0, 0][0, 0].shape == (8_000, 4)
+    # Blocks of the inflater and scipy's copies, not the cells before it.
+    assert peak < 10 * one < path.stat().st_size / 2
+
+
+@pytest.mark.parametrize(
+    "part", [("D", "Data", 9), ("D", "Datum"), ("E",), ("D", "Rate", 0), ("D", "Data", 0, "X")]
+)
+def test_a_part_that_is_not_there_is_named(mat: Path, part: _matlab.Part) -> None:
+    with pytest.raises(DataError, match=r"nested\.mat: need [DE].*found no such"):
+        _matlab.load_parts(mat, [part])
+
+
+@pytest.mark.parametrize("keep", [0, 60, 130, 0.5, 0.97])
+def test_a_truncated_file_is_named(mat: Path, keep: float) -> None:
+    raw = mat.read_bytes()
+    mat.write_bytes(raw[: int(keep if keep > 1 else keep * len(raw))])
+    for read in (
+        lambda: _matlab.load_parts(mat, [("D", "Names")]),
+        lambda: _matlab.load(mat, ["D"]),
+    ):
+        with pytest.raises(DataError, match=r"nested\.mat: need"):
+            read()
+
+
+def test_a_flipped_byte_in_a_compressed_variable_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "flipped.mat"
+    scipy.io.savemat(path, nested(4, 50), do_compression=True)
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 0xFF
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match=r"flipped\.mat: need"):
+        _matlab.load_parts(path, [("D", "Names")])
+
+
+def test_a_missing_variable_is_an_error_that_lists_those_there(mat: Path) -> None:
+    with pytest.raises(DataError, match=r"need variable absent; found before, D"):
+        _matlab.load(mat, ["before", "absent"])
+
+
+def test_variables_lists_shapes(mat: Path) -> None:
+    assert _matlab.variables(mat) == {"before": (1, 5), "D": (1, 1)}
+
+
+def v73(path: Path) -> None:
+    header = b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM"
+    with h5py.File(path, "w", userblock_size=512) as file:
+        item = file.create_dataset("eeg", data=np.arange(6.0).reshape(2, 3).T)
+        item.attrs["MATLAB_class"] = np.bytes_("double")
+    with path.open("r+b") as raw:
+        raw.write(header)
+
+
+def test_v73_reads_in_matlabs_orientation(tmp_path: Path) -> None:
+    v73(tmp_path / "new.mat")
+    assert _matlab.variables(tmp_path / "new.mat") == {"eeg": (2, 3)}
+    eeg = _matlab.load(tmp_path / "new.mat", ["eeg"])["eeg"]
+    np.testing.assert_array_equal(eeg, np.arange(6.0).reshape(2, 3))
+
+
+def test_truncated_v73_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "new.mat"
+    v73(path)
+    path.write_bytes(path.read_bytes()[:900])
+    with pytest.raises(DataError, match=r"new\.mat: need a whole MATLAB file"):
+        _matlab.load(path, ["eeg"])

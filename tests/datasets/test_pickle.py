@@ -1,0 +1,90 @@
+"""The restricted unpickler: arrays of Python 2 and 3, and nothing that runs."""
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emoray.datasets import _pickle
+from emoray.schema import DataError
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
+def test_arrays_of_every_protocol_come_back(tmp_path: Path, protocol: int) -> None:
+    rng = np.random.default_rng(0)
+    content = {
+        "data": rng.normal(size=(2, 3)),
+        "label": np.arange(4, dtype=np.int64),
+        "empty": np.zeros((0, 3)),
+        "nested": {"number": np.float64(1.5), "words": ["a", "b"], "raw": b"\xff\x00"},
+    }
+    (tmp_path / "x.dat").write_bytes(pickle.dumps(content, protocol=protocol))
+    found = _pickle.load_arrays(tmp_path / "x.dat")
+    np.testing.assert_array_equal(found["data"], content["data"])
+    np.testing.assert_array_equal(found["label"], content["label"])
+    assert found["empty"].shape == (0, 3)
+    assert found["nested"] == content["nested"]
+
+
+def test_python_2_pickle_comes_back(tmp_path: Path) -> None:
+    data = np.random.default_rng(1).normal(size=(2, 3, 4))
+    path = tmp_path / "old.dat"
+    _pickle.dump_python2(path, {"data": data, "labels": data[:, 0].T})
+    found = _pickle.load_arrays(path)
+    np.testing.assert_array_equal(found["data"], data)
+    np.testing.assert_array_equal(found["labels"], data[:, 0].T)
+    # Plain bytes: what the arrays hold plus some hundred of opcodes.
+    assert path.stat().st_size < data.nbytes + data[:, 0].nbytes + 700
+
+
+def test_python_2_pickle_is_one_that_pickle_itself_reads(tmp_path: Path) -> None:
+    path = tmp_path / "old.dat"
+    _pickle.dump_python2(path, {"data": np.arange(6.0).reshape(2, 3)})
+    with path.open("rb") as file:
+        found = pickle.load(file, encoding="latin1")
+    np.testing.assert_array_equal(found["data"], np.arange(6.0).reshape(2, 3))
+
+
+class Attack:
+    def __init__(self, function: Callable[..., object], *arguments: object) -> None:
+        self.call = (function, arguments)
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return self.call
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize(
+    ("function", "named"), [(os.system, "system"), (eval, "eval"), (np.load, "load")]
+)
+def test_a_pickle_that_would_run_code_is_refused_by_name(
+    tmp_path: Path, function: Callable[..., object], named: str, protocol: int
+) -> None:
+    path = tmp_path / "s01.dat"
+    witness = tmp_path / "ran"
+    payload = {"data": np.zeros(2), "x": Attack(function, f"touch {witness}")}
+    path.write_bytes(pickle.dumps(payload, protocol=protocol))
+    with pytest.raises(DataError, match=rf"s01\.dat: .*asks for \S+\.{named}; refused"):
+        _pickle.load_arrays(path)
+    assert not witness.exists()
+
+
+def test_a_refused_name_inside_an_object_array_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.dat"
+    array = np.array([Attack(os.system, "true")], dtype=object)
+    path.write_bytes(pickle.dumps(array, protocol=2))
+    with pytest.raises(DataError, match="refused"):
+        _pickle.load_arrays(path)
+
+
+@pytest.mark.parametrize("keep", [0, 1, 40, 0.5, 0.99])
+def test_a_truncated_pickle_is_named(tmp_path: Path, keep: float) -> None:
+    path = tmp_path / "s01.dat"
+    _pickle.dump_python2(path, {"data": np.zeros((20, 30))})
+    raw = path.read_bytes()
+    path.write_bytes(raw[: int(keep if keep >= 1 else keep * len(raw))])
+    with pytest.raises(DataError, match=r"s01\.dat: need a whole pickle.*truncated"):
+        _pickle.load_arrays(path)
