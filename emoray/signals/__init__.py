@@ -1,0 +1,10 @@
+"""Array functions that clean recordings and cut segments; `Recipe` says which and how.
+
+`prepare` turns one recording into segments: band-pass, ICA, average reference, cut, amplitude, in
+the order of Chen et al., EMOD, "Preprocessing".
+"""
+
+from emoray.signals.prepare import Prepared, SegmentRow, count_segments, prepare
+from emoray.signals.recipe import Recipe
+
+__all__ = ["Prepared", "Recipe", "SegmentRow", "count_segments", "prepare"]

@@ -1,0 +1,130 @@
+"""The preprocessing recipe: every choice between a publisher's file and a segment.
+
+Source: Chen et al., EMOD, "Preprocessing"; where the paper is silent the field says what we took
+and why. A recipe is plain data: `dataclasses.asdict` and `Recipe(**d)` go through JSON unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, get_args, get_type_hints
+
+from emoray.affect import EmotionTable
+from emoray.schema import Card
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How recordings become segments, the same for every dataset unless `exceptions` says so.
+
+    Raises:
+        ValueError: a value lies outside its range, or an exception names an unknown field.
+    """
+
+    band_low_hz: float = 0.3
+    """Lower edge of the band-pass, Hz. Paper: 0.3."""
+    band_high_hz: float = 49.0
+    """Upper edge of the band-pass, Hz. Paper: 49."""
+    band_high_width_hz: float = 1.0
+    """Width of the upper transition, Hz. With 1, line noise at 50 Hz lies in the stop band; MNE's
+    own choice, a quarter of the edge (12 Hz), lets it through. Paper: silent."""
+    ica: Literal["fastica", "none"] = "fastica"
+    """Removal of ocular and muscle components. Paper: ICA; its code: FastICA."""
+    ica_highpass_hz: float = 1.0
+    """High-pass of the copy that ICA is fitted on, Hz; the 0.3-Hz data are what it is applied to.
+    Paper: silent; drifts spoil the fit."""
+    ica_seed: int = 0
+    """Seed of the fit, the same for every recording."""
+    ica_n_samples: int = 60_000
+    """Most samples that ICA is fitted on, evenly spaced over the recording."""
+    ica_samples_per_weight: int = 20
+    """Samples that each of the n x n unmixing weights needs; n shrinks until it fits."""
+    ica_max_iter: int = 500
+    """Most iterations of the fit; a fit that stops there is reported as not converged."""
+    ica_eog_zscore: float = 3.0
+    """z-score of the correlation with a frontal electrode from which a component is ocular
+    (MNE's default)."""
+    ica_eog_correlation: float = 0.9
+    """The same as a plain correlation (MNE's default for that measure): with 14 electrodes no
+    z-score can reach far beyond 3."""
+    ica_muscle_score: float = 0.5
+    """Score of `find_bads_muscle`, in [0, 1], from which a component is muscle (MNE's default)."""
+    reference: Literal["average", "none"] = "average"
+    """Re-referencing after ICA. Paper: average."""
+    sfreq: Literal["paper", "code"] = "paper"
+    """Sampling rate of the segments: the card's `sfreq_paper` or `sfreq_code`."""
+    segment_s: float | None = None
+    """Seconds of a segment, without overlap; None for the card's. Paper: 10 in pretraining."""
+    amplitude: Literal["robust_z", "none"] = "robust_z"
+    """`robust_z`: minus the median and divided by 1.4826 times the median absolute deviation,
+    one pair of numbers for a whole recording, so that differences between electrodes survive and
+    those of units and amplifiers do not. Paper: silent; its code: none."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """Number format of the segments."""
+    emotions: EmotionTable = "rescaled"
+    """Which table places emotion names in V-A space."""
+    max_bad_channels: float = 0.15
+    """Largest share of channels that may be interpolated; with more the recording is refused."""
+    max_clipped: float = 0.01
+    """Largest share of a segment's samples that may sit at the recording's extreme value."""
+    ecg_highpass_hz: float = 0.5
+    """High-pass of the ECG, Hz: takes the wander away."""
+    exceptions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
+    """Other values for single datasets, by name: `{"faced": {"ica": "none"}}`. Paper: none; its
+    code treats five datasets apart."""
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        if not 0 < self.band_low_hz < self.band_high_hz:
+            raise ValueError(
+                "need 0 < band_low_hz < band_high_hz, "
+                f"got {self.band_low_hz:g} and {self.band_high_hz:g}"
+            )
+        for name in _POSITIVE:
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"need {name} > 0, got {value:g}")
+        for name in ("max_bad_channels", "max_clipped", "ica_eog_correlation", "ica_muscle_score"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"need {name} in [0, 1], got {getattr(self, name):g}")
+        known = {f.name for f in fields(self)} - {"exceptions"}
+        for dataset, changes in self.exceptions.items():
+            if unknown := set(changes) - known:
+                raise ValueError(
+                    f"need fields of Recipe in exceptions of {dataset}, "
+                    f"got {', '.join(sorted(unknown))}"
+                )
+            self.for_dataset(dataset)
+
+    def for_dataset(self, name: str) -> Recipe:
+        """The recipe as it holds for one dataset: its exceptions applied, those of others gone."""
+        return replace(self, **{**self.exceptions.get(name, {}), "exceptions": {}})
+
+    def sfreq_of(self, card: Card) -> float:
+        """Sampling rate of the segments of a dataset, Hz."""
+        return card.sfreq_paper if self.sfreq == "paper" else card.sfreq_code
+
+    def segment_s_of(self, card: Card) -> float:
+        """Seconds of a segment of a dataset."""
+        return card.segment_s if self.segment_s is None else self.segment_s
+
+
+_POSITIVE = (
+    "band_high_width_hz",
+    "ica_highpass_hz",
+    "ica_n_samples",
+    "ica_samples_per_weight",
+    "ica_max_iter",
+    "ica_eog_zscore",
+    "segment_s",
+    "ecg_highpass_hz",
+)
+
+
+def _check_choices(recipe: Recipe) -> None:
+    for name, hint in get_type_hints(Recipe).items():
+        choices = get_args(hint)
+        value = getattr(recipe, name)
+        if choices and isinstance(choices[0], str) and value not in choices:
+            raise ValueError(f"need {name} among {', '.join(choices)}; got {value!r}")
