@@ -1,0 +1,83 @@
+"""Shards on this node: copied if need be, checked once, mapped.
+
+Threads and processes may use the same folder and the same cache at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from pathlib import Path
+
+from emoray.corpus.manifest import ShardFile
+from emoray.corpus.shards import ShardMap, map_shard
+from emoray.corpus.storage import Storage, check_sha256, sha256_of
+from emoray.schema import DataError
+
+
+class LocalShards:
+    """One dataset's shards, each fetched, checked and mapped on first use."""
+
+    def __init__(self, storage: Storage, cache_dir: Path, *, verify: bool) -> None:
+        self.storage = storage
+        self.cache_dir = cache_dir
+        self.verify = verify
+        self._maps: dict[str, ShardMap] = {}
+        self._locks: dict[str, threading.Lock] = {}
+        self._guard = threading.Lock()
+
+    def map(self, shard: ShardFile) -> ShardMap:
+        """The mapped shard.
+
+        Raises:
+            DataError: it is missing or damaged.
+        """
+        mapped = self._maps.get(shard.file)
+        if mapped is not None:
+            return mapped
+        with self._guard:
+            lock = self._locks.setdefault(shard.file, threading.Lock())
+        with lock:  # one thread prepares a shard, others work on other shards meanwhile
+            if shard.file not in self._maps:
+                self._maps[shard.file] = map_shard(self.local(shard))
+        return self._maps[shard.file]
+
+    def local(self, shard: ShardFile) -> Path:
+        """Path of the shard on this node, its bytes checked where `verify` says so."""
+        if self.storage.is_local:
+            path = Path(self.storage.path(shard.file))
+            if self.verify:
+                self._check(path, shard)
+            return path
+        # Named by content: corpora that share bytes share files, others cannot be mixed up.
+        path = self.cache_dir / f"{shard.sha256}.arrow"
+        if not _has_size(path, shard.bytes):
+            self.storage.fetch(shard.file, path, sha256=shard.sha256, what=str(self.storage))
+        return path
+
+    def _check(self, path: Path, shard: ShardFile) -> None:
+        """Hash a shard once per node: a mark in the cache remembers path, size and time."""
+        try:
+            stat = path.stat()
+        except FileNotFoundError as error:
+            raise DataError(f"need the shard {path}, got no such file") from error
+        seen = f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\0{shard.sha256}"
+        mark = self.cache_dir / "verified" / hashlib.sha256(seen.encode()).hexdigest()
+        if not mark.exists():
+            check_sha256(sha256_of(path), shard.sha256, what=str(path))
+            _leave_mark(mark)
+
+
+def _has_size(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except FileNotFoundError:
+        return False
+
+
+def _leave_mark(mark: Path) -> None:
+    try:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    except OSError:
+        return  # a cache that cannot be written only means that the next process hashes again

@@ -1,0 +1,274 @@
+"""What a built dataset says of itself: its address, sources, shards, and what was left out.
+
+A dataset lies in `<corpus>/<name>-<digest12>/`, where the digest covers everything that decides
+the numbers: card, recipe, reader version, format version. In it: `manifest.json` (this file's
+`Manifest`), `index.parquet` (one row per segment), `shards/*.arrow` (signals), `parts/*.json`
+(what each recording gave; a build resumes from these).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from emoray.schema import Card, DataError
+
+FORMAT_VERSION = 1
+"""Raise it when the files' layout changes; corpora of another version are refused."""
+
+MANIFEST = "manifest.json"
+INDEX = "index.parquet"
+SHARDS = "shards"
+PARTS = "parts"
+
+INDEX_FIELDS: tuple[tuple[str, pa.DataType], ...] = (
+    ("dataset", pa.string()),
+    ("recording", pa.string()),
+    ("subject", pa.string()),
+    ("session", pa.string()),
+    ("stimulus", pa.string()),
+    ("presentation", pa.int32()),
+    ("segment", pa.int32()),
+    ("start_s", pa.float64()),
+    ("stop_s", pa.float64()),
+    ("valence", pa.float64()),
+    ("arousal", pa.float64()),
+    ("label", pa.int32()),
+    ("emotion", pa.string()),
+    ("shard", pa.string()),
+    ("row", pa.int32()),
+    ("has_ecg", pa.bool_()),
+    ("rehearsal", pa.bool_()),
+)
+"""Columns of `index.parquet`, in order."""
+
+DECIDING = (
+    "subject",
+    "session",
+    "stimulus",
+    "presentation",
+    "segment",
+    "valence",
+    "arousal",
+    "label",
+)
+"""Columns that decide what a plan draws; `index_digest` covers these and no path or machine."""
+
+_PROSE = ("title", "reference", "layout", "notes")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A publisher's file that a recording was read from."""
+
+    file: str
+    """Relative to the dataset's folder, with forward slashes."""
+    size: int
+    """Bytes."""
+    mtime_ns: int
+    """Changed time when it was read. With the size it tells cheaply that nothing changed."""
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFile:
+    """One recording's signals."""
+
+    file: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The one shape that all segments of a dataset have."""
+
+    channels: tuple[str, ...]
+    sfreq: float
+    """Hz."""
+    n_times: int
+    dtype: str
+    """`float32` or `float16`."""
+    ecg_leads: tuple[str, ...] = ()
+    ecg_sfreq: float | None = None
+    ecg_n_times: int = 0
+
+    @property
+    def n_chans(self) -> int:
+        """Electrodes."""
+        return len(self.channels)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything a reader must know before it opens a shard."""
+
+    dataset: str
+    digest: str
+    """First 12 hex digits of `build_digest`; part of the folder's name."""
+    rehearsal: bool
+    """Made from rehearsal data, not from people."""
+    recipe: Mapping[str, Any]
+    recipe_digest: str
+    card_digest: str
+    reader_version: int
+    index_digest: str
+    """`index_digest` of the index that belongs to this manifest."""
+    shards: tuple[ShardFile, ...]
+    sources: Mapping[str, tuple[Source, ...]]
+    """Files by recording, those in quarantine included."""
+    counts: Mapping[str, int]
+    """Segments by subject."""
+    dropped: tuple[Mapping[str, Any], ...]
+    """`schema.Dropped` as dictionaries, each with its `recording`."""
+    quarantined: Mapping[str, str]
+    """Recordings that could not be read, with the error's text."""
+    missing: tuple[str, ...]
+    """What the card expects and the folder lacked."""
+    facts: Mapping[str, Any]
+    """By recording: what the recipe found (ICA components removed, channels interpolated)."""
+    packages: Mapping[str, str]
+    code: str
+    """Version of emoray and a digest of its source files."""
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder in the corpus."""
+        return f"{self.dataset}-{self.digest}"
+
+    @property
+    def n_segments(self) -> int:
+        """Segments in all shards."""
+        return sum(shard.rows for shard in self.shards)
+
+    def to_json(self) -> str:
+        """The text of `manifest.json`; the same manifest always gives the same text."""
+        return json.dumps(asdict(self), sort_keys=True, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes, *, where: str) -> Manifest:
+        """Parse `manifest.json`.
+
+        Raises:
+            DataError: not JSON, another format version, or a field is missing.
+        """
+        try:
+            found = json.loads(text)
+        except ValueError as error:
+            raise DataError(f"{where}: need a manifest in JSON, got {error}") from error
+        version = found.get("format_version") if isinstance(found, dict) else None
+        if version != FORMAT_VERSION:
+            raise DataError(
+                f"{where}: need corpus format {FORMAT_VERSION}, got {version}; build it again"
+            )
+        absent = [f.name for f in fields(cls) if f.name not in found]
+        if absent:
+            raise DataError(f"{where}: need the fields {', '.join(absent)}, got none of them")
+        found["shards"] = tuple(ShardFile(**shard) for shard in found["shards"])
+        found["sources"] = {
+            key: tuple(Source(**source) for source in sources)
+            for key, sources in found["sources"].items()
+        }
+        found["dropped"] = tuple(found["dropped"])
+        found["missing"] = tuple(found["missing"])
+        return cls(**found)
+
+
+def canonical_json(value: object) -> str:
+    """JSON that depends on the value alone: sorted keys, no blanks, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest_of(value: object) -> str:
+    """SHA-256 of the canonical JSON, in hex."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def card_digest(card: Card) -> str:
+    """Digest of a card's facts; its prose (title, reference, layout, notes) decides nothing."""
+    facts = {name: value for name, value in asdict(card).items() if name not in _PROSE}
+    return digest_of(facts)
+
+
+def build_digest(card: Card, recipe: Mapping[str, Any], *, rehearsal: bool) -> str:
+    """Address of a dataset built from this card by this recipe: 12 hex digits.
+
+    Rehearsal data get another address than a publisher's, so neither replaces the other.
+    """
+    decides = {
+        "card": card_digest(card),
+        "recipe": dict(recipe),
+        "reader": card.reader_version,
+        "format": FORMAT_VERSION,
+        "rehearsal": rehearsal,
+    }
+    return digest_of(decides)[:12]
+
+
+def index_digest(index: pa.Table) -> str:
+    """Digest of the columns that decide a plan (`DECIDING`), in the rows' order.
+
+    Equal on every machine and wherever the files lie.
+    """
+    digest = hashlib.sha256(f"{index.num_rows}".encode())
+    for name in DECIDING:
+        column = pa.concat_arrays(index.column(name).chunks) if index.num_rows else None
+        digest.update(f"\0{name}\0".encode())
+        if column is None:
+            continue
+        if pa.types.is_string(column.type):
+            lengths = pc.binary_length(column).to_numpy(zero_copy_only=False)
+            digest.update(lengths.astype("<i4").tobytes())
+            digest.update("".join(column.to_pylist()).encode())
+        elif pa.types.is_floating(column.type):
+            values = column.to_numpy(zero_copy_only=False).astype("<f8")
+            values[np.isnan(values)] = np.nan  # one bit pattern for all of them
+            digest.update(values.tobytes())
+        else:
+            digest.update(column.to_numpy(zero_copy_only=False).astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+def layout_to_metadata(layout: Layout, digest: str) -> dict[str, str]:
+    """Schema metadata of `index.parquet`."""
+    return {
+        "n_chans": str(layout.n_chans),
+        "n_times": str(layout.n_times),
+        "sfreq": repr(layout.sfreq),
+        "channels": json.dumps(layout.channels),
+        "dtype": layout.dtype,
+        "ecg_leads": json.dumps(layout.ecg_leads),
+        "ecg_sfreq": json.dumps(layout.ecg_sfreq),
+        "ecg_n_times": str(layout.ecg_n_times),
+        "digest": digest,
+    }
+
+
+def layout_from_metadata(metadata: Mapping[bytes, bytes] | None, *, where: str) -> Layout:
+    """Read `layout_to_metadata` back.
+
+    Raises:
+        DataError: a key is missing.
+    """
+    found = {key.decode(): value.decode() for key, value in (metadata or {}).items()}
+    try:
+        return Layout(
+            channels=tuple(json.loads(found["channels"])),
+            sfreq=float(found["sfreq"]),
+            n_times=int(found["n_times"]),
+            dtype=found["dtype"],
+            ecg_leads=tuple(json.loads(found["ecg_leads"])),
+            ecg_sfreq=json.loads(found["ecg_sfreq"]),
+            ecg_n_times=int(found["ecg_n_times"]),
+        )
+    except KeyError as error:
+        raise DataError(f"{where}: need {error} in the schema's metadata, got none") from error

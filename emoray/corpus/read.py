@@ -1,0 +1,419 @@
+"""Open a corpus: decisions from the index, signals by row out of memory-mapped shards.
+
+Shapes: N rows asked for, S segments of a dataset, C electrodes, L leads, T samples,
+2 = (valence, arousal).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import DTypeLike, NDArray
+
+from emoray.corpus.manifest import (
+    INDEX,
+    INDEX_FIELDS,
+    MANIFEST,
+    SHARDS,
+    Layout,
+    Manifest,
+    digest_of,
+    index_digest,
+    layout_from_metadata,
+)
+from emoray.corpus.local import LocalShards
+from emoray.corpus.shards import Signals
+from emoray.corpus.storage import Storage
+from emoray.schema import DataError, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from emoray.signals import Recipe
+
+_VERIFY_THREADS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Whom and what a set of segments shows; a leakage audit compares these."""
+
+    dataset: str
+    subjects: tuple[str, ...]
+    stimuli: tuple[str, ...]
+    n_segments: int
+    rehearsal: bool
+
+
+class CorpusDataset:
+    """One dataset of a corpus: its index in memory, its signals by row.
+
+    Pickling sends the location; the index is read and shards are mapped where it arrives.
+    """
+
+    def __init__(self, storage: Storage, *, cache_dir: Path, verify: bool) -> None:
+        self._opened = (storage, cache_dir, verify)
+        self.manifest = _read_manifest(storage)
+        self.index, self.layout = _read_index(storage, self.manifest)
+        self._local = LocalShards(storage.sub(SHARDS), cache_dir, verify=verify)
+        self._check_shards(storage)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _reopen_dataset, self._opened
+
+    def __len__(self) -> int:
+        return int(self.index.num_rows)
+
+    def __repr__(self) -> str:
+        return f"CorpusDataset({self.manifest.folder}: {len(self)} segments)"
+
+    @property
+    def name(self) -> str:
+        """The dataset's name."""
+        return self.manifest.dataset
+
+    @property
+    def is_local(self) -> bool:
+        """Whether shards are read where they lie, without a copy in the cache."""
+        return self._opened[0].is_local
+
+    @property
+    def rehearsal(self) -> bool:
+        """Whether these are rehearsal data."""
+        return self.manifest.rehearsal
+
+    @property
+    def digest(self) -> str:
+        """Digest of the index rows that decide a plan; no path or machine enters it."""
+        return self.manifest.index_digest
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Electrodes in the order of the arrays."""
+        return self.layout.channels
+
+    @property
+    def n_chans(self) -> int:
+        """Electrodes."""
+        return self.layout.n_chans
+
+    @property
+    def n_times(self) -> int:
+        """Samples of a segment."""
+        return self.layout.n_times
+
+    @property
+    def sfreq(self) -> float:
+        """Hz."""
+        return self.layout.sfreq
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """As stored: float32 or float16."""
+        return np.dtype(self.layout.dtype)
+
+    @cached_property
+    def va_S2(self) -> FloatArray:
+        """Valence and arousal in [-4, 4]; nan where the dataset has none."""
+        return np.stack([self.column("valence"), self.column("arousal")], axis=1)
+
+    def column(self, name: str) -> NDArray[Any]:
+        """A column of the index, shape (S,); strings come as objects.
+
+        Raises:
+            ValueError: the index has no such column.
+        """
+        if name not in self.index.column_names:
+            known = ", ".join(self.index.column_names)
+            raise ValueError(f"need a column among {known}; got {name!r}")
+        return cast(NDArray[Any], self.index.column(name).to_numpy())
+
+    def provenance(self, rows: IntArray | Sequence[int] | None = None) -> Provenance:
+        """Subjects and stimuli of these rows (of all without `rows`)."""
+        index = self.index if rows is None else self.index.take(pa.array(rows, pa.int64()))
+        return Provenance(
+            dataset=self.name,
+            subjects=tuple(sorted(index.column("subject").unique().to_pylist())),
+            stimuli=tuple(sorted(index.column("stimulus").unique().to_pylist())),
+            n_segments=index.num_rows,
+            rehearsal=self.rehearsal,
+        )
+
+    def gather(
+        self,
+        rows: IntArray | Sequence[int],
+        *,
+        out: Signals | None = None,
+        dtype: DTypeLike | None = None,
+    ) -> Signals:
+        """EEG of these rows, in their order, copied once from the mapped shards.
+
+        Args:
+            rows: N rows of the index, repeats allowed.
+            out: where to write, shape (N, C, T), of any dtype (pinned memory, for example).
+            dtype: of a new array; the stored one without it.
+
+        Returns:
+            `out`, or a new array of shape (N, C, T).
+
+        Raises:
+            IndexError: a row lies outside the index.
+            ValueError: `out` has another shape.
+            DataError: a shard is missing or damaged.
+        """
+        return self._gather("eeg", rows, (self.n_chans, self.n_times), out, dtype)
+
+    def gather_ecg(
+        self,
+        rows: IntArray | Sequence[int],
+        *,
+        out: Signals | None = None,
+        dtype: DTypeLike | None = None,
+    ) -> Signals:
+        """ECG of these rows, shape (N, L, T), otherwise as `gather`.
+
+        Raises:
+            DataError: a row's recording has no ECG; it is named.
+        """
+        shape = (len(self.layout.ecg_leads), self.layout.ecg_n_times)
+        return self._gather("ecg", rows, shape, out, dtype)
+
+    def _gather(
+        self,
+        kind: str,
+        rows: IntArray | Sequence[int],
+        shape: tuple[int, int],
+        out: Signals | None,
+        dtype: DTypeLike | None,
+    ) -> Signals:
+        rows_N = self._checked(rows)
+        if out is None:
+            out = np.empty((len(rows_N), *shape), self.dtype if dtype is None else dtype)
+        if out.shape != (len(rows_N), *shape):
+            raise ValueError(f"need out of shape {(len(rows_N), *shape)}, got {out.shape}")
+        shards_N, places_N = self._places[0][rows_N], self._places[1][rows_N]
+        # Along the shards, so that pages are touched in the order in which they lie on the disk.
+        for i in np.lexsort((places_N, shards_N)).tolist():
+            source = self._signals(kind, shards_N[i])
+            out[i] = source[places_N[i]].reshape(shape)
+        return out
+
+    def _signals(self, kind: str, shard: int) -> Signals:
+        file = self.manifest.shards[shard]
+        signals: Signals | None = getattr(self._local.map(file), kind)
+        if signals is None:
+            raise DataError(f"need ECG in {self.manifest.folder}/{SHARDS}/{file.file}, got none")
+        return signals
+
+    def _checked(self, rows: IntArray | Sequence[int]) -> IntArray:
+        rows_N = np.asarray(rows, dtype=np.int64)
+        if rows_N.size and not (rows_N.min() >= 0 and rows_N.max() < len(self)):
+            raise IndexError(
+                f"need rows of {self.name} in [0, {len(self)}), "
+                f"got {rows_N.min()} to {rows_N.max()}"
+            )
+        return rows_N
+
+    @cached_property
+    def _places(self) -> tuple[IntArray, IntArray]:
+        """Of each index row: the shard's place in the manifest, the row in the shard."""
+        order = {shard.file: i for i, shard in enumerate(self.manifest.shards)}
+        encoded = self.index.column("shard").combine_chunks().dictionary_encode()
+        lookup = np.array([order[file] for file in encoded.dictionary.to_pylist()], np.int64)
+        shards_S = lookup[encoded.indices.to_numpy()] if len(lookup) else np.empty(0, np.int64)
+        return shards_S, self.column("row").astype(np.int64)
+
+    def _check_shards(self, storage: Storage) -> None:
+        found = storage.sub(SHARDS).files()
+        for shard in self.manifest.shards:
+            if shard.file not in found:
+                raise DataError(f"need the shard {storage.path(SHARDS)}/{shard.file}, got no file")
+            if found[shard.file] != shard.bytes:
+                raise DataError(
+                    f"{storage.path(SHARDS)}/{shard.file}: need {shard.bytes:,} bytes, "
+                    f"got {found[shard.file]:,}"
+                )
+
+    def prepare(self, *, threads: int = _VERIFY_THREADS) -> None:
+        """Fetch, check and map all shards now rather than on first use.
+
+        Raises:
+            DataError: a shard is missing or damaged.
+        """
+        with ThreadPoolExecutor(threads) as pool:
+            for _ in pool.map(self._local.map, self.manifest.shards):
+                pass
+
+
+class Corpus:
+    """Built datasets, sorted by name."""
+
+    def __init__(self, datasets: Iterable[CorpusDataset]) -> None:
+        self.datasets = tuple(sorted(datasets, key=lambda dataset: dataset.name))
+
+    def __getitem__(self, name: str) -> CorpusDataset:
+        """The dataset of that name."""
+        for dataset in self.datasets:
+            if dataset.name == name:
+                return dataset
+        known = ", ".join(dataset.name for dataset in self.datasets)
+        raise KeyError(f"need a dataset among {known}; got {name!r}")
+
+    def __len__(self) -> int:
+        return sum(len(dataset) for dataset in self.datasets)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the datasets."""
+        return tuple(dataset.name for dataset in self.datasets)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether all shards are read where they lie."""
+        return all(dataset.is_local for dataset in self.datasets)
+
+    @property
+    def rehearsal(self) -> bool:
+        """Whether any dataset holds rehearsal data."""
+        return any(dataset.rehearsal for dataset in self.datasets)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the datasets' names and digests."""
+        return digest_of([[dataset.name, dataset.digest] for dataset in self.datasets])
+
+    def prepare(self, *, threads: int = _VERIFY_THREADS) -> None:
+        """Fetch, check and map all shards of all datasets (`CorpusDataset.prepare`)."""
+        for dataset in self.datasets:
+            dataset.prepare(threads=threads)
+
+
+def default_cache() -> Path:
+    """Where shards and marks are kept on a node when nothing else is said."""
+    return Path.home() / ".cache" / "emoray" / "shards"
+
+
+def open_corpus(
+    location: str | Path | Storage,
+    *,
+    datasets: Sequence[str] | None = None,
+    recipe: Recipe | None = None,
+    cache_dir: Path | None = None,
+    verify: bool = True,
+) -> Corpus:
+    """Open the datasets of a corpus; no signal is read yet.
+
+    Args:
+        location: folder, or URI that `pyarrow.fs` opens (`s3://bucket/corpus`). Shards that are
+            not local are copied to `cache_dir` on first use.
+        datasets: names wanted; all that are there without it.
+        recipe: the recipe that they must have been built by; any without it.
+        cache_dir: node-local folder for copies and for the marks of checked files.
+        verify: compare each shard's SHA-256 with the manifest before its first use on a node.
+
+    Raises:
+        DataError: there is no corpus, a dataset is missing, was built by another recipe or
+            format version, is there twice, or a shard is missing or has another size.
+    """
+    storage = Storage.at(location)
+    cache = default_cache() if cache_dir is None else Path(cache_dir)
+    found = _built(storage)
+    wanted = sorted(found) if datasets is None else list(dict.fromkeys(datasets))
+    absent = [name for name in wanted if name not in found]
+    if absent:
+        raise DataError(
+            f"{storage}: need the datasets {', '.join(absent)}, got {', '.join(sorted(found))}"
+        )
+    chosen = [_choose(storage, name, found[name], recipe) for name in wanted]
+    return Corpus(
+        CorpusDataset(storage.sub(folder), cache_dir=cache, verify=verify) for folder in chosen
+    )
+
+
+def _reopen_dataset(storage: Storage, cache_dir: Path, verify: bool) -> CorpusDataset:
+    return CorpusDataset(storage, cache_dir=cache_dir, verify=verify)
+
+
+def _built(storage: Storage) -> dict[str, list[str]]:
+    """Folders with a manifest by dataset name."""
+    if not storage.exists():
+        raise DataError(f"need a corpus at {storage}, got no such folder")
+    found: dict[str, list[str]] = {}
+    for folder in storage.folders():
+        name, _, digest = folder.rpartition("-")
+        if name and len(digest) == 12 and MANIFEST in storage.sub(folder).files():
+            found.setdefault(name, []).append(folder)
+    if not found:
+        raise DataError(
+            f"{storage}: need folders such as deap-0123456789ab with a {MANIFEST}, got none; "
+            "a build that has not ended shows none either"
+        )
+    return found
+
+
+def _choose(storage: Storage, name: str, folders: Sequence[str], recipe: Recipe | None) -> str:
+    if recipe is not None:
+        return _built_by(storage, name, folders, asdict(recipe.for_dataset(name)))
+    if len(folders) > 1:
+        raise DataError(
+            f"{storage}: need one build of {name}, got {', '.join(folders)}; "
+            "say which recipe, or move the others away"
+        )
+    return folders[0]
+
+
+def _built_by(
+    storage: Storage, name: str, folders: Sequence[str], recipe: Mapping[str, Any]
+) -> str:
+    wanted = digest_of(dict(recipe))
+    manifests = [_read_manifest(storage.sub(folder)) for folder in folders]
+    matching = [m.folder for m in manifests if m.recipe_digest == wanted]
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        raise DataError(f"{storage}: need one build of {name}, got {', '.join(matching)}")
+    differs = "; ".join(f"{m.folder} has {_differences(m.recipe, recipe)}" for m in manifests)
+    raise DataError(f"{storage}: need {name} built by another recipe: {differs}")
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    keys = sorted(found.keys() | wanted.keys())
+    return ", ".join(
+        f"{key}={found.get(key)!r} instead of {wanted.get(key)!r}"
+        for key in keys
+        if digest_of(found.get(key)) != digest_of(wanted.get(key))
+    )
+
+
+def _read_manifest(storage: Storage) -> Manifest:
+    text = storage.read(MANIFEST)
+    if text is None:
+        raise DataError(f"need {storage.path(MANIFEST)}, got no such file")
+    return Manifest.from_json(text, where=storage.path(MANIFEST))
+
+
+def _read_index(storage: Storage, manifest: Manifest) -> tuple[pa.Table, Layout]:
+    where = storage.path(INDEX)
+    data = storage.read(INDEX)
+    if data is None:
+        raise DataError(f"need {where}, got no such file")
+    try:
+        index = pq.read_table(io.BytesIO(data)).combine_chunks()
+    except pa.ArrowException as error:
+        raise DataError(f"{where}: need a Parquet file, got {error}") from error
+    absent = [name for name, _ in INDEX_FIELDS if name not in index.column_names]
+    if absent:
+        raise DataError(f"{where}: need the columns {', '.join(absent)}, got none of them")
+    if index_digest(index) != manifest.index_digest:
+        raise DataError(
+            f"{where}: need the index of digest {manifest.index_digest[:16]}…, got "
+            f"{index_digest(index)[:16]}…: it is damaged, or is being built at this moment"
+        )
+    return index, layout_from_metadata(index.schema.metadata, where=where)

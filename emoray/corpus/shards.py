@@ -1,0 +1,92 @@
+"""One recording's segments as an Arrow IPC file: written once, mapped, read a row at a time.
+
+A file holds one record batch with the columns `eeg` (fixed-size lists of C*T values) and, where
+the ECG was recorded too, `ecg` (L*T), so that row r of a column is one slice of the file.
+Shapes: S segments, C electrodes, L leads, T samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from emoray.corpus.manifest import SHARDS, ShardFile
+from emoray.corpus.storage import Storage
+from emoray.schema import DataError
+
+Signals = NDArray[np.floating[Any]]
+
+
+def write_shard(
+    storage: Storage, recording: str, eeg_SCT: Signals, ecg_SLT: Signals | None = None
+) -> ShardFile:
+    """Write one recording's signals, atomically.
+
+    The same arrays always give the same bytes.
+
+    Args:
+        storage: the dataset's folder in the corpus.
+        recording: names the file.
+        eeg_SCT: float32 or float16.
+        ecg_SLT: the same segments' ECG, or None.
+
+    Raises:
+        OSError: the folder cannot be written or is full.
+    """
+    columns = {"eeg": _column(eeg_SCT)}
+    if ecg_SLT is not None:
+        columns["ecg"] = _column(ecg_SLT)
+    batch = pa.RecordBatch.from_pydict(columns)
+    name = f"{recording}.arrow"
+    with storage.write(f"{SHARDS}/{name}") as file:
+        with pa.ipc.new_file(file, batch.schema) as writer:
+            writer.write_batch(batch)
+        return ShardFile(name, len(eeg_SCT), file.size, file.sha256)
+
+
+def _column(signals: Signals) -> pa.FixedSizeListArray:
+    flat = np.ascontiguousarray(signals).reshape(-1)  # no copy when contiguous already
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat), int(np.prod(signals.shape[1:])))
+
+
+@dataclass(frozen=True, slots=True)
+class ShardMap:
+    """A mapped shard; rows are read from the page cache when they are touched."""
+
+    eeg: Signals
+    """Shape (S, C*T)."""
+    ecg: Signals | None
+    """Shape (S, L*T)."""
+
+
+def map_shard(path: Path) -> ShardMap:
+    """Map a shard into memory without reading its signals.
+
+    The file is closed again at once, so that any number of shards may be mapped at a time.
+
+    Raises:
+        DataError: the file is missing, or not a shard.
+    """
+    try:
+        # Closing the file gives its descriptor back; the mapping lives as long as the arrays.
+        with pa.memory_map(str(path)) as source:
+            batch = pa.ipc.open_file(source).get_batch(0)
+    except FileNotFoundError as error:
+        raise DataError(f"need the shard {path}, got no such file") from error
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: need an Arrow file with one record batch, got {error}") from error
+    names = batch.schema.names
+    if "eeg" not in names:
+        raise DataError(f"{path}: need a column `eeg`, got {', '.join(names)}")
+    ecg = _rows(batch.column("ecg")) if "ecg" in names else None
+    return ShardMap(_rows(batch.column("eeg")), ecg)
+
+
+def _rows(column: pa.FixedSizeListArray) -> Signals:
+    values: Signals = column.values.to_numpy(zero_copy_only=True)
+    return values.reshape(len(column), column.type.list_size)

@@ -1,0 +1,292 @@
+"""Where a corpus lies: a local folder or anything `pyarrow.fs` opens, by one set of verbs.
+
+Writing is atomic everywhere. Locally: a temporary name, fsync, rename; a lock on the temporary
+file tells the files of a live writer from those of one that was killed. Object stores show a
+file only once it is complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+from pyarrow import fs
+
+from emoray.schema import DataError
+
+_TEMPORARY = ".tmp-"
+_DAY_S = 86_400.0
+_COPY_BYTES = 8 << 20
+
+
+class HashingFile:
+    """A file being written that counts and hashes what passes."""
+
+    def __init__(self, sink: IO[bytes] | Any) -> None:
+        self._sink = sink
+        self._sha256 = hashlib.sha256()
+        self.size = 0
+        self.closed = False
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Append bytes."""
+        self._sink.write(data)
+        self._sha256.update(data)
+        self.size += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        """Bytes written so far."""
+        return self.size
+
+    def flush(self) -> None:
+        """Hand everything to the system."""
+        self._sink.flush()
+
+    def close(self) -> None:
+        """Take no more; the file itself is closed and named by `Storage.write`."""
+        self.closed = True
+
+    @property
+    def sha256(self) -> str:
+        """Of everything written so far, in hex."""
+        return self._sha256.hexdigest()
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A folder of a file system."""
+
+    filesystem: fs.FileSystem
+    root: str
+    """Path inside the file system."""
+
+    @classmethod
+    def at(cls, location: str | Path | Storage) -> Storage:
+        """Open a location: a path, or a URI such as `s3://bucket/corpus`.
+
+        Raises:
+            ValueError: the URI's file system is unknown or cannot be reached.
+        """
+        if isinstance(location, Storage):
+            return location
+        if isinstance(location, Path) or "://" not in location:
+            return cls(fs.LocalFileSystem(), str(Path(location).expanduser().absolute()))
+        try:
+            filesystem, root = fs.FileSystem.from_uri(location)
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(
+                f"need a folder or a URI of pyarrow.fs, got {location}: {error}"
+            ) from (error)
+        return cls(filesystem, root)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether files can be memory-mapped where they lie."""
+        return isinstance(self.filesystem, fs.LocalFileSystem)
+
+    def __str__(self) -> str:
+        return self.root if self.is_local else f"{self.filesystem.type_name}:{self.root}"
+
+    def sub(self, name: str) -> Storage:
+        """A folder in this one."""
+        return Storage(self.filesystem, self.path(name))
+
+    def path(self, name: str) -> str:
+        """Path of a file in this folder, inside the file system."""
+        return f"{self.root.rstrip('/')}/{name}"
+
+    def files(self) -> dict[str, int]:
+        """Names and sizes of the files in this folder; temporary ones are not among them."""
+        return {
+            info.base_name: info.size
+            for info in self._list()
+            if info.type == fs.FileType.File and _TEMPORARY not in info.base_name
+        }
+
+    def folders(self) -> list[str]:
+        """Sorted names of the folders in this one."""
+        return sorted(i.base_name for i in self._list() if i.type == fs.FileType.Directory)
+
+    def exists(self) -> bool:
+        """Whether this folder is there."""
+        return bool(self.filesystem.get_file_info(self.root).type == fs.FileType.Directory)
+
+    def _list(self) -> list[Any]:
+        selector = fs.FileSelector(self.root, allow_not_found=True)
+        return list(self.filesystem.get_file_info(selector))
+
+    def read(self, name: str) -> bytes | None:
+        """The whole of a small file; None where there is none."""
+        try:
+            with self.filesystem.open_input_file(self.path(name)) as source:
+                return bytes(source.read())
+        except FileNotFoundError:
+            return None
+
+    @contextlib.contextmanager
+    def write(self, name: str) -> Iterator[HashingFile]:
+        """Write a file that appears under its name complete or not at all.
+
+        Raises:
+            OSError: the folder cannot be written or is full; the message says which and how
+                many bytes had been written and are free.
+        """
+        written = 0
+        try:
+            with self._local(name) if self.is_local else self._remote(name) as sink:
+                file = HashingFile(sink)
+                try:
+                    yield file
+                finally:
+                    written = file.size
+        except OSError as error:
+            raise OSError(error.errno, self._explain(name, error, written)) from error
+
+    def _explain(self, name: str, error: OSError, written: int) -> str:
+        message = f"cannot write {self.path(name)} (after {written:,} bytes): {error}"
+        if self.is_local and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(_existing_parent(Path(self.root))).free
+            message += f"; {free:,} bytes are free there"
+        return message
+
+    @contextlib.contextmanager
+    def _local(self, name: str) -> Iterator[IO[bytes]]:
+        final = Path(self.path(name))
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = final.with_name(f"{final.name}{_TEMPORARY}{uuid.uuid4().hex[:12]}")
+        with _locked(temporary) as sink:
+            try:
+                yield sink
+                sink.flush()
+                os.fsync(sink.fileno())
+                temporary.replace(final)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+        _sync_folder(final.parent)
+
+    @contextlib.contextmanager
+    def _remote(self, name: str) -> Iterator[Any]:
+        path = self.path(name)
+        self.filesystem.create_dir(path.rpartition("/")[0], recursive=True)
+        sink = self.filesystem.open_output_stream(path)
+        try:
+            yield sink
+        except BaseException:
+            # An object store publishes what is there when a stream closes, so the file goes
+            # again; a reader who was quicker finds that its checksum is wrong.
+            sink.close()
+            self.filesystem.delete_file(path)
+            raise
+        sink.close()
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        """Write a small file, unless it holds exactly these bytes already."""
+        if self.read(name) == data:
+            return
+        with self.write(name) as file:
+            file.write(data)
+
+    def sweep(self) -> int:
+        """Remove what killed writers left in this folder; how many files that were."""
+        if not self.is_local or not Path(self.root).is_dir():
+            return 0
+        left = Path(self.root).glob(f"*{_TEMPORARY}*")
+        return sum(_remove_if_abandoned(path) for path in left)
+
+    def fetch(self, name: str, to: Path, *, sha256: str, what: str) -> None:
+        """Copy a file to a local path, atomically, and check it on the way.
+
+        Two processes may fetch the same file at once: each writes its own temporary file.
+
+        Raises:
+            DataError: the file is missing, or its SHA-256 is another.
+        """
+        target = Storage.at(to.parent)
+        try:
+            source = self.filesystem.open_input_stream(self.path(name))
+        except FileNotFoundError as error:
+            raise DataError(f"{what}: need the file {self.path(name)}, got none") from error
+        with source, target.write(to.name) as file:
+            while block := source.read(_COPY_BYTES):
+                file.write(block)
+            check_sha256(file.sha256, sha256, what=f"{self}/{name}")
+
+
+def check_sha256(found: str, expected: str, *, what: str) -> None:
+    """Compare checksums.
+
+    Raises:
+        DataError: they differ.
+    """
+    if found != expected:
+        raise DataError(
+            f"{what}: need SHA-256 {expected[:16]}…, got {found[:16]}…: the file is damaged"
+        )
+
+
+def sha256_of(path: Path, *, progress: Callable[[int], None] | None = None) -> str:
+    """SHA-256 of a file, read in blocks of 8 MB."""
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as source:
+        while block := source.read(_COPY_BYTES):
+            digest.update(block)
+            if progress is not None:
+                progress(len(block))
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[IO[bytes]]:
+    """A new file under an exclusive lock, which dies with its process."""
+    while True:
+        with path.open("xb") as sink:
+            with contextlib.suppress(OSError):  # a file system without locks: see the sweep
+                fcntl.flock(sink, fcntl.LOCK_EX)
+            if not path.exists():  # swept between its creation and the lock
+                continue
+            yield sink
+            return
+
+
+def _remove_if_abandoned(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False  # its writer lives
+            except OSError:  # no locks here: only what is surely old may go
+                if time.time() - path.stat().st_mtime < _DAY_S:
+                    return False
+            path.unlink()
+            return True
+    except FileNotFoundError:
+        return False  # another sweep was quicker
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _existing_parent(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path
