@@ -1,1 +1,1 @@
-"""EMOD (Chen et al.): valence-arousal guided contrastive pretraining of one EEG encoder."""
+"""EMOD (Chen et al.): V-A guided contrastive pretraining of one EEG encoder for all datasets."""

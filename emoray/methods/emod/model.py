@@ -1,0 +1,383 @@
+"""EMOD's backbone and projection head (Chen et al., EMOD, Eqs 1-3 and Figure 2).
+
+Shapes: B segments of one dataset, C electrodes, T samples, N = sequences (segment, electrode) of
+all datasets of a forward, K time tokens, D width, H heads, E width of a head.
+One forward takes all datasets of a batch: linear layers and temporal attention see every sequence
+of equal K at once, only attention over electrodes goes dataset by dataset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from emoray.electrodes import N_EMBEDDINGS
+from emoray.methods.base import Group
+from emoray.methods.emod import draws
+from emoray.methods.emod.draws import DropoutKey
+from emoray.methods.emod.frontend import Branch, FrontEnd, spectrum
+
+__all__ = [
+    "DropoutKey",
+    "EmodPretraining",
+    "Encoder",
+    "EncoderConfig",
+    "Group",
+    "ProjectionHead",
+    "SegmentDropout",
+]
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Size and parts of the encoder; defaults are the paper's ("Pretraining Settings")."""
+
+    d_model: int = 128
+    """Width of a token, and filters of each convolution."""
+    n_heads: int = 16
+    """Heads of every attention."""
+    n_layers: int = 3
+    """Blocks of spatial attention, temporal attention and feed-forward."""
+    d_feedforward: int = 512
+    """Width inside the feed-forward layers."""
+    kernel: int = 25
+    """Length of both convolutions, in samples and in frequency bins; odd."""
+    n_norm_groups: int = 4
+    """Groups of the group normalisation."""
+    tokens_per_s: float = 5.0
+    """Time tokens per second of signal (released code; the paper's T')."""
+    dropout: float = 0.1
+    """After both attentions and in the feed-forward layers (released code; the paper is silent)."""
+    spectrum: Literal["real", "magnitude"] = "real"
+    """What of the Fourier coefficients is convolved; the released code takes the real part."""
+    spectrum_max_hz: float | None = None
+    """Pool 0 to this many Hz only, so that a token's Hz agree between datasets; None pools the
+    whole spectrum, as released, whose width follows the sampling rate."""
+    max_offset: int = 50
+    """Distances in time tokens are told apart up to one less than this; longer ones share a row."""
+    frontend: Literal["auto", "plain", "chunked"] = "auto"
+    """How the convolutions run: one result, other memory and speed (see `frontend`)."""
+    frequency_tokens: bool = True
+    """Figure 3, w/o FreqDomain."""
+    time_tokens: bool = True
+    """Figure 3, w/o TempDomain."""
+    spatial_attention: bool = True
+    """Figure 3, w/o SpatAttn."""
+    temporal_attention: bool = True
+    """Figure 3, w/o TempAttn."""
+    electrode_embedding: bool = True
+    """Figure 3, w/o SpatEmb."""
+    relative_time: bool = True
+    """Figure 3, w/o TempEnc."""
+
+    def __post_init__(self) -> None:
+        if self.d_model % self.n_heads or self.d_model % self.n_norm_groups:
+            raise ValueError(
+                f"need d_model divisible by n_heads and n_norm_groups, got {self.d_model}, "
+                f"{self.n_heads} and {self.n_norm_groups}"
+            )
+        if self.kernel % 2 == 0:
+            raise ValueError(f"need an odd kernel, got {self.kernel}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"need dropout in [0, 1), got {self.dropout}")
+        if not (self.frequency_tokens or self.time_tokens):
+            raise ValueError("need frequency_tokens or time_tokens, got neither")
+
+    @classmethod
+    def small(cls) -> EncoderConfig:
+        """An encoder for rehearsals on a CPU: a thirtieth of the paper's parameters."""
+        return cls(d_model=32, n_heads=4, n_layers=2, d_feedforward=64)
+
+
+class SegmentDropout(nn.Module):
+    """Dropout whose mask follows the segment (`draws`), not the worker or the call."""
+
+    def __init__(self, p: float, site: int) -> None:
+        super().__init__()
+        self.p = p
+        self.site = site
+
+    def forward(self, x_NKD: Tensor, key_N: Tensor | None) -> Tensor:
+        """Drop elements of each sequence by its key; identity in evaluation or without keys."""
+        if key_N is None or not self.training or self.p == 0:
+            return x_NKD
+        return draws.dropout(x_NKD, draws.fold(key_N, self.site), self.p)
+
+    def extra_repr(self) -> str:
+        """What `print` shows."""
+        return f"p={self.p}, site={self.site}"
+
+
+class SpatialAttention(nn.Module):
+    """Attention over the electrodes of a segment, at each time token by itself."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.n_heads = config.n_heads
+        self.qkv = nn.Linear(config.d_model, 3 * config.d_model)
+        self.proj = nn.Linear(config.d_model, config.d_model)
+
+    def forward(self, h_NKD: Tensor, shapes: Sequence[tuple[int, int]]) -> Tensor:
+        """Attend within each segment; `shapes` lists (B, C) of the groups stacked in N."""
+        qkv_NKF = self.qkv(h_NKD)
+        parts = qkv_NKF.split([b * c for b, c in shapes])
+        mixed = [
+            self._attend(part.view(b, c, *part.shape[1:])).flatten(0, 1)
+            for part, (b, c) in zip(parts, shapes, strict=True)
+        ]
+        out_NKD: Tensor = self.proj(torch.cat(mixed))
+        return out_NKD
+
+    def _attend(self, qkv_BCKF: Tensor) -> Tensor:
+        """(B, C, K, 3 D) to (B, C, K, D)."""
+        q, k, v = _heads(qkv_BCKF, self.n_heads).permute(3, 0, 2, 4, 1, 5)
+        mixed_BKHCE = F.scaled_dot_product_attention(q, k, v)
+        return mixed_BKHCE.permute(0, 3, 1, 2, 4).flatten(-2)
+
+
+class TemporalAttention(nn.Module):
+    """Attention over the time tokens of one electrode, with relative distances (Eq. 3).
+
+    The released code reshapes (D, K) as (K, D) first, which scrambles time and width.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.n_heads = config.n_heads
+        self.max_offset = config.max_offset
+        self.qkv = nn.Linear(config.d_model, 3 * config.d_model)
+        self.proj = nn.Linear(config.d_model, config.d_model)
+        if config.relative_time:
+            n_offsets = 2 * config.max_offset - 1
+            self.offsets_OE = nn.Parameter(torch.randn(n_offsets, config.d_model // config.n_heads))
+        else:
+            self.register_parameter("offsets_OE", None)
+
+    def forward(self, h_NKD: Tensor) -> Tensor:
+        """Attend within each sequence."""
+        q, k, v = _heads(self.qkv(h_NKD), self.n_heads).permute(2, 0, 3, 1, 4)
+        if self.offsets_OE is None:
+            mixed_NHKE = F.scaled_dot_product_attention(q, k, v)
+        else:
+            mixed_NHKE = relative_attention(q, k, v, self._offsets(h_NKD.shape[1]))
+        out_NKD: Tensor = self.proj(mixed_NHKE.transpose(1, 2).flatten(-2))
+        return out_NKD
+
+    def _offsets(self, n_tokens: int) -> Tensor:
+        """Row r_(i-j) of the table for every pair of tokens, shape (K, K, E)."""
+        place = torch.arange(n_tokens, device=self.offsets_OE.device)
+        furthest = self.max_offset - 1
+        offsets_KK = (place[:, None] - place[None, :]).clamp(-furthest, furthest) + furthest
+        return self.offsets_OE[offsets_KK]
+
+
+def relative_attention(q: Tensor, k: Tensor, v: Tensor, offsets_KKE: Tensor) -> Tensor:
+    """Softmax of q_i k_j / sqrt(E) + q_i r_(i-j), applied to v (Eq. 3).
+
+    Eq. 3 adds a matrix R; as in the released code its entries depend on the query.
+
+    Args:
+        q: shape (N, H, K, E), as `k` and `v`.
+        k: keys.
+        v: values.
+        offsets_KKE: r for every pair of query and key.
+    """
+    scores_NHKK = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
+    scores_NHKK = scores_NHKK + torch.einsum("nhie,ije->nhij", q, offsets_KKE.to(q.dtype))
+    weights_NHKK = torch.softmax(scores_NHKK, dim=-1, dtype=_at_least_float32(q))
+    return weights_NHKK.to(v.dtype) @ v
+
+
+class Block(nn.Module):
+    """Spatial attention, temporal attention and feed-forward, each after its LayerNorm."""
+
+    def __init__(self, config: EncoderConfig, layer: int) -> None:
+        super().__init__()
+        d = config.d_model
+        self.spatial = SpatialAttention(config) if config.spatial_attention else None
+        self.spatial_norm = nn.LayerNorm(d) if config.spatial_attention else None
+        self.temporal = TemporalAttention(config) if config.temporal_attention else None
+        self.temporal_norm = nn.LayerNorm(d) if config.temporal_attention else None
+        self.feedforward_norm = nn.LayerNorm(d)
+        self.widen = nn.Linear(d, config.d_feedforward)
+        self.narrow = nn.Linear(config.d_feedforward, d)
+        self.drops = nn.ModuleList(SegmentDropout(config.dropout, 4 * layer + i) for i in range(4))
+
+    def forward(
+        self, h_NKD: Tensor, shapes: Sequence[tuple[int, int]], key_N: Tensor | None
+    ) -> Tensor:
+        """One layer; `shapes` lists (B, C) of the groups stacked in N."""
+        drop = self.drops
+        if self.spatial is not None and self.spatial_norm is not None:
+            h_NKD = h_NKD + drop[0](self.spatial(self.spatial_norm(h_NKD), shapes), key_N)
+        if self.temporal is not None and self.temporal_norm is not None:
+            h_NKD = h_NKD + drop[1](self.temporal(self.temporal_norm(h_NKD)), key_N)
+        wide_NKF = drop[2](F.gelu(self.widen(self.feedforward_norm(h_NKD))), key_N)
+        out_NKD: Tensor = h_NKD + drop[3](self.narrow(wide_NKF), key_N)
+        return out_NKD
+
+
+class Encoder(nn.Module):
+    """Triple-Domain Encoder and Spatial-Temporal Transformer: EEG of any montage to tokens."""
+
+    def __init__(self, config: EncoderConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or EncoderConfig()
+        d = config.d_model
+        branch = (d, config.kernel, config.n_norm_groups)
+        self.time_branch = Branch(*branch) if config.time_tokens else None
+        self.frequency_branch = Branch(*branch) if config.frequency_tokens else None
+        self.frontend = FrontEnd(config.frontend)
+        self.fuse = nn.Linear((config.time_tokens + config.frequency_tokens) * d, d)
+        self.electrodes = nn.Embedding(N_EMBEDDINGS, d) if config.electrode_embedding else None
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
+
+    def forward(self, groups: Sequence[Group], key: DropoutKey | None = None) -> list[Tensor]:
+        """Tokens of each group, shape (B, C, K, D), in the order of `groups`.
+
+        Args:
+            groups: one per dataset; any number of electrodes, rates and lengths.
+            key: which dropout masks to draw; may be None in evaluation or without dropout.
+
+        Raises:
+            ValueError: no group, a group whose parts disagree in shape, or no key while training
+                with dropout.
+        """
+        if not groups:
+            raise ValueError("need at least one group of segments, got none")
+        if key is None and self.training and self.config.dropout > 0:
+            raise ValueError("need a DropoutKey to train with dropout, got None")
+        n_tokens = [self.n_tokens(group) for group in groups]
+        tokens: list[Tensor | None] = [None] * len(groups)
+        for n in dict.fromkeys(n_tokens):  # a set would lose the order
+            same = [i for i, n_i in enumerate(n_tokens) if n_i == n]
+            for i, h_BCKD in zip(
+                same, self._encode([groups[i] for i in same], n, key), strict=True
+            ):
+                tokens[i] = h_BCKD
+        return [h_BCKD for h_BCKD in tokens if h_BCKD is not None]
+
+    def n_tokens(self, group: Group) -> int:
+        """Time tokens of a group's segments.
+
+        Raises:
+            ValueError: the group's parts disagree in shape, or its segments are too short.
+        """
+        x_BCT = group.x_BCT
+        if x_BCT.ndim != 3 or group.electrode_ids_C.shape != x_BCT.shape[1:2]:
+            came = f"{tuple(x_BCT.shape)} and {tuple(group.electrode_ids_C.shape)}"
+            raise ValueError(f"need EEG (B, C, T) and electrode ids (C,), got {came}")
+        if group.positions_B.shape != x_BCT.shape[:1]:
+            came = f"{tuple(group.positions_B.shape)} for {x_BCT.shape[0]} segments"
+            raise ValueError(f"need one position per segment, got {came}")
+        n = round(x_BCT.shape[2] / group.sfreq * self.config.tokens_per_s)
+        if n < 1:
+            seconds = x_BCT.shape[2] / group.sfreq
+            raise ValueError(f"need segments of at least one token, got {seconds:g} s")
+        return n
+
+    def _encode(self, groups: Sequence[Group], n: int, key: DropoutKey | None) -> list[Tensor]:
+        """Tokens of groups of equal K."""
+        shapes = [(g.x_BCT.shape[0], g.x_BCT.shape[1]) for g in groups]
+        h_NKD = self.fuse(torch.cat([self._front(g, n).flatten(0, 1) for g in groups]))
+        # From here on the residual stream keeps the parameters' type, also under autocast.
+        h_NKD = F.gelu(h_NKD).to(self.fuse.weight.dtype)
+        if self.electrodes is not None:
+            ids_N = torch.cat([g.electrode_ids_C.repeat(len(g.x_BCT)) for g in groups])
+            h_NKD = h_NKD + self.electrodes(ids_N)[:, None]
+        key_N = None if key is None else torch.cat([_sequence_keys(g, key) for g in groups])
+        for block in self.blocks:
+            h_NKD = block(h_NKD, shapes, key_N)
+        parts = h_NKD.split([b * c for b, c in shapes])
+        return [
+            part.view(*shape, *part.shape[1:]) for part, shape in zip(parts, shapes, strict=True)
+        ]
+
+    def _front(self, group: Group, n: int) -> Tensor:
+        """Time and frequency tokens side by side (Eq. 1 before its linear map)."""
+        x_BCT = group.x_BCT.to(self.fuse.weight.dtype)
+        parts = []
+        if self.time_branch is not None:
+            parts.append(self.frontend(self.time_branch, x_BCT, n))
+        if self.frequency_branch is not None:
+            config = self.config
+            x_BCF = spectrum(x_BCT, group.sfreq, config.spectrum, config.spectrum_max_hz)
+            parts.append(self.frontend(self.frequency_branch, x_BCF, n))
+        return torch.cat(parts, dim=-1)
+
+
+class ProjectionHead(nn.Module):
+    """Pool tokens by attention over electrodes, then over time; map to the unit sphere.
+
+    The released head normalises by batch statistics, which would change with the number of
+    workers that a batch is dealt to; LayerNorm does not. It also drops pooling weights; ours not.
+    """
+
+    def __init__(self, d_model: int = 128) -> None:
+        super().__init__()
+        self.electrode_score = nn.Linear(d_model, 1)
+        self.time_score = nn.Linear(d_model, 1)
+        self.widen = nn.Linear(d_model, 4 * d_model, bias=False)
+        self.norm = nn.LayerNorm(4 * d_model)
+        self.narrow = nn.Linear(4 * d_model, d_model)
+
+    def pool(self, tokens_BCKD: Tensor) -> Tensor:
+        """One vector per segment, shape (B, D)."""
+        pooled_BKD = attention_pool(tokens_BCKD, self.electrode_score, dim=1)
+        return attention_pool(pooled_BKD, self.time_score, dim=1)
+
+    def forward(self, tokens: Sequence[Tensor]) -> Tensor:
+        """Embeddings of unit length of all groups' segments, in the order of the groups, (B, D)."""
+        pooled_BD = torch.cat([self.pool(tokens_BCKD) for tokens_BCKD in tokens])
+        z_BD = self.narrow(F.gelu(self.norm(self.widen(pooled_BD))))
+        return F.normalize(z_BD.to(_at_least_float32(z_BD)), dim=-1)
+
+
+def attention_pool(tokens: Tensor, score: nn.Linear, *, dim: int) -> Tensor:
+    """Mean over axis `dim`, weighted by the softmax of a score of each token."""
+    weights = torch.softmax(score(tokens).to(_at_least_float32(tokens)), dim=dim)
+    return (tokens * weights.to(tokens.dtype)).sum(dim)
+
+
+class EmodPretraining(nn.Module):
+    """Encoder and head as one module, so that DDP and compilation see one forward per step."""
+
+    def __init__(self, config: EncoderConfig | None = None) -> None:
+        super().__init__()
+        self.encoder = Encoder(config)
+        self.head = ProjectionHead(self.encoder.config.d_model)
+
+    def forward(self, groups: Sequence[Group], key: DropoutKey | None = None) -> Tensor:
+        """Embeddings of unit length, shape (B, D), stacked in the order of `groups`."""
+        z_BD: Tensor = self.head(self.encoder(groups, key))
+        return z_BD
+
+    @torch.no_grad()
+    def embed(self, groups: Sequence[Group]) -> Tensor:
+        """What a frozen read-out sees: the encoder's tokens averaged over electrodes and time.
+
+        Shape (B, D), stacked in the order of `groups`. Without dropout; call it in evaluation
+        mode, or `forward`'s key is missed.
+        """
+        return torch.cat([tokens.mean((1, 2)) for tokens in self.encoder(groups)])
+
+
+def _sequence_keys(group: Group, key: DropoutKey) -> Tensor:
+    """One dropout key per (segment, electrode), shape (B * C,)."""
+    electrodes_C = torch.arange(group.x_BCT.shape[1], device=group.positions_B.device)
+    keys_B = draws.segment_keys(key, group.positions_B, draws.DROPOUT)
+    return draws.fold(keys_B[:, None], electrodes_C).flatten()
+
+
+def _heads(qkv: Tensor, n_heads: int) -> Tensor:
+    """Split the last axis, 3 D, into (3, H, E): queries, keys and values of each head."""
+    return qkv.view(*qkv.shape[:-1], 3, n_heads, -1)
+
+
+def _at_least_float32(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
