@@ -9,9 +9,10 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from functools import cache
+from pathlib import Path
 from typing import Literal, cast
 
-from emoray.schema import DatasetModule
+from emoray.schema import DatasetModule, RecordingRef
 
 
 @cache
@@ -30,3 +31,15 @@ def get(name: str) -> DatasetModule:
     if name not in {m.name for m in pkgutil.iter_modules(__path__) if m.name[0] != "_"}:
         raise ValueError(f"need a dataset among {', '.join(names())}; got {name!r}")
     return cast(DatasetModule, importlib.import_module(f"{__name__}.{name}"))
+
+
+def paths(root: Path, ref: RecordingRef) -> tuple[Path, ...]:
+    """Where the files of a recording lie on this disk, in the order of `ref.files`.
+
+    A dataset whose folders bear participants' names (MPED) keeps them out of its refs, and
+    offers `locate` to find them again. Such paths belong in no log and no manifest.
+    """
+    locate = getattr(get(ref.dataset), "locate", None)
+    if locate is None:
+        return tuple(root / file for file in ref.files)
+    return cast("tuple[Path, ...]", locate(root, ref))
