@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import DTypeLike, NDArray
 
+from emoray.corpus.local import LocalShards
 from emoray.corpus.manifest import (
     INDEX,
     INDEX_FIELDS,
@@ -30,7 +31,6 @@ from emoray.corpus.manifest import (
     index_digest,
     layout_from_metadata,
 )
-from emoray.corpus.local import LocalShards
 from emoray.corpus.shards import Signals
 from emoray.corpus.storage import Storage
 from emoray.schema import DataError, FloatArray, IntArray

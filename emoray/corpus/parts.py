@@ -1,0 +1,211 @@
+"""One recording on its way into the corpus: read, prepared, written, and what remains to be known.
+
+A part is written after its shard and says all that the index and the manifest take from the
+recording, so that a build can be ended at any moment and goes on from the parts that are there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+import emoray
+from emoray import datasets
+from emoray.corpus.manifest import PARTS, SHARDS, Layout, ShardFile, Source
+from emoray.corpus.shards import write_shard
+from emoray.corpus.storage import Storage, sha256_of
+from emoray.schema import Recording, RecordingRef
+from emoray.signals import Prepared, Recipe, prepare
+
+_DECIDES = ("schema.py", "affect.py", "electrodes.py", "signals/**/*.py", "datasets/*.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one recording gave."""
+
+    recording: str
+    subject: str
+    session: str
+    sources: tuple[Source, ...]
+    code: str
+    """`code_version` that made it."""
+    shard: ShardFile | None = None
+    """None where no segment came out, or the recording could not be read."""
+    layout: Layout | None = None
+    rows: tuple[Mapping[str, Any], ...] = ()
+    """`signals.SegmentRow` as dictionaries, in the shard's order."""
+    dropped: tuple[Mapping[str, Any], ...] = ()
+    facts: Mapping[str, Any] | None = None
+    error: str | None = None
+    """Why the recording is in quarantine."""
+
+    def to_json(self) -> str:
+        """The text of the part's file."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Part:
+        """Parse `to_json`."""
+        found = json.loads(text)
+        found["sources"] = tuple(Source(**source) for source in found["sources"])
+        found["shard"] = ShardFile(**found["shard"]) if found["shard"] else None
+        if found["layout"]:
+            layout = found["layout"]
+            lists = {name: tuple(layout[name]) for name in ("channels", "ecg_leads")}
+            found["layout"] = Layout(**{**layout, **lists})
+        found["rows"], found["dropped"] = tuple(found["rows"]), tuple(found["dropped"])
+        return cls(**found)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Where one dataset comes from and goes to; small, it travels to every task."""
+
+    dataset: str
+    root: Path
+    """The dataset's own folder."""
+    storage: Storage
+    """Its folder in the corpus."""
+    recipe: Recipe
+    """With this dataset's exceptions applied."""
+
+
+def make_part(job: Job, ref: RecordingRef) -> Part:
+    """Read one recording, prepare it, write its shard.
+
+    The part itself is not written: whether a recording that cannot be read ends the build or
+    goes into quarantine is not decided here.
+
+    Raises:
+        OSError: the storage cannot be written.
+    """
+    sources = hash_sources(job.root, ref.files)
+    blank = Part(ref.key, ref.subject, ref.session, sources, code_version())
+    previous = read_part(job.storage, ref)
+    if previous is not None and _same_bytes(job.storage, previous, sources):
+        return replace(previous, sources=sources)
+    module = datasets.get(ref.dataset)
+    try:
+        recording = module.read(job.root, ref)
+        prepared = prepare(recording, module.CARD, job.recipe)
+    except (ValueError, EOFError, OSError) as error:
+        # What a damaged file makes readers raise; anything else is our own mistake and passes.
+        return replace(blank, error=_say(job, ref, error))
+    return _written(job, blank, recording, prepared)
+
+
+def _written(job: Job, blank: Part, recording: Recording, prepared: Prepared) -> Part:
+    part = replace(
+        blank,
+        rows=tuple(asdict(row) for row in prepared.rows),
+        dropped=tuple(asdict(entry) for entry in (*recording.dropped, *prepared.dropped)),
+        facts=prepared.facts,
+    )
+    if not prepared.rows:
+        return part
+    shard = write_shard(job.storage, part.recording, prepared.eeg_SCT, prepared.ecg_SLT)
+    sfreq = job.recipe.sfreq_of(datasets.get(job.dataset).CARD)
+    return replace(part, shard=shard, layout=_layout(recording, prepared, sfreq))
+
+
+def _layout(recording: Recording, prepared: Prepared, sfreq: float) -> Layout:
+    ecg_SLT = prepared.ecg_SLT
+    return Layout(
+        channels=recording.eeg_channels,
+        sfreq=sfreq,
+        n_times=prepared.eeg_SCT.shape[2],
+        dtype=str(prepared.eeg_SCT.dtype),
+        ecg_leads=recording.ecg_leads if ecg_SLT is not None else (),
+        ecg_sfreq=recording.ecg_sfreq if ecg_SLT is not None else None,
+        ecg_n_times=ecg_SLT.shape[2] if ecg_SLT is not None else 0,
+    )
+
+
+def _say(job: Job, ref: RecordingRef, error: Exception) -> str:
+    return f"{ref.key}, read from {job.root} ({', '.join(ref.files)}): {error}"
+
+
+def part_name(ref: RecordingRef) -> str:
+    """Name of a recording's part in the dataset's folder."""
+    return f"{PARTS}/{ref.key}.json"
+
+
+def read_part(storage: Storage, ref: RecordingRef) -> Part | None:
+    """The part of a recording; None where there is none."""
+    text = storage.read(part_name(ref))
+    return None if text is None else Part.from_json(text)
+
+
+def write_part(storage: Storage, ref: RecordingRef, part: Part) -> None:
+    """Write a part, atomically: from now on its recording counts as done.
+
+    Raises:
+        OSError: the storage cannot be written.
+    """
+    storage.write_bytes(part_name(ref), part.to_json().encode())
+
+
+def stat_sources(root: Path, files: Sequence[str]) -> tuple[Source, ...]:
+    """Sizes and times of source files without reading them; SHA-256 is left empty.
+
+    Files that are not there have size -1.
+    """
+    return tuple(_stat(root, file) for file in files)
+
+
+def _stat(root: Path, file: str) -> Source:
+    try:
+        stat = (root / file).stat()
+    except FileNotFoundError:
+        return Source(file, -1, 0, "")
+    return Source(file, stat.st_size, stat.st_mtime_ns, "")
+
+
+def hash_sources(root: Path, files: Sequence[str]) -> tuple[Source, ...]:
+    """Sizes, times and SHA-256 of source files; it stays empty where a file cannot be read."""
+    return tuple(
+        replace(s, sha256=_sha256(root / s.file, s.size, s.mtime_ns))
+        for s in stat_sources(root, files)
+    )
+
+
+@lru_cache(maxsize=256)
+def _sha256(path: Path, size: int, mtime_ns: int) -> str:
+    """Remembered per process: one DREAMER.mat holds all of its subjects."""
+    try:
+        return sha256_of(path)
+    except OSError:
+        return ""  # the reader says what is wrong with it
+
+
+def unchanged(sources: Sequence[Source], root: Path, files: Sequence[str]) -> bool:
+    """Whether the files still have the sizes and times they were read with."""
+    now = stat_sources(root, files)
+    return [(s.file, s.size, s.mtime_ns) for s in sources] == [
+        (s.file, s.size, s.mtime_ns) for s in now
+    ]
+
+
+def _same_bytes(storage: Storage, part: Part, sources: Sequence[Source]) -> bool:
+    """Whether only times changed (a copied or touched file) and the shard is still there."""
+    if part.error is not None or [s.sha256 for s in part.sources] != [s.sha256 for s in sources]:
+        return False
+    found = storage.sub(SHARDS).files() if part.shard else {}
+    return part.shard is None or found.get(part.shard.file) == part.shard.bytes
+
+
+@cache
+def code_version() -> str:
+    """emoray's version and a digest of the source files that decide what a corpus holds."""
+    package = Path(emoray.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(path for pattern in _DECIDES for path in package.glob(pattern)):
+        digest.update(f"{path.relative_to(package).as_posix()}\0".encode())
+        digest.update(path.read_bytes())
+    return f"{emoray.__version__}+{digest.hexdigest()[:12]}"

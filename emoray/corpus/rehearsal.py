@@ -1,0 +1,67 @@
+"""The rehearsal corpus: example releases written, read and cleaned like real ones, once.
+
+Raw files lie in `<folder>/raw`, what is built from them in `<folder>/corpus`; both are kept, and
+asking again takes a second.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from emoray import datasets as registry
+from emoray.corpus.build import BuildReport, build
+from emoray.rehearsal import write_release
+from emoray.signals import Recipe
+
+N_SUBJECTS = 3
+"""Of each dataset: two to learn from and one to hold out."""
+DURATION_S = 11.0
+"""Of a presentation, where a layout leaves it free: one segment and a second to spare."""
+SEED = 0
+
+
+def rehearsal_corpus(
+    folder: Path,
+    *,
+    datasets: Sequence[str] | None = None,
+    n_subjects: int = N_SUBJECTS,
+    duration_s: float = DURATION_S,
+    recipe: Recipe | None = None,
+    progress: bool = True,
+) -> BuildReport:
+    """Write rehearsal releases in the publishers' formats and build a corpus from them.
+
+    Args:
+        folder: on this machine; releases take about 1 GB there.
+        datasets: names; those of EMOD's pretraining without it.
+        n_subjects: of each dataset.
+        duration_s: of a presentation, where the layout leaves it free.
+        recipe: how recordings become segments; the paper's without it.
+        progress: show the build's.
+
+    Returns:
+        What the build did; `out` says where the corpus lies.
+    """
+    names = registry.names("pretraining") if datasets is None else tuple(datasets)
+    raw = folder / "raw"
+    # New processes rather than forks: numpy and Ray may already run threads here.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(len(names), os.cpu_count() or 1), mp_context=context) as workers:
+        waiting = [workers.submit(_write, raw, name, n_subjects, duration_s) for name in names]
+        for done in waiting:
+            done.result()
+    return build(
+        raw,
+        folder / "corpus",
+        recipe=Recipe() if recipe is None else recipe,
+        datasets=names,
+        progress=progress,
+    )
+
+
+def _write(raw: Path, name: str, n_subjects: int, duration_s: float) -> None:
+    write_release(raw, datasets=[name], n_subjects=n_subjects, seed=SEED, duration_s=duration_s)
