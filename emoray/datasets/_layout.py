@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emoray import affect
-from emoray.schema import Card, DataError, Listing, RecordingRef, Scale
+from emoray.schema import Card, DataError, Float32Array, Listing, RecordingRef, Scale
 
 
 def relative(root: Path, path: Path) -> str:
@@ -89,19 +90,32 @@ def missing_subjects(found: Iterable[str], expected: Iterable[str]) -> list[str]
 
 
 def check_shape(
-    array: NDArray[np.generic], expected: Sequence[int | None], *, where: str, axes: str
-) -> None:
-    """Hold an array's shape against the publisher's; `axes` names them (`samples, electrodes`).
+    array: Any, expected: Sequence[int | None], *, where: str, axes: str
+) -> NDArray[np.floating]:
+    """Give an array of numbers back if it has the publisher's shape.
+
+    `axes` names them for the message (`samples, electrodes`).
 
     Raises:
-        DataError: another number of axes, or another length where one is given.
+        DataError: no numbers, another number of axes, or another length where one is given.
     """
-    fits = array.ndim == len(expected) and all(
-        want is None or want == got for want, got in zip(expected, array.shape, strict=True)
+    found = np.asarray(array)
+    wanted = ", ".join("any" if n is None else str(n) for n in expected)
+    if found.dtype.kind not in "fiu":
+        raise DataError(
+            f"{where}: need numbers of shape ({wanted}) = ({axes}), found {array!r:.60}"
+        )
+    fits = found.ndim == len(expected) and all(
+        want is None or want == got for want, got in zip(expected, found.shape, strict=True)
     )
     if not fits:
-        wanted = ", ".join("any" if n is None else str(n) for n in expected)
-        raise DataError(f"{where}: need shape ({wanted}) = ({axes}), found {array.shape}")
+        raise DataError(f"{where}: need shape ({wanted}) = ({axes}), found {found.shape}")
+    return found
+
+
+def signals(x: NDArray[np.floating]) -> Float32Array:
+    """An own, contiguous float32 copy, so that the file's whole array can be let go."""
+    return np.array(x, dtype=np.float32, order="C")
 
 
 def check_rating(
@@ -132,3 +146,22 @@ def from_scale(ratings: tuple[float, float], scale: Scale) -> tuple[float, float
         for name, rating in zip(("valence", "arousal"), ratings, strict=True)
     )
     return valence, arousal
+
+
+def other_rating(ratings: tuple[float, float], scale: Scale) -> float:
+    """The lowest whole rating that differs from both: a third column (dominance) to stumble on."""
+    taken = {round(rating) for rating in ratings}
+    return float(next(n for n in range(round(scale.low), round(scale.high) + 1) if n not in taken))
+
+
+def example_subjects(card: Card, n_subjects: int, *, of: Sequence[int] | None = None) -> list[int]:
+    """Numbers of the subjects of an example: the first of `of`, or of 1, 2, 3 ...
+
+    Raises:
+        ValueError: more than the release has, or none.
+    """
+    if not 1 <= n_subjects <= card.n_subjects:
+        raise ValueError(
+            f"need 1 to {card.n_subjects} subjects for an example of {card.name}, got {n_subjects}"
+        )
+    return list(of or range(1, card.n_subjects + 1))[:n_subjects]

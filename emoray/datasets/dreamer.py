@@ -1,0 +1,272 @@
+"""DREAMER: 23 subjects, 18 film clips, EEG and ECG of cheap devices (Katsigiannis & Ramzan 2018).
+
+The release is one structure in one file; a subject is taken out of it without loading the others.
+Shapes: C = 14 electrodes, L = 2 ECG leads, T samples.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.io
+
+from emoray import electrodes
+from emoray.datasets import _layout, _matlab
+from emoray.schema import (
+    Card,
+    DataError,
+    EcgCard,
+    FloatArray,
+    Listing,
+    Presentation,
+    Recording,
+    RecordingRef,
+    Scale,
+    SignalSource,
+    Stretch,
+)
+
+CARD = Card(
+    name="dreamer",
+    title="DREAMER",
+    reference="Katsigiannis & Ramzan, DREAMER: A Database for Emotion Recognition Through EEG and "
+    "ECG Signals From Wireless Low-cost Off-the-Shelf Devices, IEEE J-BHI 22(1), 2018",
+    role="pretraining",
+    layout="""DREAMER/
+DREAMER.mat""",
+    n_subjects=23,
+    n_recordings=23,
+    n_presentations=18,
+    eeg_channels=electrodes.EPOC_14,
+    eeg_sfreq=128.0,
+    eeg_unit="arbitrary",
+    sfreq_paper=128.0,
+    sfreq_code=128.0,
+    segment_s=10.0,
+    scale=Scale(1.0, 5.0),
+    n_segments_paper=8372,
+    n_segments_per_subject=364,
+    ecg=EcgCard(leads=("ecg1", "ecg2"), sfreq=256.0, unit="arbitrary"),
+    notes="Raw Emotiv values with an offset near 4000. The 61 s before each clip are arrays of "
+    "their own and are not read.",
+)
+
+_FILE = "DREAMER.mat"
+_RATINGS = {"valence": "ScoreValence", "arousal": "ScoreArousal", "dominance": "ScoreDominance"}
+_HEAD: tuple[_matlab.Part, ...] = (
+    ("DREAMER", "EEG_SamplingRate"),
+    ("DREAMER", "ECG_SamplingRate"),
+    ("DREAMER", "EEG_Electrodes"),
+)
+"""What all subjects share, checked with each of them."""
+_BESIDE = (r"(?:.*/)?[^/]*\.(?:pdf|txt|md|html?|docx?)",)
+
+OFFSET = 4000.0
+"""Added to the example's EEG, as the device does."""
+_REST_S = 61.0
+_LENGTHS_S = (
+    65, 104, 113, 122, 131, 152, 164, 173, 182, 194, 205, 215, 227, 251, 285, 343, 387, 393,
+)  # fmt: skip
+"""Of the example's clips. The true ones are not published; these span the published range and
+give the 364 segments of 10 s that EMOD counts for a subject."""
+
+
+def find(root: Path) -> Listing:
+    """List the subjects of the one file; opens only the head of its list of subjects.
+
+    Raises:
+        DataError: no file, two of them, or one that is not MATLAB's.
+    """
+    found = ((_FILE, path) for _, path in _layout.find_files(root, r"(?:.*/)?DREAMER\.mat"))
+    files = _layout.one_each(root, found, what="file")
+    subjects = [
+        f"{n + 1:02}"
+        for path in files.values()
+        for n in range(min(_n_cells(path), CARD.n_subjects))
+    ]
+    refs = [
+        RecordingRef(CARD.name, subject, "1", (_layout.relative(root, files[_FILE]),))
+        for subject in subjects
+    ]
+    expected = [f"{n:02}" for n in range(1, CARD.n_subjects + 1)]
+    missing = _layout.missing_subjects(subjects, expected)
+    return _layout.listing(CARD, root, refs, missing=missing, beside=_BESIDE)
+
+
+def read(root: Path, ref: RecordingRef) -> Recording:
+    """Read one subject: a stretch for each of the 18 clips, EEG at 128 Hz and ECG at 256 Hz.
+
+    Raises:
+        DataError: truncated file, another rate or electrode than published, samples and
+            electrodes exchanged, EEG and ECG of different lengths, a rating that is not a whole
+            number in 1-5.
+    """
+    path = root / ref.files[0]
+    cell: _matlab.Part = ("DREAMER", "Data", int(ref.subject) - 1)
+    eeg_hz, ecg_hz, names, subject = _matlab.load_parts(path, [*_HEAD, cell])
+    _check_head(path, eeg_hz, ecg_hz, names)
+    where = f"{path} subject {ref.subject}"
+    eeg = _clips(subject, "EEG", where)
+    ecg = _clips(subject, "ECG", where)
+    scores = {name: _scores(subject, field, where) for name, field in _RATINGS.items()}
+    place = f"{path.name} subject {ref.subject} presentation"
+    stretches = [_stretch(eeg[i], ecg[i], f"{place} {i + 1}") for i in range(len(eeg))]
+    assert CARD.ecg is not None
+    return Recording(
+        ref=ref,
+        eeg_channels=CARD.eeg_channels,
+        eeg_sfreq=CARD.eeg_sfreq,
+        stretches=tuple(stretches),
+        presentations=tuple(
+            _presentation(i, stretch, {k: v[i] for k, v in scores.items()}, f"{place} {i + 1}")
+            for i, stretch in enumerate(stretches)
+        ),
+        ecg_leads=CARD.ecg.leads,
+        ecg_sfreq=CARD.ecg.sfreq,
+    )
+
+
+def _n_cells(path: Path) -> int:
+    return int(np.prod(_matlab.shape(path, ("DREAMER", "Data"))))
+
+
+def _check_head(path: Path, eeg_hz: Any, ecg_hz: Any, names: Any) -> None:
+    assert CARD.ecg is not None
+    for name, value, published in (
+        ("EEG_SamplingRate", eeg_hz, CARD.eeg_sfreq),
+        ("ECG_SamplingRate", ecg_hz, CARD.ecg.sfreq),
+    ):
+        if np.ravel(value).tolist() != [published]:
+            raise DataError(
+                f"{path} {name}: need {published:g} Hz, found {np.ravel(value).tolist()}"
+            )
+    where = f"{path} EEG_Electrodes"
+    found = tuple(
+        electrodes.canonical(str(np.ravel(name)[0]), where=where) for name in np.ravel(names)
+    )
+    if found != CARD.eeg_channels:
+        raise DataError(f"{where}: need {' '.join(CARD.eeg_channels)}, found {' '.join(found)}")
+
+
+def _field(structure: Any, name: str, where: str) -> Any:
+    names = getattr(getattr(structure, "dtype", None), "names", None)
+    if names is None or name not in names or structure.size != 1:
+        found = ", ".join(names or ()) or f"{type(structure).__name__} without fields"
+        raise DataError(f"{where}: need a structure with field {name}, found {found}")
+    return structure.ravel()[0][name]
+
+
+def _clips(subject: Any, device: str, where: str) -> FloatArray:
+    """The 18 cells of one device, as an array of arrays."""
+    stimuli = _field(_field(subject, device, where), "stimuli", f"{where} {device}")
+    if stimuli.dtype != object or stimuli.size != CARD.n_presentations:
+        raise DataError(
+            f"{where} {device}.stimuli: need {CARD.n_presentations} cells, "
+            f"found {stimuli.dtype} of shape {stimuli.shape}"
+        )
+    clips: FloatArray = stimuli.ravel()
+    return clips
+
+
+def _scores(subject: Any, field: str, where: str) -> list[float]:
+    scores = np.ravel(_field(subject, field, where))
+    _layout.check_shape(
+        scores, (CARD.n_presentations,), where=f"{where} {field}", axes="presentations"
+    )
+    return [float(score) for score in scores]
+
+
+def _stretch(eeg_TC: FloatArray, ecg_TL: FloatArray, where: str) -> Stretch:
+    """Both devices' samples of the same seconds; the longer loses what is under a second more."""
+    assert CARD.ecg is not None
+    n_eeg, n_leads = len(CARD.eeg_channels), len(CARD.ecg.leads)
+    _layout.check_shape(eeg_TC, (None, n_eeg), where=f"{where} EEG", axes="samples, electrodes")
+    _layout.check_shape(ecg_TL, (None, n_leads), where=f"{where} ECG", axes="samples, leads")
+    eeg_s, ecg_s = len(eeg_TC) / CARD.eeg_sfreq, len(ecg_TL) / CARD.ecg.sfreq
+    if abs(eeg_s - ecg_s) >= 1.0:
+        raise DataError(
+            f"{where}: need EEG and ECG of the same seconds, "
+            f"found {eeg_s:g} s at {CARD.eeg_sfreq:g} Hz and {ecg_s:g} s at {CARD.ecg.sfreq:g} Hz"
+        )
+    n = int(min(eeg_s, ecg_s) * CARD.eeg_sfreq)
+    n_ecg = round(n * CARD.ecg.sfreq / CARD.eeg_sfreq)
+    return Stretch(_layout.signals(eeg_TC[:n].T), _layout.signals(ecg_TL[:n_ecg].T))
+
+
+def _presentation(i: int, stretch: Stretch, scores: dict[str, float], where: str) -> Presentation:
+    assert CARD.scale is not None
+    return Presentation(
+        stimulus=f"{i + 1:02}",
+        ordinal=i,
+        stretch=i,
+        start_s=0.0,
+        stop_s=stretch.eeg_CT.shape[1] / CARD.eeg_sfreq,
+        ratings={
+            name: _layout.check_rating(score, CARD.scale, name=name, where=where, integer=True)
+            for name, score in scores.items()
+        },
+    )
+
+
+def write_example(
+    root: Path, source: SignalSource, *, n_subjects: int, duration_s: float | None
+) -> None:
+    """Write one `DREAMER.mat`; all its subjects pass through memory, 87 MB each at full length.
+
+    The traps: EEG and ECG at two rates, samples before electrodes, an offset of 4000, three
+    different scores, and a rest before each clip that holds nothing but the offset.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    subjects = _layout.example_subjects(CARD, n_subjects)
+    lengths = [duration_s or float(seconds) for seconds in _LENGTHS_S]
+    data = np.empty((1, len(subjects)), dtype=object)
+    for i, subject in enumerate(subjects):
+        data[0, i] = _example_subject(source, subject, lengths, min(_REST_S, duration_s or _REST_S))
+    assert CARD.ecg is not None
+    release = {
+        "Data": data,
+        "EEG_SamplingRate": CARD.eeg_sfreq,
+        "ECG_SamplingRate": CARD.ecg.sfreq,
+        "EEG_Electrodes": np.array([CARD.eeg_channels], dtype=object),
+        "noOfSubjects": float(len(subjects)),
+        "noOfVideoSequences": float(CARD.n_presentations),
+    }
+    scipy.io.savemat(root / _FILE, {"DREAMER": release})
+
+
+def _example_subject(
+    source: SignalSource, subject: int, lengths: list[float], rest_s: float
+) -> dict[str, Any]:
+    assert CARD.scale is not None
+    assert CARD.ecg is not None
+    cells = {
+        name: np.empty((CARD.n_presentations, 1), dtype=object)
+        for name in ("eeg", "eeg_rest", "ecg", "ecg_rest")
+    }
+    scores = np.zeros((len(_RATINGS), CARD.n_presentations, 1))
+    for i, seconds in enumerate(lengths):
+        stimulus = f"{i + 1:02}"
+        ratings = _layout.to_scale(
+            source.rating(CARD.name, subject, stimulus), CARD.scale, integer=True
+        )
+        va = _layout.from_scale(ratings, CARD.scale)
+        eeg_CT = source.eeg(
+            CARD.name, subject, stimulus, CARD.eeg_channels, CARD.eeg_sfreq, seconds, va
+        )
+        ecg_LT = source.ecg(
+            CARD.name, subject, stimulus, len(CARD.ecg.leads), CARD.ecg.sfreq, seconds, va
+        )
+        cells["eeg"][i, 0] = eeg_CT.T + OFFSET
+        cells["ecg"][i, 0] = ecg_LT.T
+        cells["eeg_rest"][i, 0] = np.full((round(rest_s * CARD.eeg_sfreq), len(eeg_CT)), OFFSET)
+        cells["ecg_rest"][i, 0] = np.zeros((round(rest_s * CARD.ecg.sfreq), len(ecg_LT)))
+        scores[:, i, 0] = (*ratings, _layout.other_rating(ratings, CARD.scale))
+    return {
+        "Age": str(20 + subject),
+        "Gender": "female" if subject % 2 else "male",
+        "EEG": {"baseline": cells["eeg_rest"], "stimuli": cells["eeg"]},
+        "ECG": {"baseline": cells["ecg_rest"], "stimuli": cells["ecg"]},
+        **dict(zip(_RATINGS.values(), scores, strict=True)),
+    }
