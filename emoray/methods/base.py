@@ -6,7 +6,7 @@ Shapes: B segments of one worker's share of a step, C electrodes, T samples,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -33,7 +33,8 @@ class Group:
         """The same group on another device, signals in another dtype."""
         return replace(
             self,
-            x_BCT=self.x_BCT.to(device, dtype, non_blocking=True),
+            # Two moves, so that a float16 corpus crosses the bus as float16.
+            x_BCT=self.x_BCT.to(device, non_blocking=True).to(dtype),
             electrode_ids_C=self.electrode_ids_C.to(device, non_blocking=True),
             positions_B=self.positions_B.to(device, non_blocking=True),
         )
@@ -54,13 +55,21 @@ class Batch:
         return replace(
             self,
             groups=tuple(group.to(device, dtype) for group in self.groups),
-            va_B2=self.va_B2.to(device, dtype, non_blocking=True),
+            va_B2=self.va_B2.to(device, non_blocking=True).to(dtype),
         )
 
     @property
     def positions_B(self) -> Tensor:
         """Places in the global batch, in the order of `va_B2`."""
         return torch.cat([group.positions_B for group in self.groups])
+
+
+class Embedder(Protocol):
+    """A module whose frozen embeddings can be read out."""
+
+    def embed(self, groups: Sequence[Group]) -> Tensor:
+        """Embeddings (B, Z), the groups' segments one after the other."""
+        ...
 
 
 @dataclass(frozen=True)

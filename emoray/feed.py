@@ -1,0 +1,233 @@
+"""From plan to tensors: each worker's share of every step, in order, from any step on.
+
+The plan says which segments meet; the feed only moves them. One function, `assemble`, turns row
+numbers into tensors. It runs in a prefetch thread of the worker where shards are node-local (bytes
+move once), or behind Ray Data actors where they are not: `gather = auto | worker | cluster`.
+Shapes: m rounds of a worker's share, 9 regions, B = m * 9 segments of one dataset, C, T.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from emoray import electrodes
+from emoray.corpus.read import Corpus, CorpusDataset
+from emoray.methods.base import Batch, Group
+from emoray.sampling import Pool, RoundPlan, share
+from emoray.schema import IntArray
+
+Gather = Literal["auto", "worker", "cluster"]
+
+DEPTH = 2
+"""Batches that wait ready: one being taken, one behind it. More only costs memory."""
+
+
+def pools(corpus: Corpus, held_out: Mapping[str, Sequence[str]]) -> list[Pool]:
+    """What may be drawn: every segment with valence and arousal whose subject is not held out.
+
+    Args:
+        corpus: datasets in the order in which the plan will name them.
+        held_out: subjects by dataset; a dataset without an entry holds nobody out.
+    """
+    return [
+        Pool(dataset.name, dataset.digest, rows_S, dataset.va_S2[rows_S])
+        for dataset in corpus.datasets
+        for rows_S in [eligible_rows(dataset, held_out.get(dataset.name, ()))]
+    ]
+
+
+def eligible_rows(dataset: CorpusDataset, held_out: Sequence[str]) -> IntArray:
+    """Index rows with valence and arousal whose subject is not among `held_out`."""
+    placed_S = np.isfinite(dataset.va_S2).all(axis=1)
+    return np.flatnonzero(placed_S & ~np.isin(dataset.column("subject"), list(held_out)))
+
+
+class PlanFeed:
+    """Batches of one worker, prefetched.
+
+    Args:
+        corpus: the datasets that the plan draws from.
+        plan: what meets in each step.
+        rank: this worker, from 0.
+        world_size: all workers; it must divide the plan's rounds per step.
+        gather: where row numbers become tensors.
+        pin_memory: whether batches lie in page-locked memory, for asynchronous copies to a GPU.
+
+    Attributes:
+        waited_s: seconds that the caller spent waiting for batches, in all.
+        n_bytes: bytes of signals handed out, in all.
+
+    Raises:
+        ValueError: `world_size` does not divide the rounds; the message lists counts that do.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        plan: RoundPlan,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        gather: Gather = "auto",
+        pin_memory: bool = False,
+    ) -> None:
+        self._corpus = corpus
+        self._plan = plan
+        self._rank = rank
+        self._world_size = world_size
+        self._pin = pin_memory
+        if gather == "auto":
+            gather = "worker" if corpus.is_local else "cluster"
+        self.gather = gather
+        self._offsets = _offsets(plan)
+        self.waited_s = 0.0
+        self.n_bytes = 0
+        share(plan.step(0, 0), rank, world_size)  # a wrong worker count fails here, at once
+
+    def batches(self, first_step: int, last_step: int) -> Iterator[Batch]:
+        """Batches of the steps `first_step` to `last_step - 1`, counted from the run's start."""
+        make = self._from_cluster if self.gather == "cluster" else self._from_shards
+        source = _prefetched(make(range(first_step, last_step)))
+        while True:
+            began = time.perf_counter()
+            batch = next(source, None)
+            self.waited_s += time.perf_counter() - began
+            if batch is None:
+                return
+            self.n_bytes += sum(group.x_BCT.nbytes for group in batch.groups)
+            yield batch
+
+    def _share(self, step: int) -> IntArray:
+        epoch, step_of_epoch = divmod(step, self._plan.n_steps)
+        rows = self._plan.step(epoch, step_of_epoch)
+        return share(rows, self._rank, self._world_size)
+
+    def _from_shards(self, steps: range) -> Iterator[Batch]:
+        for step in steps:
+            rows_DR9 = self._share(step)
+            signals = {
+                dataset.name: _gathered(dataset, rows, pin=self._pin)
+                for dataset, rows in zip(self._corpus.datasets, rows_DR9, strict=True)
+            }
+            yield self._assemble(step, rows_DR9, signals)
+
+    def _from_cluster(self, steps: range) -> Iterator[Batch]:
+        """Gather in Ray Data actors: rows are rounds, columns are datasets, cells (9, C, T)."""
+        import ray
+
+        context = ray.data.DataContext.get_current()
+        context.execution_options.preserve_order = True
+        context.enable_progress_bars = False
+        names = [dataset.name for dataset in self._corpus.datasets]
+        rows_NDR9 = np.stack([self._share(step) for step in steps])
+        n_rounds = rows_NDR9.shape[2]
+        rounds_MD9 = np.concatenate(rows_NDR9.swapaxes(1, 2))
+        table = ray.data.from_numpy(rounds_MD9).map_batches(
+            RoundGatherer,
+            fn_constructor_args=(self._corpus,),
+            batch_size=n_rounds,
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=2),
+            num_cpus=0.5,
+        )
+        stream = table.iter_batches(batch_size=n_rounds, prefetch_batches=DEPTH)
+        for step, rows_DR9, cells in zip(steps, rows_NDR9, stream, strict=True):
+            signals = {name: _merged(cells[name]) for name in names}
+            yield self._assemble(step, rows_DR9, signals)
+
+    def _assemble(self, step: int, rows_DR9: IntArray, signals: Mapping[str, Tensor]) -> Batch:
+        first_round = self._rank * rows_DR9.shape[1]
+        groups, va = [], []
+        for i, dataset in enumerate(self._corpus.datasets):
+            rows_B = rows_DR9[i].reshape(-1)
+            start = self._offsets[i] + first_round * rows_DR9.shape[2]
+            groups.append(
+                Group(
+                    x_BCT=signals[dataset.name],
+                    electrode_ids_C=torch.tensor(electrodes.ids(dataset.channels)),
+                    sfreq=dataset.sfreq,
+                    positions_B=torch.arange(start, start + len(rows_B)),
+                )
+            )
+            va.append(torch.from_numpy(dataset.va_S2[rows_B]))
+        return Batch(step=step, groups=tuple(groups), va_B2=torch.cat(va))
+
+
+class RoundGatherer:
+    """Gathers rounds inside a Ray Data actor; the corpus travels as its location."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self._corpus = corpus
+
+    def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Row numbers (rounds, datasets, 9) -> one column per dataset, (rounds, 9, C, T)."""
+        rows_RD9 = batch["data"]
+        columns = {}
+        for i, dataset in enumerate(self._corpus.datasets):
+            rows_R9 = rows_RD9[:, i]
+            flat = dataset.gather(rows_R9.reshape(-1))
+            columns[dataset.name] = flat.reshape(*rows_R9.shape, *flat.shape[1:])
+        return columns
+
+
+def _offsets(plan: RoundPlan) -> list[int]:
+    """First position of each dataset in a step's global batch."""
+    n_datasets, n_rounds, n_regions = plan.step(0, 0).shape
+    return [i * n_rounds * n_regions for i in range(n_datasets)]
+
+
+def _gathered(dataset: CorpusDataset, rows_R9: IntArray, *, pin: bool) -> Tensor:
+    """Segments of the rows, straight into the tensor that the batch will hold: (R * 9, C, T)."""
+    x_BCT = torch.empty(
+        (rows_R9.size, dataset.n_chans, dataset.n_times),
+        dtype=torch.float16 if dataset.dtype == np.float16 else torch.float32,
+        pin_memory=pin,
+    )
+    dataset.gather(rows_R9.reshape(-1), out=x_BCT.numpy())
+    return x_BCT
+
+
+def _merged(cell: NDArray[Any]) -> Tensor:
+    """Rounds of one dataset, (R, 9, C, T), as (R * 9, C, T)."""
+    return torch.from_numpy(np.array(cell)).flatten(0, 1)
+
+
+def _prefetched(source: Iterator[Batch]) -> Iterator[Batch]:
+    """Run an iterator in a thread, `DEPTH` items ahead; its errors reach the caller."""
+    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=DEPTH)
+    stopped = threading.Event()
+
+    def put(item: Batch | BaseException | None) -> bool:
+        while not stopped.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def run() -> None:
+        try:
+            for item in source:
+                if not put(item):
+                    return
+            put(None)
+        except BaseException as error:  # whatever it is, the training thread must see it
+            put(error)
+
+    threading.Thread(target=run, name="feed", daemon=True).start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stopped.set()

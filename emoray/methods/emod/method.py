@@ -1,0 +1,175 @@
+"""EMOD's pretraining as a stage: its settings, and a batch turned into a loss.
+
+Source: Chen et al., EMOD, "V-A Guided Contrastive Learning" and "Pretraining Settings". The
+defaults are the paper's values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from emoray.distributed import gather_with_grad
+from emoray.methods.base import Batch, Group, OptimizerConfig, Precision
+from emoray.methods.emod.augment import augmented
+from emoray.methods.emod.loss import (
+    augmentation_contrast,
+    hard_va_contrast,
+    soft_va_contrast,
+)
+from emoray.methods.emod.model import DropoutKey, EmodPretraining, EncoderConfig
+from emoray.sampling import EmptyPolicy
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What draws embeddings together."""
+
+    objective: Literal["soft_va", "hard_va", "augment"] = "soft_va"
+    """Table 3's arms: graded by V-A distance (Eq. 5-6), same V-A cell or not (Eq. 4), or two
+    augmented views of one segment without any label."""
+    temperature: float = 0.07
+    """Tau of Eqs 4 and 6, > 0 (paper)."""
+    d_max: float = 5.0
+    """V-A distance from which a pair no longer attracts (Eq. 5), > 0. The paper says 5.0; the
+    released code's sqrt(182) makes every pair attract."""
+
+    def __post_init__(self) -> None:
+        for name in ("temperature", "d_max"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"need loss.{name} > 0, got {getattr(self, name):g}")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides what pretraining computes."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    """Architecture."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """Objective."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """Weight updates."""
+    epochs: int = 100
+    """Passes over the plan (paper)."""
+    rounds_per_step: int = 4
+    """m: draws from each region of each dataset in a step; 8 datasets x 9 x 4 = 288 (paper)."""
+    empty: EmptyPolicy = "spread"
+    """What stands in for a region that a dataset never fills; the paper is silent."""
+    precision: Precision = "float32"
+    """Of the forward pass: `bf16` is autocast, for GPUs; `float64` is for comparisons."""
+    compile: bool = False
+    """Run the model through torch.compile: a slow first step, faster ones after it."""
+    seed: int = 0
+    """Of weights, plan, dropout and augmentation alike."""
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.rounds_per_step < 1:
+            raise ValueError(
+                "need epochs and rounds_per_step of at least 1, "
+                f"got {self.epochs} and {self.rounds_per_step}"
+            )
+
+
+def rehearsal_config() -> Config:
+    """Settings that learn what is planted in rehearsal data within minutes on two CPU cores."""
+    return Config(
+        encoder=EncoderConfig.small(),
+        optimizer=OptimizerConfig(learning_rate=2e-3),
+        epochs=4,
+        rounds_per_step=1,
+    )
+
+
+class Pretraining:
+    """The stage `pretrain` of EMOD."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    @property
+    def seed(self) -> int:
+        """Of the initial weights and of every mask."""
+        return self.config.seed
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the plan."""
+        return self.config.epochs
+
+    @property
+    def optimizer(self) -> OptimizerConfig:
+        """How weights are updated."""
+        return self.config.optimizer
+
+    @property
+    def precision(self) -> Precision:
+        """Of the forward pass."""
+        return self.config.precision
+
+    @property
+    def compile(self) -> bool:
+        """Whether the module runs through torch.compile."""
+        return self.config.compile
+
+    def build(self) -> EmodPretraining:
+        """Encoder and projection head, the same weights for the same seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            return EmodPretraining(self.config.encoder)
+
+    def losses(self, module: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
+        """The contrastive loss over the global batch: every worker computes the same value."""
+        key = DropoutKey(seed=self.config.seed, step=batch.step)
+        if self.config.loss.objective == "augment":
+            total = self._augmentation_loss(module, batch, key)
+        else:
+            z_BD, va_B2 = _gathered_in_order(batch, module(batch.groups, key), batch.va_B2)
+            total = self._emotion_loss(z_BD, va_B2)
+        return {"total": total}
+
+    def _emotion_loss(self, z_BD: Tensor, va_B2: Tensor) -> Tensor:
+        loss = self.config.loss
+        if loss.objective == "hard_va":
+            return hard_va_contrast(z_BD, va_B2, temperature=loss.temperature)
+        return soft_va_contrast(z_BD, va_B2, temperature=loss.temperature, d_max=loss.d_max)
+
+    def _augmentation_loss(self, module: nn.Module, batch: Batch, key: DropoutKey) -> Tensor:
+        """Two views of every segment in one forward pass; the second view's masks differ."""
+        first = [augmented(group, key, view=0) for group in batch.groups]
+        second = [_shifted(augmented(group, key, view=1)) for group in batch.groups]
+        z_1_BD, z_2_BD = module((*first, *second), key).chunk(2)
+        z_1_BD, z_2_BD = _gathered_in_order(batch, z_1_BD, z_2_BD)
+        return augmentation_contrast(z_1_BD, z_2_BD, temperature=self.config.loss.temperature)
+
+
+_SECOND_VIEW = 1 << 20
+"""Added to the positions of second views, so that their dropout masks are others."""
+
+
+def _shifted(group: Group) -> Group:
+    return replace(group, positions_B=group.positions_B + _SECOND_VIEW)
+
+
+def _gathered_in_order(batch: Batch, *columns: Tensor) -> tuple[Tensor, ...]:
+    """Rows of all workers, in the order of their places in the step: floats of one batch axis.
+
+    The same order on any number of workers, so that sums run in the same order too. One gather
+    for all columns; places stay exact in float32 up to 2**24.
+    """
+    columns = tuple(
+        column.float() if column.dtype is torch.bfloat16 else column for column in columns
+    )
+    places_B1 = batch.positions_B[:, None].to(columns[0].dtype)
+    rows = gather_with_grad(torch.cat([places_B1, *columns], dim=1))
+    rows = rows[torch.argsort(rows[:, 0])]
+    widths = [column.shape[1] for column in columns]
+    return torch.split(rows[:, 1:], widths, dim=1)
+
+
+STAGES = {"pretrain": Pretraining}
+"""Stages by name, each made from a `Config`."""

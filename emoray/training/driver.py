@@ -1,0 +1,438 @@
+"""From (method, stage, corpus, seed) to a checkpoint: plan, workers, what they leave behind.
+
+    request -> corpus opened, subjects held out, plan made, occupancy stored
+            -> TorchTrainer with W workers, each running `worker.train`
+            -> the last checkpoint
+
+A run is a folder `<storage>/runs/<name>`. Everything in it is written once or replaced whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import torch
+from ray.train.torch import TorchTrainer, get_device
+from rich.console import Console
+
+from emoray import config as configs
+from emoray import distributed, methods
+from emoray.corpus.read import Corpus, open_corpus
+from emoray.corpus.storage import Storage
+from emoray.evaluation.folds import held_out_subjects
+from emoray.evaluation.held_out import read_out_held_out
+from emoray.feed import Gather, PlanFeed, pools
+from emoray.methods.base import Stage
+from emoray.sampling import Occupancy, RoundPlan, worker_counts
+from emoray.training import checkpoint, worker
+from emoray.training.progress import Board, Display, watching
+
+REQUEST_FILE = "request.json"
+OCCUPANCY_FILE = "occupancy.json"
+SUMMARY_FILE = "summary.json"
+HISTORY_FILE = "history.csv"
+LOSS_FILE = "loss.png"
+TENSORBOARD = "tensorboard"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run, described by plain values: what the driver stores and every worker receives."""
+
+    name: str
+    """Of the run's folder."""
+    storage: str
+    """Folder or URI that holds the runs; every node must see it."""
+    corpus: str
+    """Folder or URI of the corpus."""
+    datasets: tuple[str, ...]
+    """Which of the corpus's datasets to train on."""
+    method: str
+    stage: str
+    config: Mapping[str, Any]
+    """The method's Config as a plain dict."""
+    held_out: Mapping[str, tuple[str, ...]]
+    """Subjects that training must not see, by dataset."""
+    n_workers: int = 1
+    cpus_per_worker: float = 1.0
+    gpus_per_worker: float = 0.0
+    checkpoint_every: int = 0
+    """Steps between two checkpoints; 0: once an epoch."""
+    max_failures: int = 3
+    """How often a lost worker is replaced before the run gives up."""
+    gather: Gather = "auto"
+    cache_dir: str | None = None
+    """Node-local folder for shards of a remote corpus."""
+
+    @property
+    def folder(self) -> Storage:
+        """The run's own folder."""
+        return Storage.at(self.storage).sub(self.name)
+
+    def make_stage(self) -> Stage:
+        """The stage that this run trains."""
+        room = methods.get(self.method)
+        stage: Stage = room.STAGES[self.stage](configs.from_dict(room.Config, self.config))
+        return stage
+
+    def open_corpus(self, *, verify: bool = False) -> Corpus:
+        """The corpus, with this run's datasets only."""
+        return open_corpus(
+            self.corpus,
+            datasets=self.datasets,
+            cache_dir=None if self.cache_dir is None else Path(self.cache_dir),
+            verify=verify,
+        )
+
+    def make_plan(self, corpus: Corpus) -> RoundPlan:
+        """What meets in each step: the same on every worker and machine."""
+        stage_config = configs.from_dict(methods.get(self.method).Config, self.config)
+        return RoundPlan(
+            pools(corpus, self.held_out),
+            seed=stage_config.seed,
+            rounds_per_step=stage_config.rounds_per_step,
+            empty=stage_config.empty,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON keeps it."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Request:
+        """Back from `to_json`."""
+        held_out = {name: tuple(subjects) for name, subjects in plain["held_out"].items()}
+        datasets = tuple(plain["datasets"])
+        return cls(**{**plain, "datasets": datasets, "held_out": held_out})
+
+
+def held_out_of(corpus: Corpus, *, fraction: float, seed: int) -> dict[str, tuple[str, ...]]:
+    """Subjects held out of each dataset of a corpus (`folds.held_out_subjects`)."""
+    return {
+        dataset.name: held_out_subjects(
+            dataset.name, dataset.column("subject").tolist(), fraction=fraction, seed=seed
+        )
+        for dataset in corpus.datasets
+    }
+
+
+def check(request: Request, plan: RoundPlan) -> None:
+    """Refuse what cannot run, before anything is started or written.
+
+    Raises:
+        ValueError: a number of workers that does not divide the rounds; a run of that name that
+            is another run; a storage that cannot be written.
+    """
+    fitting = worker_counts(plan.rounds_per_step)
+    if request.n_workers not in fitting:
+        raise ValueError(
+            f"need a number of workers that divides the {plan.rounds_per_step} rounds of a step: "
+            f"{', '.join(map(str, fitting))}; got {request.n_workers}"
+        )
+    stored = request.folder.read(REQUEST_FILE)
+    if stored is not None and _identity(json.loads(stored)) != _identity(request.to_json()):
+        raise ValueError(
+            f"{request.folder} holds another run of the name {request.name!r}; choose another "
+            "name, or go on with that one by --resume"
+        )
+
+
+def start(request: Request, occupancy: Occupancy) -> None:
+    """Write down what is about to run."""
+    request.folder.write_bytes(REQUEST_FILE, _json(request.to_json()))
+    request.folder.write_bytes(OCCUPANCY_FILE, _json(occupancy.to_dict()))
+
+
+def describe(request: Request, plan: RoundPlan, corpus: Corpus) -> dict[str, str]:
+    """The run in words, for a person who is about to wait for it."""
+    stage = request.make_stage()
+    n_parameters = sum(p.numel() for p in stage.build().parameters())
+    n_drawn = sum(len(pool.rows_S) for pool in plan.pools)
+    n_held_out = sum(len(subjects) for subjects in request.held_out.values())
+    each = (
+        f"{request.gpus_per_worker:g} GPU"
+        if request.gpus_per_worker
+        else (f"{request.cpus_per_worker:g} CPU cores")
+    )
+    return {
+        "run": request.folder.path(""),
+        "corpus": f"{request.corpus}: {n_drawn:,} segments of {len(corpus.datasets)} datasets to "
+        f"train on, {len(corpus) - n_drawn:,} of {n_held_out} subjects held out",
+        "model": f"{request.method} {request.stage}, {n_parameters:,} parameters",
+        "steps": f"{stage.epochs} epochs of {plan.n_steps} steps of "
+        f"{plan.n_segments_per_step} segments",
+        "workers": f"{request.n_workers} with {each} each",
+    }
+
+
+def stored_request(folder: Storage) -> Request:
+    """The request that a run was started with.
+
+    Raises:
+        ValueError: there is no run in that folder.
+    """
+    stored = folder.read(REQUEST_FILE)
+    if stored is None:
+        raise ValueError(f"{folder}: need a run to resume, got no {REQUEST_FILE} there")
+    return Request.from_json(json.loads(stored))
+
+
+def fit(request: Request, plan: RoundPlan, *, console: Console) -> None:
+    """Run the workers until the last epoch is done; goes on from the run's last checkpoint.
+
+    Raises:
+        ray.train.TrainingFailedError: a worker failed more than `max_failures` times.
+    """
+    stage = request.make_stage()
+    board = Board.remote()  # type: ignore[attr-defined]
+    display = Display(
+        n_steps=stage.epochs * plan.n_steps,
+        steps_per_epoch=plan.n_steps,
+        segments_per_step=plan.n_segments_per_step,
+        tensorboard=Path(request.folder.path(TENSORBOARD)) if request.folder.is_local else None,
+        console=console,
+    )
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config={"request": request.to_json(), "board": board},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=request.n_workers,
+            use_gpu=request.gpus_per_worker > 0,
+            resources_per_worker=_resources(request),
+        ),
+        run_config=ray.train.RunConfig(
+            name=request.name,
+            storage_path=Storage.at(request.storage).root,
+            storage_filesystem=Storage.at(request.storage).filesystem,
+            failure_config=ray.train.FailureConfig(max_failures=request.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
+        ),
+    )
+    with watching(board, display):
+        trainer.fit()
+
+
+def train_worker(loop_config: Mapping[str, Any]) -> None:
+    """What each Ray Train worker runs."""
+    request = Request.from_json(loop_config["request"])
+    board = loop_config["board"]
+    device = get_device()
+    if device.type == "cpu":
+        torch.set_num_threads(max(1, int(request.cpus_per_worker)))
+    corpus = request.open_corpus()
+    plan = request.make_plan(corpus)
+    stage = request.make_stage()
+    feed = PlanFeed(
+        corpus,
+        plan,
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
+        gather=request.gather,
+        pin_memory=device.type == "cuda",
+    )
+    first = distributed.rank() == 0
+    worker.train(
+        stage,
+        feed,
+        steps_per_epoch=plan.n_steps,
+        checkpoints=RayCheckpoints(facts_of(request, corpus, plan)),
+        checkpoint_every=request.checkpoint_every or plan.n_steps,
+        device=device,
+        listen=(lambda rows: board.tell.remote(rows)) if first else _deaf,
+    )
+
+
+class RayCheckpoints:
+    """Checkpoints in the run's storage, through Ray Train; rank 0 writes, all ranks wait."""
+
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        self._facts = facts
+
+    def latest(self) -> checkpoint.State | None:
+        """The last registered state, if it is of this run."""
+        found = ray.train.get_checkpoint()
+        if found is None:
+            return None
+        like = {key: self._facts[key] for key in IDENTITY}
+        with found.as_directory() as folder:
+            return checkpoint.load(Path(folder), like=like)
+
+    def save(self, state: checkpoint.State) -> None:
+        """Register a state under its step's number."""
+        metrics = {"step": state.step, "loss": state.history["loss"][-1]}
+        name = f"step-{state.step:08d}"
+        with tempfile.TemporaryDirectory() as folder:
+            written = None
+            if distributed.rank() == 0:
+                checkpoint.save(Path(folder), state, self._facts)
+                written = ray.train.Checkpoint.from_directory(folder)
+            ray.train.report(metrics, checkpoint=written, checkpoint_dir_name=name)
+
+
+IDENTITY = ("method", "stage", "config", "plan")
+"""Facts by which a checkpoint belongs to a run; the number of workers is not among them."""
+
+
+def facts_of(request: Request, corpus: Corpus, plan: RoundPlan) -> dict[str, Any]:
+    """What a checkpoint says of itself beside its tensors."""
+    return {
+        "run": request.name,
+        "method": request.method,
+        "stage": request.stage,
+        "config": dict(request.config),
+        "config_digest": configs.digest(request.config),
+        "plan": plan.digest,
+        "corpus": {"location": request.corpus, "digest": corpus.digest},
+        "rehearsal": corpus.rehearsal,
+        "held_out": {name: list(subjects) for name, subjects in request.held_out.items()},
+        "seen": seen(corpus, request.held_out),
+        "n_workers": request.n_workers,
+        "versions": {"torch": torch.__version__, "ray": ray.__version__},
+    }
+
+
+def seen(
+    corpus: Corpus, held_out: Mapping[str, tuple[str, ...]]
+) -> dict[str, dict[str, list[str]]]:
+    """Whom and what training could draw: dataset -> subject -> stimuli. Audits rely on it."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for dataset, pool in zip(corpus.datasets, pools(corpus, held_out), strict=True):
+        subjects = dataset.column("subject")[pool.rows_S]
+        stimuli = dataset.column("stimulus")[pool.rows_S]
+        pairs = sorted(set(zip(subjects.tolist(), stimuli.tolist(), strict=True)))
+        of: dict[str, list[str]] = found.setdefault(dataset.name, {})
+        for subject, stimulus in pairs:
+            of.setdefault(subject, []).append(stimulus)
+    return found
+
+
+def last_checkpoint(folder: Storage) -> str:
+    """Location of a run's last complete checkpoint.
+
+    Raises:
+        ValueError: the run has none yet.
+    """
+    steps = [name for name in folder.folders() if name.startswith("step-")]
+    whole = [name for name in steps if checkpoint.RUN_FILE in folder.sub(name).files()]
+    if not whole:
+        raise ValueError(f"{folder}: need a checkpoint, got none")
+    return folder.path(whole[-1])
+
+
+def compare_on_held_out(request: Request) -> dict[str, Any]:
+    """Read out the run's encoder on its held-out subjects, beside the untrained one.
+
+    Runs as one task on what a worker had (a GPU, where workers have them).
+
+    Returns:
+        `pretrained` and `untrained`: a `ReadOut` as a dict, or None where nobody is held out.
+    """
+    task = ray.remote(_compare).options(
+        num_cpus=request.cpus_per_worker, num_gpus=request.gpus_per_worker
+    )
+    compared: dict[str, Any] = ray.get(task.remote(request.to_json()))
+    return compared
+
+
+def _compare(plain: Mapping[str, Any]) -> dict[str, Any]:
+    request = Request.from_json(plain)
+    corpus = request.open_corpus()
+    device = torch.device("cuda" if request.gpus_per_worker else "cpu")
+    if device.type == "cpu":
+        torch.set_num_threads(max(1, int(request.cpus_per_worker)))
+    arms = {"pretrained": request.make_stage().build(), "untrained": request.make_stage().build()}
+    with local_checkpoint(request.folder) as folder:
+        checkpoint.load_model(folder, arms["pretrained"])
+    scores = {
+        name: read_out_held_out(module, corpus, request.held_out, device=device)
+        for name, module in arms.items()
+    }
+    return {name: None if found is None else asdict(found) for name, found in scores.items()}
+
+
+def finish(
+    request: Request,
+    plan: RoundPlan,
+    corpus: Corpus,
+    scores: Mapping[str, Any],
+    *,
+    loss_png: Callable[..., bytes],
+    seconds: float,
+) -> dict[str, str]:
+    """Write the run's summary and loss curve; returns where everything lies, by what it is."""
+    with local_checkpoint(request.folder) as folder:
+        history = checkpoint.load(folder).history
+    facts = {
+        "run": request.name,
+        "rehearsal": corpus.rehearsal,
+        "steps": len(history["loss"]),
+        "last_loss": history["loss"][-1],
+        "seconds": round(seconds, 1),
+        "checkpoint": last_checkpoint(request.folder),
+        "read_out": scores,
+    }
+    picture = loss_png(
+        history["loss"],
+        steps_per_epoch=plan.n_steps,
+        title=f"{request.method} {request.stage}: {request.name}",
+        rehearsal=corpus.rehearsal,
+    )
+    request.folder.write_bytes(SUMMARY_FILE, _json(facts))
+    request.folder.write_bytes(HISTORY_FILE, _csv(history))
+    request.folder.write_bytes(LOSS_FILE, picture)
+    return {
+        "checkpoint": last_checkpoint(request.folder),
+        "summary": request.folder.path(SUMMARY_FILE),
+        "loss curve": request.folder.path(LOSS_FILE),
+        "every step": request.folder.path(HISTORY_FILE),
+        "TensorBoard": request.folder.path(TENSORBOARD) if request.folder.is_local else "",
+    }
+
+
+def _csv(history: Mapping[str, Sequence[float]]) -> bytes:
+    """One line a step, from step 0."""
+    names = list(history)
+    lines = [",".join(["step", *names])]
+    for step, values in enumerate(zip(*history.values(), strict=True)):
+        lines.append(",".join([str(step), *(f"{value:.8g}" for value in values)]))
+    return ("\n".join(lines) + "\n").encode()
+
+
+@contextlib.contextmanager
+def local_checkpoint(run_folder: Storage) -> Iterator[Path]:
+    """A run's last checkpoint as a local folder, copied where the storage is remote."""
+    found = ray.train.Checkpoint(last_checkpoint(run_folder), filesystem=run_folder.filesystem)
+    with found.as_directory() as folder:
+        yield Path(folder)
+
+
+def _resources(request: Request) -> dict[str, float]:
+    resources = {"CPU": request.cpus_per_worker}
+    if request.gpus_per_worker:
+        resources["GPU"] = request.gpus_per_worker
+    return resources
+
+
+def _identity(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes two requests the same run: not where or on how many workers it goes on."""
+    free = {"n_workers", "cpus_per_worker", "gpus_per_worker", "max_failures", "gather"}
+    free |= {"checkpoint_every", "cache_dir", "storage"}
+    return {key: value for key, value in plain.items() if key not in free}
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2) + "\n").encode()
+
+
+def _deaf(rows: worker.Rows) -> None:
+    """Listener of the ranks that tell nobody."""

@@ -1,0 +1,164 @@
+"""What a person sees of a run while it runs, and the scalars that TensorBoard reads.
+
+Workers may sit on other machines, so rank 0 tells a small actor (`Board`), and the driver asks it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ray
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from torch.utils.tensorboard import SummaryWriter
+
+from emoray.training.worker import Rows
+
+POLL_S = 0.5
+PLAIN_EVERY_S = 10.0
+"""Seconds between two lines where the output is no terminal."""
+
+
+@ray.remote(num_cpus=0)
+class Board:
+    """Holds the rows that the driver has not fetched yet."""
+
+    def __init__(self) -> None:
+        self._rows: list[Rows] = []
+
+    def tell(self, rows: Rows) -> None:
+        """Add finished steps."""
+        self._rows.append(rows)
+
+    def take(self) -> list[Rows]:
+        """Hand over what came since the last call."""
+        rows, self._rows = self._rows, []
+        return rows
+
+
+class Display:
+    """Turns rows into a progress bar (or plain lines) and TensorBoard scalars.
+
+    Args:
+        n_steps: of the whole run.
+        steps_per_epoch: to name the epoch.
+        segments_per_step: of all workers together.
+        tensorboard: folder for event files; None writes none.
+        console: where to print.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_steps: int,
+        steps_per_epoch: int,
+        segments_per_step: int,
+        tensorboard: Path | None,
+        console: Console,
+    ) -> None:
+        self._n_steps = n_steps
+        self._steps_per_epoch = steps_per_epoch
+        self._segments_per_step = segments_per_step
+        self._console = console
+        self._writer = SummaryWriter(str(tensorboard)) if tensorboard else None
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task: TaskID = self._progress.add_task("starting workers", total=n_steps)
+        self._said = 0.0
+        self._done = 0
+
+    def __enter__(self) -> Display:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+        if self._writer:
+            self._writer.close()
+
+    def show(self, rows: Rows) -> None:
+        """Take in finished steps."""
+        n = len(rows.columns["loss"])
+        if n == 0:
+            return
+        if rows.first_step < self._done:
+            self._console.print(f"  a worker was lost; the run goes on from step {rows.first_step}")
+        self._done = rows.first_step + n
+        self._write_scalars(rows)
+        line = self.line(rows)
+        self._progress.update(self._task, completed=self._done, description=line)
+        last = self._done == self._n_steps
+        due = time.monotonic() - self._said > PLAIN_EVERY_S
+        if not self._console.is_terminal and (due or last):
+            self._said = time.monotonic()
+            self._console.print(f"  {line}  {self._remaining(rows)}", highlight=False)
+
+    def line(self, rows: Rows) -> str:
+        """`epoch 3/100  step 812/27800  loss 5.123  140 segments/s  waiting 2 %`."""
+        n, spent_s = len(rows.columns["loss"]), sum(rows.columns["step_s"])
+        done = rows.first_step + n
+        epoch = (done - 1) // self._steps_per_epoch + 1
+        rate = n * self._segments_per_step / max(spent_s, 1e-9)
+        waiting = 100 * sum(rows.columns["wait_s"]) / max(spent_s, 1e-9)
+        return (
+            f"epoch {epoch}/{-(-self._n_steps // self._steps_per_epoch)}  "
+            f"step {done}/{self._n_steps}  loss {rows.columns['loss'][-1]:.4f}  "
+            f"{rate:.0f} segments/s  waiting for data {waiting:.0f} %"
+        )
+
+    def _remaining(self, rows: Rows) -> str:
+        step_s = sum(rows.columns["step_s"]) / len(rows.columns["step_s"])
+        seconds = round((self._n_steps - self._done) * step_s)
+        hours, rest = divmod(seconds, 3600)
+        return f"{hours}:{rest // 60:02}:{rest % 60:02} to go"
+
+    def _write_scalars(self, rows: Rows) -> None:
+        if self._writer is None:
+            return
+        for name, values in rows.columns.items():
+            for i, value in enumerate(values):
+                self._writer.add_scalar(f"train/{name}", value, rows.first_step + i)
+        self._writer.flush()
+
+
+@contextlib.contextmanager
+def watching(board: Any, display: Display) -> Iterator[None]:
+    """Show a board's rows from a thread while the block runs."""
+    stopped = threading.Event()
+
+    def show_new() -> None:
+        for rows in ray.get(board.take.remote()):
+            display.show(rows)
+
+    def poll() -> None:
+        while not stopped.wait(POLL_S):
+            show_new()
+
+    with display:
+        thread = threading.Thread(target=poll, name="progress", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stopped.set()
+            thread.join()
+            show_new()

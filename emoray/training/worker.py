@@ -1,0 +1,200 @@
+"""The one loop: whatever the method, a stage's batches become weights here.
+
+It runs the same in a Ray Train worker, in a plain process and in a test; what differs is handed
+in: a feed, a place for checkpoints, an ear for progress.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from emoray import distributed
+from emoray.feed import PlanFeed
+from emoray.methods.base import Batch, OptimizerConfig, Stage
+from emoray.training.checkpoint import HISTORY, State
+
+FLUSH_S = 1.0
+"""Seconds between two looks at the losses; each look waits for the device."""
+
+
+class Checkpoints(Protocol):
+    """Where a run's states go. Every worker calls `save`; one of them writes."""
+
+    def latest(self) -> State | None:
+        """The state to go on from, None at a fresh start."""
+        ...
+
+    def save(self, state: State) -> None:
+        """Keep this state; returns when losing the process no longer loses it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Consecutive steps as a listener hears of them."""
+
+    first_step: int
+    columns: dict[str, list[float]]
+    """`HISTORY` names; all lists of one length."""
+
+
+def learning_rate(config: OptimizerConfig, epoch: int, n_epochs: int) -> float:
+    """Cosine from `learning_rate` to `min_learning_rate`, constant within an epoch.
+
+    The paper's CosineAnnealingLR over all epochs, as a function of the epoch: no state to keep.
+    """
+    cosine = (1 + math.cos(math.pi * epoch / n_epochs)) / 2
+    return config.min_learning_rate + (config.learning_rate - config.min_learning_rate) * cosine
+
+
+def train(
+    stage: Stage,
+    feed: PlanFeed,
+    *,
+    steps_per_epoch: int,
+    checkpoints: Checkpoints,
+    checkpoint_every: int,
+    device: torch.device,
+    listen: Callable[[Rows], None] = lambda rows: None,
+) -> nn.Module:
+    """Run a stage from its latest checkpoint to its last epoch.
+
+    Args:
+        stage: builds the module and its losses.
+        feed: this worker's share of the plan.
+        steps_per_epoch: steps in one pass over the plan.
+        checkpoints: where the run was, and where it is kept.
+        checkpoint_every: steps between two checkpoints; the last step always makes one.
+        device: of this worker.
+        listen: hears of finished steps about once a second.
+
+    Returns:
+        The trained module (not wrapped), on `device`.
+
+    Raises:
+        FloatingPointError: the loss is no longer finite; names the step.
+    """
+    module = stage.build().to(device, _weight_dtype(stage))
+    if stage.compile:
+        module.compile()
+    optimizer = torch.optim.AdamW(
+        module.parameters(),
+        lr=stage.optimizer.learning_rate,
+        weight_decay=stage.optimizer.weight_decay,
+    )
+    log = _Log()
+    first_step = _restore(checkpoints, module, optimizer, log)
+    n_steps = stage.epochs * steps_per_epoch
+    parallel = _parallel(module, device)
+    for batch in feed.batches(first_step, n_steps):
+        rate = learning_rate(stage.optimizer, batch.step // steps_per_epoch, stage.epochs)
+        loss, norm = _step(stage, parallel, optimizer, batch.to(device, _weight_dtype(stage)), rate)
+        log.add(loss, norm, rate, feed.waited_s)
+        done = batch.step + 1
+        at_checkpoint = done % checkpoint_every == 0 or done == n_steps
+        if at_checkpoint or log.is_due():
+            listen(log.flush(done))
+        if at_checkpoint:
+            checkpoints.save(State(done, module.state_dict(), optimizer.state_dict(), log.history))
+    return module
+
+
+def _step(
+    stage: Stage,
+    parallel: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    rate: float,
+) -> tuple[Tensor, Tensor]:
+    """One update; returns the global loss and the gradient's norm before clipping."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    with _autocast(stage, batch.va_B2.device):
+        loss = stage.losses(parallel, batch)["total"]
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    norm = nn.utils.clip_grad_norm_(parallel.parameters(), stage.optimizer.clip_norm)
+    optimizer.step()
+    return loss.detach(), norm.detach()
+
+
+def _weight_dtype(stage: Stage) -> torch.dtype:
+    return torch.float64 if stage.precision == "float64" else torch.float32
+
+
+def _autocast(stage: Stage, device: torch.device) -> contextlib.AbstractContextManager[None]:
+    if stage.precision != "bf16":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def _parallel(module: nn.Module, device: torch.device) -> nn.Module:
+    """The module as its gradient is shared: wrapped where there is somebody to share it with."""
+    if distributed.world_size() == 1:
+        return module
+    return DistributedDataParallel(
+        module,
+        device_ids=[device] if device.type == "cuda" else None,
+        gradient_as_bucket_view=True,
+    )
+
+
+def _restore(
+    checkpoints: Checkpoints, module: nn.Module, optimizer: torch.optim.Optimizer, log: _Log
+) -> int:
+    """Put the latest state into module, optimizer and log; returns the step to go on with."""
+    state = checkpoints.latest()
+    if state is None:
+        return 0
+    module.load_state_dict(dict(state.model))
+    optimizer.load_state_dict(dict(state.optimizer))
+    log.history = {name: list(state.history[name]) for name in HISTORY}
+    return state.step
+
+
+@dataclass
+class _Log:
+    """Steps since the start; losses stay on the device until somebody looks."""
+
+    history: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in HISTORY})
+    _pending: list[tuple[Tensor, Tensor, float, float, float]] = field(default_factory=list)
+    _step_began: float = field(default_factory=time.perf_counter)
+    _flushed: float = field(default_factory=time.perf_counter)
+    _waited_s: float = 0.0
+
+    def add(self, loss: Tensor, norm: Tensor, rate: float, waited_s: float) -> None:
+        now = time.perf_counter()
+        step_s, wait_s = now - self._step_began, waited_s - self._waited_s
+        self._pending.append((loss, norm, rate, step_s, wait_s))
+        self._step_began, self._waited_s = now, waited_s
+
+    def is_due(self) -> bool:
+        return time.perf_counter() - self._flushed > FLUSH_S
+
+    def flush(self, done: int) -> Rows:
+        """Move pending steps into the history; `done` steps of the run are finished."""
+        first_step = done - len(self._pending)
+        columns = dict(zip(HISTORY, map(list, self._columns()), strict=True))
+        for name, values in columns.items():
+            self.history[name].extend(values)
+        for i, loss in enumerate(columns["loss"]):
+            if not math.isfinite(loss):
+                raise FloatingPointError(f"loss is {loss} at step {first_step + i}")
+        self._pending.clear()
+        self._flushed = time.perf_counter()
+        return Rows(first_step, columns)
+
+    def _columns(self) -> Iterator[tuple[float, ...]]:
+        losses, norms, *numbers = zip(*self._pending, strict=True)
+        yield tuple(torch.stack(losses).double().tolist())
+        yield tuple(torch.stack(norms).double().tolist())
+        yield from numbers
