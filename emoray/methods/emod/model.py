@@ -10,17 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from emoray.electrodes import N_EMBEDDINGS
 from emoray.methods.base import Group
 from emoray.methods.emod import draws
 from emoray.methods.emod.draws import DropoutKey
-from emoray.methods.emod.frontend import Branch, FrontEnd, spectrum
+from emoray.methods.emod.frontend import Branch, Mode, spectrum
 
 __all__ = [
     "DropoutKey",
@@ -31,6 +32,11 @@ __all__ = [
     "ProjectionHead",
     "SegmentDropout",
 ]
+
+
+SCORES_AT_ONCE = 1 << 27
+"""Attention scores held at once, 0.5 GB in float32; beyond it they are recomputed in backward.
+The paper's step has 10,656 sequences x 16 heads x 50 x 50 = 426 million per layer."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ class EncoderConfig:
     whole spectrum, as released, whose width follows the sampling rate."""
     max_offset: int = 50
     """Distances in time tokens are told apart up to one less than this; longer ones share a row."""
-    frontend: Literal["auto", "plain", "chunked"] = "auto"
+    frontend: Mode = "chunked"
     """How the convolutions run: one result, other memory and speed (see `frontend`)."""
     frequency_tokens: bool = True
     """Figure 3, w/o FreqDomain."""
@@ -125,7 +131,7 @@ class SpatialAttention(nn.Module):
     def forward(self, h_NKD: Tensor, shapes: Sequence[tuple[int, int]]) -> Tensor:
         """Attend within each segment; `shapes` lists (B, C) of the groups stacked in N."""
         qkv_NKF = self.qkv(h_NKD)
-        parts = qkv_NKF.split([b * c for b, c in shapes])
+        parts = torch.split(qkv_NKF, [b * c for b, c in shapes])
         mixed = [
             self._attend(part.view(b, c, *part.shape[1:])).flatten(0, 1)
             for part, (b, c) in zip(parts, shapes, strict=True)
@@ -135,8 +141,11 @@ class SpatialAttention(nn.Module):
 
     def _attend(self, qkv_BCKF: Tensor) -> Tensor:
         """(B, C, K, 3 D) to (B, C, K, D)."""
-        q, k, v = _heads(qkv_BCKF, self.n_heads).permute(3, 0, 2, 4, 1, 5)
-        mixed_BKHCE = F.scaled_dot_product_attention(q, k, v)
+        b, c, n_tokens, _ = qkv_BCKF.shape
+        parts_BKHCE = _heads(qkv_BCKF, self.n_heads).permute(3, 0, 2, 4, 1, 5)
+        # Four axes, at the price of a copy: with five there is no fused kernel.
+        q, k, v = parts_BKHCE.flatten(1, 2)
+        mixed_BKHCE = F.scaled_dot_product_attention(q, k, v).view(b, n_tokens, self.n_heads, c, -1)
         return mixed_BKHCE.permute(0, 3, 1, 2, 4).flatten(-2)
 
 
@@ -187,10 +196,32 @@ def relative_attention(q: Tensor, k: Tensor, v: Tensor, offsets_KKE: Tensor) -> 
         v: values.
         offsets_KKE: r for every pair of query and key.
     """
-    scores_NHKK = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
-    scores_NHKK = scores_NHKK + torch.einsum("nhie,ije->nhij", q, offsets_KKE.to(q.dtype))
-    weights_NHKK = torch.softmax(scores_NHKK, dim=-1, dtype=_at_least_float32(q))
-    return weights_NHKK.to(v.dtype) @ v
+    n_at_once = max(1, SCORES_AT_ONCE // (q.shape[1] * q.shape[2] ** 2))
+    if len(q) <= n_at_once:
+        return _relative_attention(q, k, v, offsets_KKE)
+    parts = zip(*(torch.split(part, n_at_once) for part in (q, k, v)), strict=True)
+    if torch.is_grad_enabled():
+        return torch.cat([_recomputed(*part, offsets_KKE) for part in parts])
+    return torch.cat([_relative_attention(*part, offsets_KKE) for part in parts])
+
+
+def _recomputed(q: Tensor, k: Tensor, v: Tensor, offsets_KKE: Tensor) -> Tensor:
+    """`_relative_attention`, keeping only its arguments for backward."""
+    mixed_NHKE = checkpoint(
+        _relative_attention, q, k, v, offsets_KKE, use_reentrant=False, preserve_rng_state=False
+    )
+    return cast(Tensor, mixed_NHKE)
+
+
+def _relative_attention(q: Tensor, k: Tensor, v: Tensor, offsets_KKE: Tensor) -> Tensor:
+    n, h, n_tokens, width = q.shape
+    # q_i r_(i-j) as one product per query token, (N H, E) by (E, K): no work on unused offsets.
+    by_query_KME = q.permute(2, 0, 1, 3).reshape(n_tokens, n * h, width)
+    biases_MKK = torch.bmm(by_query_KME, offsets_KKE.to(q.dtype).mT).transpose(0, 1)
+    q_MKE, k_MKE, v_MKE = (part.reshape(n * h, n_tokens, width) for part in (q, k, v))
+    scores_MKK = torch.baddbmm(biases_MKK, q_MKE, k_MKE.mT, alpha=width**-0.5)
+    weights_MKK = torch.softmax(scores_MKK, dim=-1, dtype=_at_least_float32(q))
+    return (weights_MKK.to(v.dtype) @ v_MKE).view(n, h, n_tokens, width)
 
 
 class Block(nn.Module):
@@ -229,10 +260,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config = config or EncoderConfig()
         d = config.d_model
-        branch = (d, config.kernel, config.n_norm_groups)
+        branch = (d, config.kernel, config.n_norm_groups, config.frontend)
         self.time_branch = Branch(*branch) if config.time_tokens else None
         self.frequency_branch = Branch(*branch) if config.frequency_tokens else None
-        self.frontend = FrontEnd(config.frontend)
         self.fuse = nn.Linear((config.time_tokens + config.frequency_tokens) * d, d)
         self.electrodes = nn.Embedding(N_EMBEDDINGS, d) if config.electrode_embedding else None
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
@@ -293,7 +323,7 @@ class Encoder(nn.Module):
         key_N = None if key is None else torch.cat([_sequence_keys(g, key) for g in groups])
         for block in self.blocks:
             h_NKD = block(h_NKD, shapes, key_N)
-        parts = h_NKD.split([b * c for b, c in shapes])
+        parts = torch.split(h_NKD, [b * c for b, c in shapes])
         return [
             part.view(*shape, *part.shape[1:]) for part, shape in zip(parts, shapes, strict=True)
         ]
@@ -303,11 +333,11 @@ class Encoder(nn.Module):
         x_BCT = group.x_BCT.to(self.fuse.weight.dtype)
         parts = []
         if self.time_branch is not None:
-            parts.append(self.frontend(self.time_branch, x_BCT, n))
+            parts.append(self.time_branch(x_BCT, n))
         if self.frequency_branch is not None:
             config = self.config
             x_BCF = spectrum(x_BCT, group.sfreq, config.spectrum, config.spectrum_max_hz)
-            parts.append(self.frontend(self.frequency_branch, x_BCF, n))
+            parts.append(self.frequency_branch(x_BCF, n))
         return torch.cat(parts, dim=-1)
 
 
