@@ -6,13 +6,11 @@ So memory is bounded by the recordings in flight, one per CPU, and all CPUs are 
 
 from __future__ import annotations
 
-import json
-import logging
 import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,11 +18,12 @@ from typing import Any, Literal
 
 from emoray import datasets as registry
 from emoray.corpus.assemble import assemble
-from emoray.corpus.console import Progress
 from emoray.corpus.folders import choose_folders
 from emoray.corpus.manifest import MANIFEST, PARTS, SHARDS, Manifest, build_digest
 from emoray.corpus.parts import Job, Part, make_part, read_part, unchanged, write_part
+from emoray.corpus.progress import Progress
 from emoray.corpus.storage import Storage
+from emoray.corpus.tasks import over_recordings
 from emoray.rehearsal import is_rehearsal
 from emoray.schema import Card, DataError, Listing, RecordingRef
 from emoray.signals import Recipe
@@ -231,13 +230,9 @@ class _Maker:
         self._jobs = jobs
         self._on_error = on_error
 
-    def __call__(self, row: dict[str, str]) -> dict[str, str]:
-        found = json.loads(row["ref"])
-        ref = RecordingRef(**{**found, "files": tuple(found["files"])})
-        return {"result": json.dumps(self._result(self._jobs[ref.dataset], ref))}
-
-    def _result(self, job: Job, ref: RecordingRef) -> dict[str, Any]:
+    def __call__(self, ref: RecordingRef) -> dict[str, Any]:
         """Errors come back as text: that of Ray would bury the file's name."""
+        job = self._jobs[ref.dataset]
         result: dict[str, Any] = {"recording": ref.key, "n_segments": 0, "error": None}
         try:
             part = make_part(job, ref)
@@ -262,10 +257,14 @@ def _make(
     connect: Callable[[], object] | None,
 ) -> int:
     """Make what is missing; the largest memory of a task's process, in bytes."""
-    n_todo = sum(len(plan.todo) for plan in plans)
+    refs = [ref for plan in plans for ref in plan.todo]
+    maker = _Maker({plan.card.name: plan.job for plan in plans}, on_error)
     peak = 0
-    with Progress(n_todo, shown=progress) as shown, closing(_run(plans, on_error, connect)) as rows:
-        for result in rows:
+    with (
+        Progress(len(refs), shown=progress) as shown,
+        closing(over_recordings(maker, refs, connect)) as results,
+    ):
+        for result in results:
             if "unwritable" in result:
                 raise OSError(result["errno"], result["unwritable"])
             if result["error"] is not None:
@@ -275,31 +274,3 @@ def _make(
             peak = max(peak, result["peak"])
             shown.advance(result["n_segments"])
     return peak
-
-
-def _run(
-    plans: Sequence[_Plan], on_error: OnError, connect: Callable[[], object] | None
-) -> Generator[dict[str, Any], None, None]:
-    """Results of the tasks, each as soon as it is there; closing it cancels the others.
-
-    Ray gives a task of one CPU one BLAS thread, unless OMP_NUM_THREADS says otherwise.
-    """
-    import ray  # half a second that a finished build does not pay
-
-    from emoray.cluster import connect as default_connect
-
-    if not ray.is_initialized():
-        (connect or default_connect)()
-    items = [{"ref": json.dumps(asdict(ref))} for plan in plans for ref in plan.todo]
-    maker = _Maker({plan.card.name: plan.job for plan in plans}, on_error)
-    table = ray.data.from_items(items, override_num_blocks=len(items)).map(maker, num_cpus=1)
-    _silence(table)
-    for row in table.iter_rows():
-        yield json.loads(row["result"])
-
-
-def _silence(table: Any) -> None:
-    """Ray Data's own bars and plans would stand between ours."""
-    table.context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from emoray.config import canonical_json
 from emoray.schema import Card, DataError
 
 FORMAT_VERSION = 1
@@ -181,11 +182,6 @@ class Manifest:
         found["dropped"] = tuple(found["dropped"])
         found["missing"] = tuple(found["missing"])
         return cls(**found)
-
-
-def canonical_json(value: object) -> str:
-    """JSON that depends on the value alone: sorted keys, no blanks, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def digest_of(value: object) -> str:

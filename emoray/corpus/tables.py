@@ -1,0 +1,109 @@
+"""A build or a check as tables of at most 100 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from emoray.corpus.build import BuildReport
+from emoray.corpus.check import Check, Found, expected
+
+WIDTH = 100
+_SHOWN = 8
+"""Names listed before the rest is only counted."""
+
+
+def print_tables(*tables: RenderableType) -> None:
+    """Print to standard output, never wider than `WIDTH`."""
+    console = Console()
+    Console(width=min(console.width if console.is_terminal else WIDTH, WIDTH)).print(*tables)
+
+
+def build_tables(report: BuildReport) -> RenderableType:
+    """What a build made, what it left out and why, what is in quarantine."""
+    table = Table(title=f"Corpus in {report.out}", title_justify="left")
+    table.add_column("dataset")
+    for name in ("recordings", "of these new", "segments", "quarantined", "missing"):
+        table.add_column(name, justify="right")
+    for row in report.datasets:
+        counts = (row.n_recordings, row.n_built, row.n_segments)
+        lacks = (len(row.quarantined), len(row.missing))
+        name = f"{row.name} (rehearsal data)" if row.rehearsal else row.name
+        table.add_row(name, *(f"{n:,}" for n in (*counts, *lacks)))
+    quarantined = [error for row in report.datasets for error in row.quarantined.values()]
+    return Group(table, *_dropped(report), *_list("quarantined", quarantined))
+
+
+def _dropped(report: BuildReport) -> list[RenderableType]:
+    table = Table(title="Left out", title_justify="left")
+    table.add_column("dataset")
+    table.add_column("n", justify="right")
+    table.add_column("what")
+    table.add_column("reason")
+    for row in report.datasets:
+        for (what, reason), n in row.dropped.items():
+            table.add_row(row.name, f"{n:,}", what, reason)
+    return [table] if table.row_count else []
+
+
+def check_tables(found: Check) -> RenderableType:
+    """Per dataset: what was found, of what the card expects; then what is missing or broken."""
+    table = Table(title=f"{found.root} against the cards", title_justify="left")
+    table.add_column("dataset")
+    for name in ("files", "subjects", "recordings", "presentations", "segments", "paper"):
+        table.add_column(name, justify="right")
+    for name in ("missing", "unexpected"):
+        table.add_column(name, justify="right")
+    details: list[RenderableType] = []
+    for row in found.found:
+        table.add_row(*_check_row(row))
+        details += _details(row)
+    top = [f"unexpected in {found.root}: {_names(found.unexpected)}"] if found.unexpected else []
+    return Group(table, *details, *(Text(line) for line in top))
+
+
+def _check_row(row: Found) -> Sequence[str]:
+    card = row.card
+    paper = "-" if card.n_segments_paper is None else f"{card.n_segments_paper:,}"
+    if row.folder is None:
+        return [card.name, "none", *["-"] * 4, paper, "-", "-"]
+    n_presentations = card.n_recordings * card.n_presentations
+    return [
+        f"{card.name}*" if row.rehearsal else card.name,
+        f"{row.n_files:,}",
+        f"{row.n_subjects}/{card.n_subjects}",
+        f"{row.n_recordings}/{card.n_recordings}",
+        "-" if row.n_presentations is None else f"{row.n_presentations:,}/{n_presentations:,}",
+        "-" if row.n_segments is None else f"{row.n_segments:,}",
+        paper,
+        f"{len(row.missing)}",
+        f"{len(row.unexpected)}",
+    ]
+
+
+def _details(row: Found) -> Iterable[Text]:
+    name = row.card.name
+    if row.folder is None:
+        yield Text(f"{name}: need the folder {expected(row.card)}, found none")
+    if row.rehearsal:
+        yield Text(f"{name}: * rehearsal data, recorded from nobody")
+    if row.missing:
+        yield Text(f"{name}: missing {_names(row.missing)}")
+    if row.unexpected:
+        yield Text(f"{name}: unexpected {_names(row.unexpected)}")
+    for reason, n in row.dropped.most_common():
+        yield Text(f"{name}: the reader leaves out {n:,}: {reason}")
+    yield from _list(f"{name}: cannot be read", row.errors)
+
+
+def _list(title: str, lines: Sequence[str]) -> list[Text]:
+    shown = [Text(f"{title}: {line}") for line in lines[:_SHOWN]]
+    return [*shown, Text(f"{title}: {len(lines):,} in all")] if len(lines) > _SHOWN else shown
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -1,0 +1,87 @@
+"""Build a corpus from publishers' files, or check what a folder of them holds.
+
+    python jobs/build_corpus.py --check DATA            what is there, against the cards
+    python jobs/build_corpus.py DATA --out CORPUS       make what is missing of the corpus
+
+DATA has one folder per dataset, named as its publisher does (DEAP, SEED_IV, ...). A build that was
+ended, however it was, goes on where it stood; a finished one does nothing. It uses all CPUs of this
+machine, or of the Ray cluster that it is started on.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+
+from emoray.config import load_toml
+from emoray.corpus.build import OnError, build
+from emoray.corpus.check import check
+from emoray.corpus.tables import build_tables, check_tables, print_tables
+from emoray.signals import Recipe
+
+
+@dataclass(frozen=True)
+class Options:
+    """Build a corpus from publishers' files, or check what a folder of them holds."""
+
+    root: tyro.conf.Positional[Path]
+    """Folder that holds one folder per dataset, under its name or its publisher's."""
+    out: str = "corpus"
+    """The corpus: a folder, or a URI that pyarrow.fs opens (s3://bucket/corpus)."""
+    datasets: tuple[str, ...] = ()
+    """Names, such as deap seed_iv; all that are in the folder without it."""
+    on_error: OnError = "fail"
+    """When a recording cannot be read: end the build, or leave it out and say so."""
+    check: bool = False
+    """Build nothing: say per dataset what was found, missing and unexpected."""
+    quick: bool = False
+    """With --check: look at names only and open no recording."""
+    recipe_file: Path | None = None
+    """TOML with fields of the recipe, among them `exceptions` for single datasets. Recipe options
+    on the command line are then not allowed."""
+    recipe: Recipe = field(default_factory=Recipe)
+    """How recordings become segments. The defaults are the paper's."""
+
+
+def main(options: Options) -> int:
+    """Run; 0 when all went well, 1 when a dataset is incomplete or something is quarantined."""
+    names = options.datasets or None
+    if options.check:
+        found = check(options.root, datasets=names, quick=options.quick)
+        print_tables(check_tables(found))
+        there = [row for row in found.found if row.folder is not None]
+        return 0 if there and all(row.is_complete for row in there) else 1
+    report = build(
+        options.root,
+        options.out,
+        recipe=_recipe(options),
+        datasets=names,
+        on_error=options.on_error,
+    )
+    print_tables(build_tables(report))
+    n_new = f"{report.n_built:,} recordings made" if report.n_built else "nothing was to be done"
+    print(f"{report.n_segments:,} segments in {report.out}; {n_new} in {report.seconds:.1f} s")
+    return 1 if any(dataset.quarantined for dataset in report.datasets) else 0
+
+
+def _recipe(options: Options) -> Recipe:
+    if options.recipe_file is None:
+        return options.recipe
+    if options.recipe != Recipe():
+        raise ValueError("need either --recipe-file or recipe options, got both")
+    return load_toml(Recipe, options.recipe_file)
+
+
+if __name__ == "__main__":
+    parsed = tyro.cli(
+        Options,
+        description=__doc__,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+    )
+    try:
+        sys.exit(main(parsed))
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,64 @@
+"""What many tests share: one Ray cluster, one small corpus of rehearsal data."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from emoray.corpus.read import Corpus, open_corpus
+from emoray.rehearsal import write_release
+from emoray.signals import Recipe
+
+QUICK_RECIPE = Recipe(ica="none", segment_s=2.0)
+"""Everything but ICA, on short segments: a recording takes a tenth of a second."""
+
+TINY_DATASETS = ("dreamer", "seed")
+"""Ratings with ECG in one file for all subjects; emotion names in a file per visit."""
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """One local cluster for the whole test session; four logical CPUs however few there are."""
+    import ray
+
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else Ray writes a token into the home
+    ray.init(
+        address="local",
+        num_cpus=4,
+        include_dashboard=False,
+        object_store_memory=300 * 1024**2,
+        logging_level=logging.ERROR,
+        log_to_driver=False,
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def tiny_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two datasets of two subjects as their publishers ship them, 4.5 s a presentation."""
+    root = tmp_path_factory.mktemp("release")
+    write_release(root, datasets=TINY_DATASETS, n_subjects=2, seed=0, duration_s=4.5)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus_path(
+    ray_cluster: None, tiny_release: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A corpus of `tiny_release` built by `QUICK_RECIPE`; not to be written to."""
+    from emoray.corpus.build import build
+
+    out = tmp_path_factory.mktemp("corpus")
+    build(tiny_release, out, recipe=QUICK_RECIPE, progress=False)
+    return out
+
+
+@pytest.fixture
+def tiny_corpus(tiny_corpus_path: Path, tmp_path: Path) -> Corpus:
+    """`tiny_corpus_path`, open."""
+    return open_corpus(tiny_corpus_path, cache_dir=tmp_path / "cache")
