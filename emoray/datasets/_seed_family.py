@@ -72,19 +72,20 @@ def read_eeg(path: Path, variable: str) -> Float32Array:
     Raises:
         DataError: another orientation, not numbers, or shorter than a second.
     """
-    eeg_CT = _matlab.load(path, [variable])[variable]
     where = f"{path} variable {variable}"
-    _layout.check_shape(
-        eeg_CT, (len(electrodes.SEED_62), None), where=where, axes="electrodes, samples"
+    eeg_CT = _layout.check_shape(
+        _matlab.load(path, [variable])[variable],
+        (len(electrodes.SEED_62), None),
+        where=where,
+        axes="electrodes, samples",
     )
-    if eeg_CT.dtype.kind not in "fiu" or eeg_CT.shape[1] < SFREQ:
+    if eeg_CT.shape[1] < SFREQ:
         raise DataError(
-            f"{where}: need real numbers for at least a second ({SFREQ:g} samples), found "
-            f"{eeg_CT.dtype} and {eeg_CT.shape[1]} samples"
+            f"{where}: need at least a second, {SFREQ:g} samples; found {eeg_CT.shape[1]}"
         )
     # SEED and SEED-IV hold 200 s + 1 samples: both ends of the last second.
     whole = eeg_CT.shape[1] - (eeg_CT.shape[1] % round(SFREQ) == 1)
-    return np.ascontiguousarray(eeg_CT[:, :whole], dtype=np.float32)
+    return _layout.signals(eeg_CT[:, :whole])
 
 
 def read_recording(

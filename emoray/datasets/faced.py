@@ -15,7 +15,6 @@ from emoray import affect
 from emoray.datasets import _layout, _pickle
 from emoray.schema import (
     Card,
-    DataError,
     FloatArray,
     Listing,
     Presentation,
@@ -58,9 +57,7 @@ CARD = Card(
     "code leaves 250 Hz. Already filtered 0.05-47 Hz, cleaned by ICA and average-referenced.",
 )
 
-LABELS = (
-    (0,) * 3 + (1,) * 3 + (2,) * 3 + (3,) * 3 + (4,) * 4 + (5,) * 3 + (6,) * 3 + (7,) * 3 + (8,) * 3
-)
+LABELS = tuple(label for label in range(9) for _ in range(4 if label == 4 else 3))
 """Class of each video by its index: index into the card's emotions."""
 
 SHAPE = (28, 32, 7500)
@@ -99,19 +96,15 @@ def read(root: Path, ref: RecordingRef) -> Recording:
             another shape.
     """
     path = root / ref.files[0]
-    eeg_VCT = _pickle.load_arrays(path)
-    if not isinstance(eeg_VCT, np.ndarray) or eeg_VCT.dtype.kind != "f":
-        found = getattr(eeg_VCT, "dtype", type(eeg_VCT).__name__)
-        raise DataError(f"{path}: need a bare array of floats, found {found}")
-    _layout.check_shape(eeg_VCT, SHAPE, where=str(path), axes="videos, channels, samples")
+    eeg_VCT = _layout.check_shape(
+        _pickle.load_arrays(path), SHAPE, where=str(path), axes="videos, channels, samples"
+    )
     n_scalp = len(CARD.eeg_channels)
     return Recording(
         ref=ref,
         eeg_channels=CARD.eeg_channels,
         eeg_sfreq=CARD.eeg_sfreq,
-        stretches=tuple(
-            Stretch(np.ascontiguousarray(eeg_CT[:n_scalp], dtype=np.float32)) for eeg_CT in eeg_VCT
-        ),
+        stretches=tuple(Stretch(_layout.signals(eeg_CT[:n_scalp])) for eeg_CT in eeg_VCT),
         presentations=tuple(
             Presentation(
                 stimulus=f"{k + 1:02d}",
@@ -137,7 +130,7 @@ def write_example(
     """
     folder = root / "Processed_data"
     folder.mkdir(parents=True, exist_ok=True)
-    for subject in range(n_subjects):
+    for subject in _layout.example_subjects(CARD, n_subjects, of=range(CARD.n_subjects)):
         ending = ".pkl.pkl" if subject % 2 else ".pkl"
         with (folder / f"sub{subject:03d}{ending}").open("wb") as file:
             pickle.dump(_subject(source, subject), file, protocol=4)

@@ -223,16 +223,19 @@ def emotion_of(number: int) -> str:
 
 def _read_eeg(path: Path, variable: str) -> Float32Array:
     """The 62 scalp rows in microvolts, (62, T); further rows than 64 are not documented."""
-    eeg_CT = _matlab.load(path, [variable])[variable]
     where = f"{path} variable {variable}"
-    _layout.check_shape(eeg_CT, (None, None), where=where, axes="electrodes, samples")
-    n_rows, n_times = eeg_CT.shape
-    if eeg_CT.dtype.kind not in "fiu" or not len(NEUROSCAN_64) <= n_rows < n_times:
+    eeg_CT = _layout.check_shape(
+        _matlab.load(path, [variable])[variable],
+        (None, None),
+        where=where,
+        axes="electrodes, samples",
+    )
+    if not len(NEUROSCAN_64) <= eeg_CT.shape[0] < eeg_CT.shape[1]:
         raise DataError(
-            f"{where}: need at least 64 rows of more samples than rows, real numbers; found "
-            f"{eeg_CT.dtype} of shape {eeg_CT.shape}"
+            f"{where}: need at least 64 rows (electrodes), and more columns (samples) than rows; "
+            f"found shape {eeg_CT.shape}"
         )
-    return np.ascontiguousarray(eeg_CT[_ROWS], dtype=np.float32)
+    return _layout.signals(eeg_CT[_ROWS])
 
 
 def _check_labels(path: Path) -> None:
@@ -272,7 +275,7 @@ def write_example(
     """
     (root / _FOLDER).mkdir(parents=True, exist_ok=True)
     scipy.io.savemat(root / _LABEL_FILE, {"eeg_label": np.array([PUBLISHED])})
-    for subject in range(1, n_subjects + 1):
+    for subject in _layout.example_subjects(CARD, n_subjects):
         # In this release the names are inventions; sorted, they must give 1, 2, 3 ...
         name = f"{chr(96 + (subject - 1) // 26 + 1)}{chr(96 + (subject - 1) % 26 + 1)}_invented"
         for ending, numbers in (("d", range(1, 18)), ("dd", range(18, 35))):

@@ -176,9 +176,9 @@ def write_example(
     folder.mkdir(parents=True, exist_ok=True)
     scipy.io.savemat(folder / "label.mat", {"label": np.array([LABELS])})
     (folder / "readme.txt").write_text("not read\n")
-    for subject in range(1, n_subjects + 1):
-        initials = f"{chr(96 + subject % 26)}x"
-        for day in DATES.get(f"{subject:02d}", ("20150101", "20150108", "20150115")):
+    for subject in _layout.example_subjects(CARD, n_subjects):
+        initials = f"{chr(96 + subject)}x"
+        for day in DATES[f"{subject:02d}"]:
             matrices = (
                 (f"{initials}_eeg{number}", _matrix(source, subject, number, duration_s))
                 for number in sorted(range(1, CARD.n_presentations + 1), key=str)

@@ -116,7 +116,7 @@ def write_example(
 
     Matrices stand in the order of their names as text; the sample past the last second is 5 mV.
     """
-    for subject in range(1, n_subjects + 1):
+    for subject in _layout.example_subjects(CARD, n_subjects):
         days = {"1": "20160518", "2": "20161125", "3": "20161126"}
         if subject % 2 == 0:
             days = {"1": "20150915", "2": "20150904", "3": "20151005"}

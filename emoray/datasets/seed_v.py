@@ -195,12 +195,17 @@ def with_margins(clock: Clock, k: int, n_s: float) -> tuple[float, float]:
     return start - min(MARGIN_S, before / 2), min(n_s, stop + min(MARGIN_S, after / 2))
 
 
+def stimulus_name(session: str, k: int) -> str:
+    """`2-07` for presentation 6 from 0: every stimulus set has clips of its own."""
+    return f"{session}-{k + 1:02d}"
+
+
 def _presentation(
     session: str, k: int, stretch: int, span: tuple[float, float], origin_s: float
 ) -> Presentation:
     label = LABELS[session][k]
     return Presentation(
-        stimulus=f"{session}-{k + 1:02d}",
+        stimulus=stimulus_name(session, k),
         ordinal=k,
         stretch=stretch,
         start_s=span[0] - origin_s,
@@ -244,7 +249,7 @@ def write_example(
     channels = list(electrodes.SEED_62)
     for after, name in (("T8", "M1"), ("TP8", "M2"), ("CB1", "VEO"), ("VEO", "HEO")):
         channels.insert(channels.index(after) + 1, name)
-    for subject in range(1, n_subjects + 1):
+    for subject in _layout.example_subjects(CARD, n_subjects):
         for session, clock in clocks.items():
             _neuroscan.write_cnt(
                 folder / f"{subject}_{session}_{days[session]}.cnt",
@@ -263,20 +268,29 @@ def _shortened(duration_s: float) -> Clock:
 def _blocks(
     source: SignalSource, subject: int, session: str, clock: Clock, channels: list[str]
 ) -> Iterator[FloatArray]:
-    """Rest and presentation in turn, at the end the rest that closes the file."""
-    scalp = [row for row, name in enumerate(channels) if name not in NOT_SCALP]
-    now = 0.0
-    for k, (start, stop) in enumerate((*clock, (clock[-1][1] + clock[0][0], None))):
-        stimulus = f"{session}-{k + 1:02d}"
-        pieces = [(f"rest before {stimulus}", start - now, (0.0, 0.0))]
-        if stop is not None:
-            va = affect.place_emotion(CARD.emotions[LABELS[session][k]])
-            pieces.append((stimulus, stop - start, va))
-            now = stop
-        for name, seconds, va in pieces:
-            eeg_CT = source.eeg(
-                CARD.name, subject, name, CARD.eeg_channels, CARD.eeg_sfreq, seconds, va
-            )
-            block_CT = np.full((len(channels), eeg_CT.shape[1]), 9000.0)
-            block_CT[scalp] = eeg_CT
-            yield block_CT
+    """Rest and presentation in turn, and a rest that closes the file."""
+    now_s = 0.0
+    for k, (start_s, stop_s) in enumerate(clock):
+        stimulus = stimulus_name(session, k)
+        va = affect.place_emotion(CARD.emotions[LABELS[session][k]])
+        rest = f"rest before {stimulus}"
+        yield _block(source, subject, rest, start_s - now_s, (0.0, 0.0), channels)
+        yield _block(source, subject, stimulus, stop_s - start_s, va, channels)
+        now_s = stop_s
+    yield _block(source, subject, f"rest after {session}", clock[0][0], (0.0, 0.0), channels)
+
+
+def _block(
+    source: SignalSource,
+    subject: int,
+    stimulus: str,
+    seconds: float,
+    va: tuple[float, float],
+    channels: list[str],
+) -> FloatArray:
+    eeg_CT = source.eeg(
+        CARD.name, subject, stimulus, CARD.eeg_channels, CARD.eeg_sfreq, seconds, va
+    )
+    block_CT = np.full((len(channels), eeg_CT.shape[1]), 9000.0)
+    block_CT[[row for row, name in enumerate(channels) if name not in NOT_SCALP]] = eeg_CT
+    return block_CT

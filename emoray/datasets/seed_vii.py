@@ -125,7 +125,7 @@ def write_example(
     raw = root / "EEG_raw" / "1_20221001_2.cnt"
     raw.parent.mkdir(parents=True, exist_ok=True)
     raw.write_bytes(b"not read")
-    for subject in range(1, n_subjects + 1):
+    for subject in _layout.example_subjects(CARD, n_subjects):
         # 27 shares no factor with 80, so this visits every place once.
         places = (place * 27 % 80 for place in range(80))
         matrices = (
