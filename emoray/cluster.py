@@ -70,7 +70,8 @@ class WorkerDemand:
 
     def __str__(self) -> str:
         gpus = f" and {self.gpus_per_worker:g} GPU" if self.gpus_per_worker else ""
-        return f"{self.n_workers} workers of {self.cpus_per_worker:g} CPU{gpus} each"
+        workers = "1 worker" if self.n_workers == 1 else f"{self.n_workers} workers"
+        return f"{workers} of {self.cpus_per_worker:g} CPU{gpus}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +117,11 @@ def connect(
     demand = workers or WorkerDemand()
     if ray.is_initialized():
         check_demand(demand)
-    elif (found := _address_to_join(address)) is not None:
+    elif (found := address_to_join(address)) is not None:
         _join(found)
         _check_or_leave(demand)
     else:
-        _start_local(demand, dashboard=dashboard)
+        start_local(demand, dashboard=dashboard)
         _check_or_leave(demand)
 
 
@@ -132,7 +133,7 @@ def _check_or_leave(demand: WorkerDemand) -> None:
         raise
 
 
-def _address_to_join(address: str | None) -> str | None:
+def address_to_join(address: str | None) -> str | None:
     """The GCS address to connect to; None when a cluster is to be started here."""
     asked = address or os.environ.get("RAY_ADDRESS") or None
     source = "address" if address else "RAY_ADDRESS"
@@ -191,7 +192,12 @@ def _join(address: str) -> None:
     logger.info("joined the Ray cluster at %s: %s", address, _say(_live_nodes()))
 
 
-def _start_local(demand: WorkerDemand, *, dashboard: bool) -> None:
+def start_local(demand: WorkerDemand, *, dashboard: bool) -> None:
+    """Start Ray on this machine with logical CPUs for the workers and for data tasks.
+
+    Raises:
+        ValueError: more workers are asked for than the machine bears.
+    """
     cores = _cores()
     limit = WORKERS_PER_CORE * cores
     if demand.n_workers > limit:
@@ -250,14 +256,14 @@ def check_demand(demand: WorkerDemand) -> None:
         ValueError: with what was asked, what is there, what is possible and what would work.
     """
     live = _live_nodes()
-    if _total_room(live, demand) >= demand.n_workers:
+    if total_room(live, demand) >= demand.n_workers:
         return
-    scaling = _scaling()
-    if not scaling.known:
+    growth = scaling()
+    if not growth.known:
         logger.warning("asking for %s; %s now, waiting for more", demand, _say(live))
         return
-    possible = _at_most(live, scaling)
-    room = _total_room(possible, demand)
+    possible = _at_most(live, growth)
+    room = total_room(possible, demand)
     if room >= demand.n_workers:
         logger.info("asking for %s; %s now, the autoscaler adds nodes", demand, _say(live))
         return
@@ -267,7 +273,7 @@ def check_demand(demand: WorkerDemand) -> None:
     )
 
 
-def _total_room(nodes: Sequence[Node], demand: WorkerDemand) -> int:
+def total_room(nodes: Sequence[Node], demand: WorkerDemand) -> int:
     """Workers that fit on all nodes, where the one that loses least keeps CPUs for data."""
     plain = sum(node.room(demand) for node in nodes)
     hosts = [node for node in nodes if node.cpus >= CPUS_FOR_DATA]
@@ -304,11 +310,11 @@ def _way_out(nodes: Sequence[Node], room: int, demand: WorkerDemand) -> str:
     cpus, gpus = max(n.cpus for n in nodes), max(n.gpus for n in nodes)
     if demand.gpus_per_worker > gpus:
         return f"No node has more than {gpus:g} GPUs: ask for that many per worker, or add nodes"
-    return f"Not one fits: no node has more than {cpus:g} CPUs, of which data needs some"
+    return f"Not one fits: no node has more than {cpus:g} CPUs, and data needs {CPUS_FOR_DATA}"
 
 
 @dataclass(frozen=True, slots=True)
-class _Scaling:
+class Scaling:
     """What an autoscaler may do."""
 
     known: bool
@@ -317,7 +323,7 @@ class _Scaling:
     """All worker nodes that may run at the same time, largest first."""
 
 
-def _at_most(live: Sequence[Node], scaling: _Scaling) -> Sequence[Node]:
+def _at_most(live: Sequence[Node], scaling: Scaling) -> Sequence[Node]:
     """The nodes of the cluster at its largest: the head and every node it may add."""
     if len(scaling.workers) < len(live):
         return live
@@ -325,7 +331,7 @@ def _at_most(live: Sequence[Node], scaling: _Scaling) -> Sequence[Node]:
     return [*heads, *scaling.workers]
 
 
-def _scaling() -> _Scaling:
+def scaling() -> Scaling:
     """Ask the head node, where Ray's monitor runs with the autoscaler's configuration."""
     address = ray.get_runtime_context().gcs_address
     port = address.rpartition(":")[2]
@@ -336,7 +342,7 @@ def _scaling() -> _Scaling:
         options = {"num_cpus": 0, "resources": {HEAD_RESOURCE: 0.001}}
         text = ray.get(ray.remote(_autoscaling_config).options(**options).remote(port))
     if text is None:
-        return _Scaling(known=False)
+        return Scaling(known=False)
     return parse_scaling(yaml.safe_load(text) or {})
 
 
@@ -368,20 +374,20 @@ def _command_lines() -> Iterable[list[str]]:
             continue
 
 
-def parse_scaling(config: Mapping[str, Any]) -> _Scaling:
+def parse_scaling(config: Mapping[str, Any]) -> Scaling:
     """The worker nodes of a cluster launcher's configuration, at their greatest number."""
     if not config:
-        return _Scaling(known=True)
+        return Scaling(known=True)
     workers: list[Node] = []
     limit = int(config.get("max_workers", 2))  # 2: Ray's own default
     for name, kind in config.get("available_node_types", {}).items():
         is_head = name == config.get("head_node_type")
         count = min(int(kind.get("max_workers", 0 if is_head else limit)), limit)
         if count and not kind.get("resources"):
-            return _Scaling(known=False)  # found out only when such a node runs
+            return Scaling(known=False)  # found out only when such a node runs
         workers += [_node(kind.get("resources", {}))] * count
     workers.sort(key=lambda node: (node.gpus, node.cpus), reverse=True)
-    return _Scaling(known=True, workers=tuple(workers[:limit]))
+    return Scaling(known=True, workers=tuple(workers[:limit]))
 
 
 # --- where results go ---------------------------------------------------------------------------
@@ -431,7 +437,10 @@ def _refuse_node_local(chosen: str, source: str) -> None:
     if not ray.is_initialized():
         return
     machines = {(e["NodeManagerHostname"], e["NodeManagerAddress"]) for e in _live_entries()}
-    if len(machines) == 1 and not _scaling().workers:
+    growth = scaling()
+    if len(machines) == 1 and not growth.workers:
+        if not growth.known:
+            logger.warning("%s must be shared by all nodes that may join this cluster", chosen)
         return
     grows = "" if len(machines) > 1 else ", which the autoscaler extends by others"
     raise ValueError(
@@ -448,18 +457,25 @@ def _probe(root: str, source: str) -> None:
     """
     try:
         files, path = pa.fs.FileSystem.from_uri(root)
-        name = f"{path}/.emoray-{uuid.uuid4().hex}"
         files.create_dir(path, recursive=True)
-        with files.open_output_stream(name) as stream:
-            stream.write(bytes(64 * 1024))
-        files.delete_file(name)
+        name = f"{path}/.emoray-{uuid.uuid4().hex}"
+        stream = files.open_output_stream(name)
+        try:
+            with stream:
+                stream.write(bytes(64 * 1024))
+        finally:
+            files.delete_file(name)
     except (OSError, pa.ArrowException) as error:
-        raise ValueError(f"need storage that can be written, got {root} ({source}): {error}") from (
-            error
-        )
+        reason = f"{root} ({source}): {error}"
+        raise ValueError(f"need storage that can be written, got {reason}") from error
 
 
 # --- facts for run records ----------------------------------------------------------------------
+
+
+def local_folder(storage: str) -> Path:
+    """A folder on this machine for what need not be shared: the storage itself where it is one."""
+    return Path(DEFAULT_STORAGE).expanduser() if "://" in storage else Path(storage)
 
 
 def describe() -> dict[str, Any]:
