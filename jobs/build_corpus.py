@@ -52,8 +52,8 @@ def main(options: Options) -> int:
     if options.check:
         found = check(options.root, datasets=names, quick=options.quick)
         print_tables(check_tables(found))
-        there = [row for row in found.found if row.folder is not None]
-        return 0 if there and all(row.is_complete for row in there) else 1
+        asked = [row for row in found.found if names or row.folder is not None]
+        return 0 if asked and all(row.is_complete for row in asked) else 1
     report = build(
         options.root,
         options.out,

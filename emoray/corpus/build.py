@@ -23,7 +23,7 @@ from emoray.corpus.manifest import MANIFEST, PARTS, SHARDS, Manifest, build_dige
 from emoray.corpus.parts import Job, Part, make_part, read_part, unchanged, write_part
 from emoray.corpus.progress import Progress
 from emoray.corpus.storage import Storage
-from emoray.corpus.tasks import over_recordings
+from emoray.corpus.tasks import join_ray, over_recordings
 from emoray.rehearsal import is_rehearsal
 from emoray.schema import Card, DataError, Listing, RecordingRef
 from emoray.signals import Recipe
@@ -259,10 +259,13 @@ def _make(
     """Make what is missing; the largest memory of a task's process, in bytes."""
     refs = [ref for plan in plans for ref in plan.todo]
     maker = _Maker({plan.card.name: plan.job for plan in plans}, on_error)
+    for plan in plans:
+        plan.job.storage.check_writable()
+    join_ray(connect)
     peak = 0
     with (
         Progress(len(refs), shown=progress) as shown,
-        closing(over_recordings(maker, refs, connect)) as results,
+        closing(over_recordings(maker, refs)) as results,
     ):
         for result in results:
             if "unwritable" in result:

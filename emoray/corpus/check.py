@@ -12,7 +12,7 @@ from typing import Any
 from emoray import datasets as registry
 from emoray.corpus.folders import find_folders, top_folder
 from emoray.corpus.progress import Progress
-from emoray.corpus.tasks import over_recordings
+from emoray.corpus.tasks import join_ray, over_recordings
 from emoray.rehearsal import MARKER, is_rehearsal
 from emoray.schema import Card, DataError, Listing, RecordingRef
 from emoray.signals import count_segments
@@ -89,9 +89,10 @@ def check(
             refs += _list(rows[name], folder, is_rehearsal(root))
     if refs and not quick:
         folders = {name: here.folders[name] for name in rows if rows[name].folder is not None}
+        join_ray(connect)
         with (
             Progress(len(refs), shown=progress) as shown,
-            closing(over_recordings(_Counter(folders), refs, connect)) as answers,
+            closing(over_recordings(_Counter(folders), refs)) as answers,
         ):
             for answer in answers:
                 _add(rows[answer["dataset"]], answer)

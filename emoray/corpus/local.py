@@ -52,7 +52,7 @@ class LocalShards:
         # Named by content: corpora that share bytes share files, others cannot be mixed up.
         path = self.cache_dir / f"{shard.sha256}.arrow"
         if not _has_size(path, shard.bytes):
-            self.storage.fetch(shard.file, path, sha256=shard.sha256, what=str(self.storage))
+            self.storage.fetch(shard.file, path, n_bytes=shard.bytes, sha256=shard.sha256)
         return path
 
     def _check(self, path: Path, shard: ShardFile) -> None:

@@ -43,7 +43,7 @@ def write_shard(
         columns["ecg"] = _column(ecg_SLT)
     batch = pa.RecordBatch.from_pydict(columns)
     name = f"{recording}.arrow"
-    with storage.write(f"{SHARDS}/{name}") as file:
+    with storage.write(f"{SHARDS}/{name}", n_bytes=batch.nbytes) as file:
         with pa.ipc.new_file(file, batch.schema) as writer:
             writer.write_batch(batch)
         return ShardFile(name, len(eeg_SCT), file.size, file.sha256)

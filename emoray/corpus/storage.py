@@ -30,6 +30,10 @@ _DAY_S = 86_400.0
 _COPY_BYTES = 8 << 20
 
 
+class _ProbeError(Exception):
+    """Ends a write before the file gets its name."""
+
+
 class HashingFile:
     """A file being written that counts and hashes what passes."""
 
@@ -136,29 +140,28 @@ class Storage:
             return None
 
     @contextlib.contextmanager
-    def write(self, name: str) -> Iterator[HashingFile]:
+    def write(self, name: str, *, n_bytes: int) -> Iterator[HashingFile]:
         """Write a file that appears under its name complete or not at all.
 
+        Args:
+            name: of the file in this folder; folders on the way are made.
+            n_bytes: how large it will be, about; an error says so.
+
         Raises:
-            OSError: the folder cannot be written or is full; the message says which and how
-                many bytes had been written and are free.
+            OSError: the folder cannot be written or is full; the message says which, how many
+                bytes were needed and how many are free.
         """
-        written = 0
         try:
             with self._local(name) if self.is_local else self._remote(name) as sink:
-                file = HashingFile(sink)
-                try:
-                    yield file
-                finally:
-                    written = file.size
+                yield HashingFile(sink)
         except OSError as error:
-            raise OSError(error.errno, self._explain(name, error, written)) from error
+            raise OSError(error.errno, self._explain(name, error, n_bytes)) from error
 
-    def _explain(self, name: str, error: OSError, written: int) -> str:
-        message = f"cannot write {self.path(name)} (after {written:,} bytes): {error}"
+    def _explain(self, name: str, error: OSError, n_bytes: int) -> str:
+        message = f"cannot write {self.path(name)}, which needs {n_bytes:,} bytes: {error}"
         if self.is_local and error.errno in (errno.ENOSPC, errno.EDQUOT):
             free = shutil.disk_usage(_existing_parent(Path(self.root))).free
-            message += f"; {free:,} bytes are free there"
+            message += f"; {free:,} are free"
         return message
 
     @contextlib.contextmanager
@@ -196,8 +199,19 @@ class Storage:
         """Write a small file, unless it holds exactly these bytes already."""
         if self.read(name) == data:
             return
-        with self.write(name) as file:
+        with self.write(name, n_bytes=len(data)) as file:
             file.write(data)
+
+    def check_writable(self) -> None:
+        """Make the folder and a file in it, and remove the file again.
+
+        Raises:
+            OSError: that failed; the message names the place.
+        """
+        if self.is_local:  # an object store is not asked: rights to delete may be lacking
+            with contextlib.suppress(_ProbeError), self.write("probe", n_bytes=1) as file:
+                file.write(b"0")
+                raise _ProbeError
 
     def sweep(self) -> int:
         """Remove what killed writers left in this folder; how many files that were."""
@@ -206,7 +220,7 @@ class Storage:
         left = Path(self.root).glob(f"*{_TEMPORARY}*")
         return sum(_remove_if_abandoned(path) for path in left)
 
-    def fetch(self, name: str, to: Path, *, sha256: str, what: str) -> None:
+    def fetch(self, name: str, to: Path, *, n_bytes: int, sha256: str) -> None:
         """Copy a file to a local path, atomically, and check it on the way.
 
         Two processes may fetch the same file at once: each writes its own temporary file.
@@ -218,8 +232,8 @@ class Storage:
         try:
             source = self.filesystem.open_input_stream(self.path(name))
         except FileNotFoundError as error:
-            raise DataError(f"{what}: need the file {self.path(name)}, got none") from error
-        with source, target.write(to.name) as file:
+            raise DataError(f"{self}: need the file {self.path(name)}, got none") from error
+        with source, target.write(to.name, n_bytes=n_bytes) as file:
             while block := source.read(_COPY_BYTES):
                 file.write(block)
             check_sha256(file.sha256, sha256, what=f"{self}/{name}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -24,7 +25,7 @@ def print_tables(*tables: RenderableType) -> None:
 
 def build_tables(report: BuildReport) -> RenderableType:
     """What a build made, what it left out and why, what is in quarantine."""
-    table = Table(title=f"Corpus in {report.out}", title_justify="left")
+    table = Table(title=f"Corpus in {report.out}", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("dataset")
     for name in ("recordings", "of these new", "segments", "quarantined", "missing"):
         table.add_column(name, justify="right")
@@ -38,7 +39,7 @@ def build_tables(report: BuildReport) -> RenderableType:
 
 
 def _dropped(report: BuildReport) -> list[RenderableType]:
-    table = Table(title="Left out", title_justify="left")
+    table = Table(title="Left out", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("dataset")
     table.add_column("n", justify="right")
     table.add_column("what")
@@ -51,7 +52,7 @@ def _dropped(report: BuildReport) -> list[RenderableType]:
 
 def check_tables(found: Check) -> RenderableType:
     """Per dataset: what was found, of what the card expects; then what is missing or broken."""
-    table = Table(title=f"{found.root} against the cards", title_justify="left")
+    table = Table(title=f"{found.root} against the cards", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("dataset")
     for name in ("files", "subjects", "recordings", "presentations", "segments", "paper"):
         table.add_column(name, justify="right")
@@ -61,8 +62,12 @@ def check_tables(found: Check) -> RenderableType:
     for row in found.found:
         table.add_row(*_check_row(row))
         details += _details(row)
-    top = [f"unexpected in {found.root}: {_names(found.unexpected)}"] if found.unexpected else []
-    return Group(table, *details, *(Text(line) for line in top))
+    absent = [expected(row.card) for row in found.found if row.folder is None]
+    if absent:
+        details.append(Text(f"not there: {', '.join(absent)}"))
+    if found.unexpected:
+        details.append(Text(f"unexpected in {found.root}: {_names(found.unexpected)}"))
+    return Group(table, *details)
 
 
 def _check_row(row: Found) -> Sequence[str]:
@@ -86,8 +91,6 @@ def _check_row(row: Found) -> Sequence[str]:
 
 def _details(row: Found) -> Iterable[Text]:
     name = row.card.name
-    if row.folder is None:
-        yield Text(f"{name}: need the folder {expected(row.card)}, found none")
     if row.rehearsal:
         yield Text(f"{name}: * rehearsal data, recorded from nobody")
     if row.missing:

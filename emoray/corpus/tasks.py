@@ -23,10 +23,23 @@ class _Task:
         return {"answer": json.dumps(self._function(ref))}
 
 
+def join_ray(connect: Callable[[], object] | None = None) -> None:
+    """Join or start Ray, unless this process is connected.
+
+    Args:
+        connect: does it; `cluster.connect` without it.
+    """
+    import ray  # seconds that a finished build does not pay
+
+    from emoray import cluster
+
+    if not ray.is_initialized():
+        (connect or cluster.connect)()
+
+
 def over_recordings(
     function: Callable[[RecordingRef], dict[str, Any]],
     refs: Sequence[RecordingRef],
-    connect: Callable[[], object] | None = None,
 ) -> Generator[dict[str, Any], None, None]:
     """Call a function for each recording on all CPUs; answers come as soon as they are there.
 
@@ -36,14 +49,9 @@ def over_recordings(
     Args:
         function: its answer is plain JSON; it is sent to the tasks, so it holds no arrays.
         refs: one task each.
-        connect: joins or starts Ray when it is not running; `cluster.connect` without it.
     """
-    import ray  # seconds that a finished build does not pay
+    import ray
 
-    from emoray import cluster
-
-    if not ray.is_initialized():
-        (connect or cluster.connect)()
     rows = [{"ref": json.dumps(asdict(ref))} for ref in refs]
     # One block per recording: a block is what Ray hands to a task.
     table = ray.data.from_items(rows, override_num_blocks=len(rows))

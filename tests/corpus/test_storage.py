@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from pyarrow import fs
+
+from emoray.corpus.storage import Storage, sha256_of
+from emoray.schema import DataError
+
+ENDLESS = """
+import sys
+from emoray.corpus.storage import Storage
+storage = Storage.at(sys.argv[1])
+for i in range(10**6):
+    with storage.write(f"{i % 3}.bin", n_bytes=1) as file:
+        for _ in range(20):
+            file.write(bytes([i % 3]) * 100_000)
+    print(i, flush=True)
+"""
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage.at(tmp_path / "store")
+
+
+def _break_off(storage: Storage) -> None:
+    with storage.write("a", n_bytes=3) as file:
+        file.write(b"new")
+        raise KeyError
+
+
+def test_a_file_appears_only_when_it_is_complete(storage: Storage) -> None:
+    with storage.write("a", n_bytes=6) as file:
+        file.write(b"abc")
+        assert storage.files() == {}
+        file.write(b"def")
+    assert storage.read("a") == b"abcdef"
+    assert (file.size, file.sha256) == (6, hashlib.sha256(b"abcdef").hexdigest())
+
+
+def test_an_error_while_writing_leaves_nothing(storage: Storage) -> None:
+    with pytest.raises(KeyError):
+        _break_off(storage)
+    assert list(Path(storage.root).iterdir()) == []
+
+
+def test_an_error_while_writing_keeps_what_was_there(storage: Storage) -> None:
+    storage.write_bytes("a", b"old")
+    with pytest.raises(KeyError):
+        _break_off(storage)
+    assert storage.read("a") == b"old"
+
+
+def test_the_same_bytes_are_not_written_again(storage: Storage) -> None:
+    storage.write_bytes("a", b"same")
+    before = Path(storage.path("a")).stat().st_mtime_ns
+    storage.write_bytes("a", b"same")
+    assert Path(storage.path("a")).stat().st_mtime_ns == before
+
+
+def test_a_full_disk_is_named_with_what_was_needed(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with (
+        pytest.raises(OSError, match=r"store/a, which needs 1,234 bytes: .*No space.* are free"),
+        storage.write("a", n_bytes=1234) as file,
+    ):
+        file.write(b"abc")
+    assert list(Path(storage.root).iterdir()) == []
+
+
+def test_a_place_that_cannot_be_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    storage = Storage.at(tmp_path / "file" / "corpus")
+    with pytest.raises(OSError, match=r"cannot write .*file/corpus"):
+        storage.check_writable()
+    assert storage.files() == {}
+    assert not storage.exists()
+
+
+def test_checking_that_a_folder_can_be_written_leaves_it_empty(storage: Storage) -> None:
+    storage.check_writable()
+    assert list(Path(storage.root).iterdir()) == []
+
+
+def test_the_sweep_spares_a_living_writer(storage: Storage) -> None:
+    with storage.write("a", n_bytes=1) as file:
+        file.write(b"a")
+        assert storage.sweep() == 0
+    assert storage.read("a") == b"a"
+
+
+def test_writers_killed_at_any_moment_leave_whole_files_and_rubbish_that_is_swept(
+    storage: Storage,
+) -> None:
+    command = [sys.executable, "-c", ENDLESS, storage.root]
+    for pause_s in (0.0, 0.0013, 0.0037, 0.011):
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            for _ in range(3):
+                writer.stdout.readline()
+            time.sleep(pause_s)
+            writer.send_signal(signal.SIGKILL)
+        storage.sweep()
+        assert {path.name for path in Path(storage.root).iterdir()} == {"0.bin", "1.bin", "2.bin"}
+        for i in range(3):
+            assert storage.read(f"{i}.bin") == bytes([i]) * 2_000_000
+
+
+def test_two_writers_of_one_name_do_not_disturb_each_other(storage: Storage) -> None:
+    def write(letter: bytes) -> None:
+        with storage.write("a", n_bytes=1) as file:
+            for _ in range(50):
+                file.write(letter * 1000)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, [b"a", b"b", b"c", b"d"] * 5))
+    content = storage.read("a") or b""
+    assert len(content) == 50_000
+    assert len(set(content)) == 1
+    assert list(storage.files()) == ["a"]
+
+
+def test_a_file_system_that_is_not_local_has_the_same_verbs(tmp_path: Path) -> None:
+    remote = Storage(fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem()), "bucket")
+    assert not remote.is_local
+    assert not remote.exists()
+    remote.write_bytes("x/a", b"abc")
+    assert remote.folders() == ["x"]
+    assert remote.sub("x").files() == {"a": 3}
+    assert remote.read("x/a") == b"abc"
+    assert remote.read("x/b") is None
+    assert remote.sweep() == 0
+    assert pickle.loads(pickle.dumps(remote)).read("x/a") == b"abc"
+
+
+def test_a_failed_write_to_a_remote_file_system_leaves_no_file(tmp_path: Path) -> None:
+    remote = Storage(fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem()), "bucket")
+    with pytest.raises(KeyError):
+        _break_off(remote)
+    assert remote.files() == {}
+
+
+def test_a_uri_opens_like_the_folder_it_names(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert Storage.at(tmp_path.as_uri()).read("a") == b"abc"
+
+
+def test_an_unknown_uri_is_refused() -> None:
+    with pytest.raises(ValueError, match="got nowhere://x"):
+        Storage.at("nowhere://x")
+
+
+def test_a_fetched_file_with_another_checksum_is_refused_and_not_kept(tmp_path: Path) -> None:
+    remote = Storage(fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem()), "bucket")
+    remote.write_bytes("a", b"abc")
+    target = tmp_path / "cache" / "a"
+    with pytest.raises(DataError, match=r"bucket/a: need SHA-256 0000.*damaged"):
+        remote.fetch("a", target, n_bytes=3, sha256="0" * 64)
+    assert list(target.parent.iterdir()) == []
+    remote.fetch("a", target, n_bytes=3, sha256=hashlib.sha256(b"abc").hexdigest())
+    assert sha256_of(target) == hashlib.sha256(b"abc").hexdigest()
+    with pytest.raises(DataError, match="need the file bucket/b, got none"):
+        remote.fetch("b", target, n_bytes=3, sha256="")
