@@ -193,7 +193,7 @@ def spectrum(
     """
     with torch.autocast(x_BCT.device.type, enabled=False):
         coefficients_BCF = torch.fft.rfft(x_BCT, norm="forward")
-        x_BCF = coefficients_BCF.real if part == "real" else coefficients_BCF.abs()
+        x_BCF: Tensor = coefficients_BCF.real if part == "real" else coefficients_BCF.abs()
     if max_hz is None:
         return x_BCF
     if not 0 < max_hz <= sfreq / 2:

@@ -130,7 +130,7 @@ class SpatialAttention(nn.Module):
 
     def forward(self, h_NKD: Tensor, shapes: Sequence[tuple[int, int]]) -> Tensor:
         """Attend within each segment; `shapes` lists (B, C) of the groups stacked in N."""
-        qkv_NKF = self.qkv(h_NKD)
+        qkv_NKF = queries_keys_values(h_NKD, self.qkv)
         parts = torch.split(qkv_NKF, [b * c for b, c in shapes])
         mixed = [
             self._attend(part.view(b, c, *part.shape[1:])).flatten(0, 1)
@@ -169,7 +169,7 @@ class TemporalAttention(nn.Module):
 
     def forward(self, h_NKD: Tensor) -> Tensor:
         """Attend within each sequence."""
-        q, k, v = _heads(self.qkv(h_NKD), self.n_heads).permute(2, 0, 3, 1, 4)
+        q, k, v = _heads(queries_keys_values(h_NKD, self.qkv), self.n_heads).permute(2, 0, 3, 1, 4)
         if self.offsets_OE is None:
             mixed_NHKE = F.scaled_dot_product_attention(q, k, v)
         else:
@@ -183,6 +183,17 @@ class TemporalAttention(nn.Module):
         furthest = self.max_offset - 1
         offsets_KK = (place[:, None] - place[None, :]).clamp(-furthest, furthest) + furthest
         return self.offsets_OE[offsets_KK]
+
+
+def queries_keys_values(h: Tensor, qkv: nn.Linear) -> Tensor:
+    """Queries, keys and values side by side, the keys without their bias.
+
+    A bias of the keys adds the same to all scores of a query and cancels in the softmax. Its
+    gradient would be rounding noise, which AdamW blows up to full steps: weights would depend on
+    the number of workers in their fourth digit. It stays among the parameters, as released.
+    """
+    bias_q, bias_k, bias_v = torch.chunk(qkv.bias, 3)
+    return F.linear(h, qkv.weight, torch.cat([bias_q, torch.zeros_like(bias_k), bias_v]))
 
 
 def relative_attention(q: Tensor, k: Tensor, v: Tensor, offsets_KKE: Tensor) -> Tensor:
@@ -199,10 +210,9 @@ def relative_attention(q: Tensor, k: Tensor, v: Tensor, offsets_KKE: Tensor) -> 
     n_at_once = max(1, SCORES_AT_ONCE // (q.shape[1] * q.shape[2] ** 2))
     if len(q) <= n_at_once:
         return _relative_attention(q, k, v, offsets_KKE)
-    parts = zip(*(torch.split(part, n_at_once) for part in (q, k, v)), strict=True)
-    if torch.is_grad_enabled():
-        return torch.cat([_recomputed(*part, offsets_KKE) for part in parts])
-    return torch.cat([_relative_attention(*part, offsets_KKE) for part in parts])
+    attend = _recomputed if torch.is_grad_enabled() else _relative_attention
+    parts = zip(*(torch.split(t, n_at_once) for t in (q, k, v)), strict=True)
+    return torch.cat([attend(q, k, v, offsets_KKE) for q, k, v in parts])
 
 
 def _recomputed(q: Tensor, k: Tensor, v: Tensor, offsets_KKE: Tensor) -> Tensor:
@@ -350,8 +360,9 @@ class ProjectionHead(nn.Module):
 
     def __init__(self, d_model: int = 128) -> None:
         super().__init__()
-        self.electrode_score = nn.Linear(d_model, 1)
-        self.time_score = nn.Linear(d_model, 1)
+        # Without bias, which would cancel in the softmax (see `queries_keys_values`).
+        self.electrode_score = nn.Linear(d_model, 1, bias=False)
+        self.time_score = nn.Linear(d_model, 1, bias=False)
         self.widen = nn.Linear(d_model, 4 * d_model, bias=False)
         self.norm = nn.LayerNorm(4 * d_model)
         self.narrow = nn.Linear(4 * d_model, d_model)
