@@ -30,7 +30,7 @@ Part = tuple[str | int, ...]
 """Way to a value: the variable, then names of fields and numbers of cells from 0."""
 
 _HEADER_BYTES = 128
-_INT32, _INT8, _MATRIX, _COMPRESSED = 5, 1, 14, 15  # element types
+_UINT32, _INT32, _INT8, _MATRIX, _COMPRESSED = 6, 5, 1, 14, 15  # element types
 _CELL, _STRUCT = 1, 2  # classes of a matrix
 _BLOCK = 1 << 20
 
@@ -318,7 +318,7 @@ def _walk_matrix(
         yield from ((part, matrix.dims) for part in here)
         return
     if here:
-        value = _decode(matrix, stream.read(matrix.n_contents))
+        value = _decode(matrix, stream)
         yield from ((part, value) for part in here)
         return
     left = set(wanted)
@@ -358,18 +358,19 @@ def _children(stream: _Stream, matrix: _Matrix) -> Iterator[tuple[str | int, int
         yield label, n_bytes
 
 
-def _decode(matrix: _Matrix, contents: bytes) -> Any:
+def _decode(matrix: _Matrix, stream: _Stream) -> Any:
     """Let scipy read the matrix, as the only variable of a file in memory."""
     name = b"part\0\0\0\0"
     dims = struct.pack(f"<{len(matrix.dims)}i", *matrix.dims)
     head = b"".join(
         (
-            struct.pack("<II", 6, 8) + matrix.flags,
+            struct.pack("<II", _UINT32, 8) + matrix.flags,
             struct.pack("<II", _INT32, len(dims)) + dims + bytes(-len(dims) % 8),
             struct.pack("<II", _INT8, 4) + name,
         )
     )
-    tag = struct.pack("<II", _MATRIX, len(head) + len(contents))
+    tag = struct.pack("<II", _MATRIX, len(head) + matrix.n_contents)
     header = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"
-    file = io.BytesIO(b"".join((header, tag, head, contents)))
+    # In one expression, so that the contents are held once while scipy reads them.
+    file = io.BytesIO(b"".join((header, tag, head, stream.read(matrix.n_contents))))
     return scipy.io.loadmat(file, variable_names=["part"])["part"]

@@ -104,13 +104,14 @@ def read(root: Path, ref: RecordingRef) -> Recording:
             number in 1-5.
     """
     path = root / ref.files[0]
-    cell: _matlab.Part = ("DREAMER", "Data", int(ref.subject) - 1)
-    eeg_hz, ecg_hz, names, subject = _matlab.load_parts(path, [*_HEAD, cell])
+    own: _matlab.Part = ("DREAMER", "Data", int(ref.subject) - 1)
+    clips: list[_matlab.Part] = [(*own, device, "stimuli") for device in ("EEG", "ECG")]
+    fields: list[_matlab.Part] = [(*own, field) for field in _RATINGS.values()]
+    eeg_hz, ecg_hz, names, eeg, ecg, *scores = _matlab.load_parts(path, [*_HEAD, *clips, *fields])
     _check_head(path, eeg_hz, ecg_hz, names)
     where = f"{path} subject {ref.subject}"
-    eeg = _clips(subject, "EEG", where)
-    ecg = _clips(subject, "ECG", where)
-    scores = {name: _scores(subject, field, where) for name, field in _RATINGS.items()}
+    eeg, ecg = _clips(eeg, f"{where} EEG"), _clips(ecg, f"{where} ECG")
+    rows = {k: _scores(v, f"{where} {k}") for k, v in zip(_RATINGS, scores, strict=True)}
     place = f"{path.name} subject {ref.subject} presentation"
     stretches = [_stretch(eeg[i], ecg[i], f"{place} {i + 1}") for i in range(len(eeg))]
     assert CARD.ecg is not None
@@ -120,7 +121,7 @@ def read(root: Path, ref: RecordingRef) -> Recording:
         eeg_sfreq=CARD.eeg_sfreq,
         stretches=tuple(stretches),
         presentations=tuple(
-            _presentation(i, stretch, {k: v[i] for k, v in scores.items()}, f"{place} {i + 1}")
+            _presentation(i, stretch, {k: v[i] for k, v in rows.items()}, f"{place} {i + 1}")
             for i, stretch in enumerate(stretches)
         ),
         ecg_leads=CARD.ecg.leads,
@@ -150,32 +151,20 @@ def _check_head(path: Path, eeg_hz: Any, ecg_hz: Any, names: Any) -> None:
         raise DataError(f"{where}: need {' '.join(CARD.eeg_channels)}, found {' '.join(found)}")
 
 
-def _field(structure: Any, name: str, where: str) -> Any:
-    names = getattr(getattr(structure, "dtype", None), "names", None)
-    if names is None or name not in names or structure.size != 1:
-        found = ", ".join(names or ()) or f"{type(structure).__name__} without fields"
-        raise DataError(f"{where}: need a structure with field {name}, found {found}")
-    return structure.ravel()[0][name]
-
-
-def _clips(subject: Any, device: str, where: str) -> FloatArray:
-    """The 18 cells of one device, as an array of arrays."""
-    stimuli = _field(_field(subject, device, where), "stimuli", f"{where} {device}")
-    if stimuli.dtype != object or stimuli.size != CARD.n_presentations:
+def _clips(cells: Any, where: str) -> Any:
+    """The 18 arrays of one device."""
+    if cells.dtype != object or cells.size != CARD.n_presentations:
         raise DataError(
-            f"{where} {device}.stimuli: need {CARD.n_presentations} cells, "
-            f"found {stimuli.dtype} of shape {stimuli.shape}"
+            f"{where}.stimuli: need {CARD.n_presentations} cells, "
+            f"found {cells.dtype} of shape {cells.shape}"
         )
-    clips: FloatArray = stimuli.ravel()
-    return clips
+    return cells.ravel()
 
 
-def _scores(subject: Any, field: str, where: str) -> list[float]:
-    scores = np.ravel(_field(subject, field, where))
-    _layout.check_shape(
-        scores, (CARD.n_presentations,), where=f"{where} {field}", axes="presentations"
-    )
-    return [float(score) for score in scores]
+def _scores(scores: Any, where: str) -> list[float]:
+    row = np.ravel(scores)
+    _layout.check_shape(row, (CARD.n_presentations,), where=where, axes="presentations")
+    return [float(score) for score in row]
 
 
 def _stretch(eeg_TC: FloatArray, ecg_TL: FloatArray, where: str) -> Stretch:
