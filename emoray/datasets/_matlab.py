@@ -32,7 +32,7 @@ Part = tuple[str | int, ...]
 _HEADER_BYTES = 128
 _UINT32, _INT32, _INT8, _MATRIX, _COMPRESSED = 6, 5, 1, 14, 15  # element types
 _CELL, _STRUCT = 1, 2  # classes of a matrix
-_BLOCK = 1 << 20
+_BLOCK, _INFLATED_BLOCK = 1 << 16, 1 << 22  # bytes taken in and given out at once
 
 # What scipy, h5py and zlib raise on a file that stops early or was altered.
 _DAMAGE = (
@@ -209,13 +209,13 @@ class _Inflated:
     def read(self, n: int) -> bytes:
         blocks = []
         while n:
-            blocks.append(self._next(min(n, _BLOCK)))
+            blocks.append(self._next(min(n, _INFLATED_BLOCK)))
             n -= len(blocks[-1])
         return b"".join(blocks)
 
     def skip(self, n: int) -> None:
         while n:
-            n -= len(self._next(min(n, _BLOCK)))
+            n -= len(self._next(min(n, _INFLATED_BLOCK)))
 
 
 @dataclass(frozen=True)
