@@ -7,6 +7,7 @@ stranger runs no code); `run.json` holds everything a person may want to read.
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,9 +102,10 @@ def load(folder: Path, *, like: Mapping[str, Any] | None = None) -> State:
     path = folder / STATE_FILE
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, KeyError) as error:
-        raise CheckpointError(f"{path}: need a whole checkpoint, got {error}") from error
-    history = {name: column.tolist() for name, column in stored.pop("history").items()}
+        history = {name: column.tolist() for name, column in stored.pop("history").items()}
+    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        said = str(error).partition("\n")[0]
+        raise CheckpointError(f"{path}: need a whole checkpoint, got {said}") from error
     return State(history=history, **stored)
 
 

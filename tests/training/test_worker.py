@@ -1,0 +1,164 @@
+"""The loop without Ray: what it computes, where it goes on, when it stops."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from emoray.corpus.read import Corpus, open_corpus
+from emoray.feed import PlanFeed, pools
+from emoray.methods.base import Batch, OptimizerConfig
+from emoray.methods.emod.method import Config, LossConfig, Pretraining
+from emoray.methods.emod.model import EncoderConfig
+from emoray.sampling import RoundPlan
+from emoray.training import worker
+from emoray.training.checkpoint import State
+from tests.corpora import write_corpus
+
+TINY = Config(
+    encoder=EncoderConfig(d_model=8, n_heads=2, n_layers=1, d_feedforward=16),
+    epochs=3,
+    rounds_per_step=2,
+)
+
+
+class Memory:
+    """Checkpoints that a test can look at."""
+
+    def __init__(self, start: State | None = None) -> None:
+        self.states: list[State] = [] if start is None else [start]
+        self.start = start
+
+    def latest(self) -> State | None:
+        return self.start
+
+    def save(self, state: State) -> None:
+        copied = {name: tensor.clone() for name, tensor in state.model.items()}
+        optimizer = torch.utils._pytree.tree_map(
+            lambda x: x.clone() if isinstance(x, Tensor) else x, dict(state.optimizer)
+        )
+        history = {name: list(values) for name, values in state.history.items()}
+        self.states.append(State(state.step, copied, optimizer, history))
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return open_corpus(write_corpus(tmp_path_factory.mktemp("corpus")))
+
+
+def run(corpus: Corpus, config: Config, memory: Memory, *, every: int = 100) -> nn.Module:
+    plan = RoundPlan(pools(corpus, {}), seed=config.seed, rounds_per_step=config.rounds_per_step)
+    return worker.train(
+        Pretraining(config),
+        PlanFeed(corpus, plan),
+        steps_per_epoch=plan.n_steps,
+        checkpoints=memory,
+        checkpoint_every=every,
+        device=torch.device("cpu"),
+    )
+
+
+@pytest.mark.parametrize("objective", ["soft_va", "augment"])
+def test_a_run_picked_up_at_any_checkpoint_ends_like_an_unbroken_one(
+    corpus: Corpus, objective: str
+) -> None:
+    config = replace(TINY, loss=LossConfig(objective=objective))  # type: ignore[arg-type]
+    unbroken = Memory()
+    run(corpus, config, unbroken, every=2)
+    for state in unbroken.states[:-1]:
+        picked_up = Memory(state)
+        run(corpus, config, picked_up)
+        for name, weights in unbroken.states[-1].model.items():
+            assert torch.equal(picked_up.states[-1].model[name], weights), name
+        assert picked_up.states[-1].history["loss"] == unbroken.states[-1].history["loss"]
+
+
+def test_a_finished_run_is_not_trained_further(corpus: Corpus) -> None:
+    first = Memory()
+    run(corpus, TINY, first)
+    again = Memory(first.states[-1])
+    module = run(corpus, TINY, again)
+    assert len(again.states) == 1
+    for name, weights in module.state_dict().items():
+        assert torch.equal(weights, first.states[-1].model[name])
+
+
+def test_every_step_leaves_a_row(corpus: Corpus) -> None:
+    memory = Memory()
+    run(corpus, TINY, memory)
+    history = memory.states[-1].history
+    n_steps = TINY.epochs * RoundPlan(pools(corpus, {}), seed=0, rounds_per_step=2).n_steps
+    assert {len(column) for column in history.values()} == {n_steps}
+    waited_and_took = zip(history["wait_s"], history["step_s"], strict=True)
+    assert all(0 <= wait_s <= step_s for wait_s, step_s in waited_and_took)
+
+
+def test_the_schedule_is_the_papers_cosine_over_epochs() -> None:
+    config, n_epochs = OptimizerConfig(), 100
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=config.learning_rate)
+    reference = torch.optim.lr_scheduler.CosineAnnealingLR(
+        optimizer, n_epochs, eta_min=config.min_learning_rate
+    )
+    for epoch in range(n_epochs):
+        expected = optimizer.param_groups[0]["lr"]
+        assert worker.learning_rate(config, epoch, n_epochs) == pytest.approx(expected, rel=1e-6)
+        optimizer.step()
+        reference.step()
+
+
+def test_learning_lowers_the_loss(corpus: Corpus) -> None:
+    memory = Memory()
+    config = replace(TINY, epochs=15, optimizer=OptimizerConfig(learning_rate=3e-3))
+    run(corpus, config, memory)
+    loss = memory.states[-1].history["loss"]
+    assert sum(loss[-5:]) < sum(loss[:5])
+
+
+class Diverging(Pretraining):
+    """Its loss is infinite from step 2 on."""
+
+    def losses(self, module: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
+        total = super().losses(module, batch)["total"]
+        return {"total": total * float("inf") if batch.step >= 2 else total}
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_by_its_step(corpus: Corpus) -> None:
+    plan = RoundPlan(pools(corpus, {}), seed=0, rounds_per_step=2)
+    with pytest.raises(FloatingPointError, match=r"loss is inf at step 2"):
+        worker.train(
+            Diverging(TINY),
+            PlanFeed(corpus, plan),
+            steps_per_epoch=plan.n_steps,
+            checkpoints=Memory(),
+            checkpoint_every=100,
+            device=torch.device("cpu"),
+        )
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("temperature", 0.0), ("temperature", -1.0), ("d_max", 0.0)]
+)
+def test_a_temperature_or_d_max_that_is_not_positive_is_refused(field: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"need loss\.{field} > 0, got {value:g}"):
+        LossConfig(**{field: value})
+
+
+def test_the_checkpoint_folder_is_enough_to_use_the_encoder(corpus: Corpus, tmp_path: Path) -> None:
+    from emoray.training import checkpoint
+
+    memory = Memory()
+    module = run(corpus, TINY, memory)
+    checkpoint.save(tmp_path, memory.states[-1], {"method": "emod"})
+    fresh = Pretraining(replace(TINY, seed=5)).build()
+    checkpoint.load_model(tmp_path, fresh)
+    (batch,) = PlanFeed(corpus, RoundPlan(pools(corpus, {}), seed=0, rounds_per_step=1)).batches(
+        0, 1
+    )
+    with torch.no_grad():
+        expected = module.eval().embed(batch.groups)  # type: ignore[operator]
+        torch.testing.assert_close(fresh.eval().embed(batch.groups), expected)
