@@ -40,8 +40,8 @@ NATIVE_ROWS: tuple[str, ...] = tuple(
 )
 """Order in which the DSI-24 headset writes them, without reference, ears and triggers.
 
-The release does not name its rows, and the two orders cannot both be right. `read` follows EMOD's
-unless told otherwise: its numbers are to be compared with.
+The release does not name its rows, and the two orders cannot both be right. `read` follows
+EMOD's, whose numbers ours are compared with; `read_rows` takes either.
 """
 
 CARD = Card(
@@ -109,8 +109,17 @@ def find(root: Path) -> Listing:
     return _layout.listing(CARD, root, refs, missing=missing, beside=_BESIDE)
 
 
-def read(root: Path, ref: RecordingRef, *, rows: tuple[str, ...] = EMOD_ROWS) -> Recording:
-    """Read one subject: a stretch for each clip, without the rest before them.
+def read(root: Path, ref: RecordingRef) -> Recording:
+    """Read one subject: a stretch for each clip, without the rest before them; rows as EMOD's.
+
+    Raises:
+        DataError: as `read_rows`.
+    """
+    return read_rows(root, ref, EMOD_ROWS)
+
+
+def read_rows(root: Path, ref: RecordingRef, rows: tuple[str, ...]) -> Recording:
+    """The same, with the order of the file's rows as the caller believes it to be.
 
     Args:
         root: the dataset's top folder.

@@ -91,7 +91,7 @@ def test_rows_are_electrodes_without_the_id(recording: Recording) -> None:
 
 
 def test_the_other_order_of_rows_moves_signals_and_not_names(example: Path) -> None:
-    recording = mdme.read(example, mdme.find(example).recordings[0], rows=mdme.NATIVE_ROWS)
+    recording = mdme.read_rows(example, mdme.find(example).recordings[0], mdme.NATIVE_ROWS)
     assert recording.eeg_channels == mdme.CARD.eeg_channels
     found = channels_by_tone(recording.stretches[0].eeg_CT, 300.0)
     assert found == [mdme.NATIVE_ROWS.index(name) for name in mdme.CARD.eeg_channels]
@@ -101,7 +101,7 @@ def test_the_other_order_of_rows_moves_signals_and_not_names(example: Path) -> N
 def test_rows_of_other_electrodes_are_refused(example: Path) -> None:
     ref = mdme.find(example).recordings[0]
     with pytest.raises(ValueError, match="need rows of C3 C4"):
-        mdme.read(example, ref, rows=("Cz", *mdme.EMOD_ROWS[1:]))
+        mdme.read_rows(example, ref, ("Cz", *mdme.EMOD_ROWS[1:]))
 
 
 def test_subjects_are_listed_and_the_others_counted(example: Path) -> None:
