@@ -82,7 +82,8 @@ class Card:
     scale: Scale | None = None
     """Of valence and arousal; None where the labels are emotion names."""
     emotions: tuple[str, ...] = ()
-    """Canonical emotion names by class index; empty where the labels are ratings."""
+    """Canonical emotion names by class index (SEED: names of classes that are no emotions);
+    empty where the labels are ratings."""
     n_segments_paper: int | None = None
     """Segments that the paper counts in the whole dataset."""
     n_segments_per_subject: int | None = None

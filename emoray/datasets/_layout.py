@@ -5,6 +5,7 @@ Shapes: an axis written None may have any length.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,6 +16,9 @@ from numpy.typing import NDArray
 
 from emoray import affect
 from emoray.schema import Card, DataError, Float32Array, Listing, RecordingRef, Scale
+
+REHEARSAL = "REHEARSAL"
+"""File that `emoray.rehearsal` leaves in a folder of data that nobody recorded."""
 
 
 def relative(root: Path, path: Path) -> str:
@@ -28,9 +32,26 @@ def find_files(root: Path, pattern: str) -> list[tuple[re.Match[str], Path]]:
     Case is ignored. Sorted by path, so that a listing is the same on every machine.
     """
     compiled = re.compile(pattern, re.IGNORECASE)
-    paths = sorted(p for p in root.rglob("*") if p.is_file())
-    found = ((compiled.fullmatch(relative(root, path)), path) for path in paths)
+    found = ((compiled.fullmatch(relative(root, path)), path) for path in _all_files(root))
     return [(match, path) for match, path in found if match is not None]
+
+
+def _all_files(root: Path) -> list[Path]:
+    """Files at any depth, sorted; hidden ones (`._s01.dat`, of a Mac's archives) left out.
+
+    Folders that are links are followed, each real folder once.
+    """
+    files: list[Path] = []
+    seen: set[Path] = set()
+    for name, folders, names in os.walk(root, followlinks=True):
+        folder = Path(name)
+        if (real := folder.resolve()) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        files += (folder / n for n in names if not n.startswith("."))
+    return sorted(files)
 
 
 def one_each(root: Path, found: Iterable[tuple[str, Path]], *, what: str) -> dict[str, Path]:
@@ -77,8 +98,9 @@ def listing(
         state = "an empty or foreign folder" if root.is_dir() else "no such folder"
         raise DataError(f"{root}: need {card.title} files as {patterns}; found {state}")
     opened = {file for ref in refs for file in ref.files}
-    expected = re.compile("|".join(f"(?:{p})" for p in (*beside, *known)) or r"$^", re.IGNORECASE)
-    files = (relative(root, p) for p in sorted(root.rglob("*")) if p.is_file())
+    patterns = "|".join(f"(?:{p})" for p in (REHEARSAL, *beside, *known))
+    expected = re.compile(patterns, re.IGNORECASE)
+    files = (relative(root, path) for path in _all_files(root))
     unexpected = tuple(f for f in files if f not in opened and not expected.fullmatch(f))
     return Listing(tuple(sorted(refs)), tuple(missing), unexpected)
 
@@ -99,7 +121,10 @@ def check_shape(
     Raises:
         DataError: no numbers, another number of axes, or another length where one is given.
     """
-    found = np.asarray(array)
+    try:
+        found = np.asarray(array)
+    except ValueError:  # lists of different lengths
+        found = np.asarray(array, dtype=object)
     wanted = ", ".join("any" if n is None else str(n) for n in expected)
     if found.dtype.kind not in "fiu":
         raise DataError(

@@ -90,7 +90,11 @@ _ROWS = [row for row, name in enumerate(NEUROSCAN_64) if name not in ("M1", "M2"
 _FOLDER = "raw_EEG_signals"
 _LABEL_FILE = f"{_FOLDER}/raw_eeg_Label.mat"
 _LAST_OF_FIRST_FILE = 17
-_BESIDE = ("EEG_feature", "GSR_RSP_ECG_raw_signals", "GSR_RSP_ECG_features")
+_BESIDE = (
+    *("EEG_feature", "GSR_RSP_ECG_raw_signals", "GSR_RSP_ECG_features"),
+    *("MPED license.pdf", "README.md", _layout.REHEARSAL),
+)
+"""Folders and files below the top that are not read."""
 
 
 @dataclass(frozen=True, slots=True)

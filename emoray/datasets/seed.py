@@ -178,22 +178,22 @@ def write_example(
     (folder / "readme.txt").write_text("not read\n")
     for subject in _layout.example_subjects(CARD, n_subjects):
         initials = f"{chr(96 + subject)}x"
-        for day in DATES[f"{subject:02d}"]:
+        for visit, day in enumerate(DATES[f"{subject:02d}"], start=1):
             matrices = (
-                (f"{initials}_eeg{number}", _matrix(source, subject, number, duration_s))
+                (f"{initials}_eeg{number}", _matrix(source, subject, visit, number, duration_s))
                 for number in sorted(range(1, CARD.n_presentations + 1), key=str)
             )
             _seed_family.write_mat(folder / f"{subject}_{day}.mat", matrices)
 
 
 def _matrix(
-    source: SignalSource, subject: int, number: int, duration_s: float | None
+    source: SignalSource, subject: int, visit: int, number: int, duration_s: float | None
 ) -> FloatArray:
-    """The same at every visit, as the clips are."""
+    """The clip is the same at every visit, the signals are not."""
     eeg_CT = source.eeg(
         CARD.name,
         subject,
-        f"{number:02d}",
+        f"{number:02d}@{visit}",
         CARD.eeg_channels,
         CARD.eeg_sfreq,
         duration_s or SECONDS[number - 1],

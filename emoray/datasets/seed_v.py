@@ -273,11 +273,11 @@ def _blocks(
     for k, (start_s, stop_s) in enumerate(clock):
         stimulus = stimulus_name(session, k)
         va = affect.place_emotion(CARD.emotions[LABELS[session][k]])
-        rest = f"rest before {stimulus}"
+        rest = f"{stimulus}-rest"
         yield _block(source, subject, rest, start_s - now_s, (0.0, 0.0), channels)
         yield _block(source, subject, stimulus, stop_s - start_s, va, channels)
         now_s = stop_s
-    yield _block(source, subject, f"rest after {session}", clock[0][0], (0.0, 0.0), channels)
+    yield _block(source, subject, f"{session}-rest", clock[0][0], (0.0, 0.0), channels)
 
 
 def _block(

@@ -16,8 +16,9 @@ REST = -1
 
 
 def number_of(stimulus: str) -> int:
-    """`2-07` -> 207, `07` -> 7; a rest is -1."""
-    return REST if "rest" in stimulus else int("".join(re.findall(r"\d", stimulus)))
+    """`2-07` -> 207, `07` and `07@2` (second visit) -> 7; a rest is -1."""
+    clip = stimulus.split("@")[0]
+    return REST if "rest" in clip else int("".join(re.findall(r"\d", clip)))
 
 
 class NumberSource(ToneSource):

@@ -20,6 +20,7 @@ import pytest
 
 from emoray import affect, datasets
 from emoray.electrodes import canonical
+from emoray.rehearsal import MARKER
 from emoray.schema import (
     DataError,
     DatasetModule,
@@ -53,7 +54,7 @@ class SpySource(ToneSource):
         duration_s: float,
         va: tuple[float, float],
     ) -> FloatArray:
-        self.planted[subject, stimulus] = va
+        self.planted[subject, stimulus.split("@")[0]] = va  # `07@2`: 07 at the second visit
         return super().eeg(dataset, subject, stimulus, channels, sfreq, duration_s, va)
 
 
@@ -166,6 +167,15 @@ def test_the_files_of_a_recording_can_be_found(example: Example) -> None:
         assert len(found) == len(ref.files) > 0
         assert all(path.is_file() for path in found)
         assert not any(file.startswith("/") or "\\" in file for file in ref.files)
+
+
+def test_the_mark_of_rehearsal_data_is_no_stranger(example: Example) -> None:
+    mark = example.root / MARKER
+    mark.write_text("rehearsal data")
+    try:
+        assert example.module.find(example.root) == example.listing
+    finally:
+        mark.unlink()
 
 
 def test_listing_twice_gives_the_same(example: Example) -> None:
