@@ -37,6 +37,9 @@ class Branch(nn.Module):
     def __init__(self, n_filters: int, kernel: int, n_groups: int, mode: Mode = "chunked") -> None:
         super().__init__()
         self.conv = nn.Conv2d(1, n_filters, (1, kernel), padding="same")
+        # A segment of unit variance has Fourier coefficients of about T^-1/2 = 0.02. Beside torch's
+        # default bias, up to 0.2, normalisation would see the biases and hardly the signal.
+        nn.init.zeros_(cast(Tensor, self.conv.bias))
         self.norm = nn.GroupNorm(n_groups, n_filters)
         self.n_edge = kernel // 2
         self.mode = mode
