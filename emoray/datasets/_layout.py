@@ -128,7 +128,8 @@ def check_shape(
     wanted = ", ".join("any" if n is None else str(n) for n in expected)
     if found.dtype.kind not in "fiu":
         raise DataError(
-            f"{where}: need numbers of shape ({wanted}) = ({axes}), found {array!r:.60}"
+            f"{where}: need numbers of shape ({wanted}) = ({axes}), "
+            f"found {found.dtype} of shape {found.shape}"
         )
     fits = found.ndim == len(expected) and all(
         want is None or want == got for want, got in zip(expected, found.shape, strict=True)
