@@ -114,16 +114,15 @@ def find(root: Path) -> Listing:
         for match, path in _layout.find_files(root, _FILE)
     ]
     files = _layout.one_each(root, named, what="subject")
+    note = (_NOTE,) if (root / _NOTE).is_file() else ()
     refs = [
-        RecordingRef(CARD.name, key[:2], key[-1], (_layout.relative(root, path),))
+        RecordingRef(CARD.name, key[:2], key[-1], (_layout.relative(root, path), *note))
         for key, path in files.items()
     ]
     subjects = range(1, CARD.n_subjects + 1)
     expected = [f"{subject:02d} session {session}" for subject in subjects for session in CLOCK]
     missing = _layout.missing_subjects(files, expected)
-    return _layout.listing(
-        CARD, root, refs, missing=missing, beside=_BESIDE, known=(_NOTE.replace(".", r"\."),)
-    )
+    return _layout.listing(CARD, root, refs, missing=missing, beside=_BESIDE)
 
 
 def read(root: Path, ref: RecordingRef) -> Recording:
@@ -154,8 +153,7 @@ def read(root: Path, ref: RecordingRef) -> Recording:
         eeg_sfreq=CARD.eeg_sfreq,
         stretches=tuple(Stretch(eeg_CT) for eeg_CT in eeg),
         presentations=tuple(
-            _presentation(ref.session, k, i, clock[k], windows[i][0] / header.sfreq)
-            for i, k in enumerate(kept)
+            _presentation(ref.session, k, i, clock[k], windows[i][0]) for i, k in enumerate(kept)
         ),
         dropped=tuple(
             Dropped("presentation", f"{ref.files[0]} presentation {k + 1}", "recording ends early")
@@ -201,15 +199,17 @@ def stimulus_name(session: str, k: int) -> str:
 
 
 def _presentation(
-    session: str, k: int, stretch: int, span: tuple[float, float], origin_s: float
+    session: str, k: int, stretch: int, span: tuple[float, float], origin: int
 ) -> Presentation:
+    """The presentation in a stretch that begins at sample `origin` of the file."""
     label = LABELS[session][k]
+    start, stop = (round(second * CARD.eeg_sfreq) - origin for second in span)
     return Presentation(
         stimulus=stimulus_name(session, k),
         ordinal=k,
         stretch=stretch,
-        start_s=span[0] - origin_s,
-        stop_s=span[1] - origin_s,
+        start_s=start / CARD.eeg_sfreq,
+        stop_s=stop / CARD.eeg_sfreq,
         emotion=CARD.emotions[label],
         label=label,
     )
