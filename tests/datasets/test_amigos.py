@@ -190,5 +190,8 @@ def test_an_empty_folder_is_refused_with_what_was_expected(tmp_path: Path) -> No
         amigos.find(tmp_path)
 
 
-def test_lengths_of_a_full_example_give_the_published_segments() -> None:
-    assert sum(amigos._N_SEGMENTS) == amigos.CARD.n_segments_per_subject
+def test_a_full_recording_gives_the_published_segments(tmp_path: Path) -> None:
+    amigos.write_example(tmp_path, SilentSource(), n_subjects=1, duration_s=None)
+    recording = amigos.read(tmp_path, amigos.find(tmp_path).recordings[0])
+    n_segments = sum(int(p.duration_s // 10) for p in recording.presentations)
+    assert n_segments == amigos.CARD.n_segments_per_subject == 133

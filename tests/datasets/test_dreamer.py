@@ -131,9 +131,11 @@ def test_reading_a_subject_takes_the_memory_of_a_subject(example: Path, tmp_path
     assert peak < 2.5 * one + 6e6
 
 
-def test_lengths_of_a_full_example_give_the_published_segments() -> None:
-    lengths = dreamer._LENGTHS_S
-    assert sum(int(seconds // 10) for seconds in lengths) == dreamer.CARD.n_segments_per_subject
+def test_a_full_recording_gives_the_published_segments(tmp_path: Path) -> None:
+    dreamer.write_example(tmp_path, SilentSource(), n_subjects=1, duration_s=None)
+    recording = dreamer.read(tmp_path, dreamer.find(tmp_path).recordings[0])
+    n_segments = sum(int(p.duration_s // 10) for p in recording.presentations)
+    assert n_segments == dreamer.CARD.n_segments_per_subject == 364
 
 
 def test_exchanged_samples_and_electrodes_are_refused(

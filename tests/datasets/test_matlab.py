@@ -1,12 +1,16 @@
 """Whole variables, and one cell out of a large structure, from MATLAB files."""
 
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 import scipy.io
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from emoray.datasets import _matlab
 from emoray.schema import DataError
@@ -71,6 +75,63 @@ def test_reading_one_cell_takes_the_memory_of_one_cell(tmp_path: Path) -> None:
     assert cell["Signals"][0, 0]["parts"][0, 0][0, 0].shape == (8_000, 4)
     # Blocks of the inflater and scipy's copies, not the cells before it.
     assert peak < 10 * one < path.stat().st_size / 2
+
+
+Tree = Any  # a number, an array, a list (a cell array) or a dictionary (a structure)
+
+trees = st.recursive(
+    st.one_of(
+        st.floats(-1e6, 1e6),
+        st.integers(-9, 9).map(lambda n: np.full((abs(n) % 4, 3), n, dtype=np.int16)),
+        st.text("abc", min_size=1, max_size=9),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=1, max_size=4),
+        st.dictionaries(st.text("xyz", min_size=1, max_size=12), inner, min_size=1, max_size=4),
+    ),
+    max_leaves=12,
+)
+
+
+def to_matlab(tree: Tree) -> Tree:
+    if isinstance(tree, dict):
+        return {name: to_matlab(value) for name, value in tree.items()}
+    if isinstance(tree, list):
+        cells = np.empty((1, len(tree)), dtype=object)
+        for i, value in enumerate(tree):
+            cells[0, i] = to_matlab(value)
+        return cells
+    return tree
+
+
+def parts_of(tree: Tree, part: _matlab.Part) -> Iterator[_matlab.Part]:
+    yield part
+    labels = tree if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else []
+    for label in labels:
+        yield from parts_of(tree[label], (*part, label))
+
+
+def follow(whole: Any, part: _matlab.Part) -> Any:
+    for step in part:
+        whole = whole[0, 0][step] if isinstance(step, str) else whole[0, step]
+    return whole
+
+
+@settings(max_examples=40, deadline=None)
+@given(tree=trees, compress=st.booleans(), data=st.data())
+def test_any_part_of_any_tree_equals_scipys(
+    tmp_path_factory: pytest.TempPathFactory, tree: Tree, compress: bool, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.mktemp("tree") / "tree.mat"
+    scipy.io.savemat(path, {"a": 1.0, "D": to_matlab(tree), "z": 2.0}, do_compression=compress)
+    every = list(parts_of(tree, ("D",)))
+    leaves = [p for p in every if not any(q[: len(p)] == p and q != p for q in every)]
+    chosen = data.draw(st.lists(st.sampled_from(leaves), min_size=1, unique=True))
+    whole = scipy.io.loadmat(path)["D"]
+    values = _matlab.load_parts(path, [*chosen, ("z",)])
+    assert values.pop() == 2.0
+    for part, value in zip(chosen, values, strict=True):
+        np.testing.assert_array_equal(value, follow(whole, part[1:]))
 
 
 @pytest.mark.parametrize(
