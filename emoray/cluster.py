@@ -24,6 +24,11 @@ import pyarrow as pa
 import pyarrow.fs
 import ray
 import yaml
+from ray._private.authentication.authentication_token_setup import (
+    maybe_enable_token_auth_if_token_available,
+)
+from ray._private.services import find_bootstrap_address
+from ray.exceptions import AuthenticationError
 
 logger = logging.getLogger(__name__)
 
@@ -134,43 +139,52 @@ def _check_or_leave(demand: WorkerDemand) -> None:
 
 
 def address_to_join(address: str | None) -> str | None:
-    """The GCS address to connect to; None when a cluster is to be started here."""
+    """The GCS address to connect to; None when a cluster is to be started here.
+
+    Raises:
+        ValueError: a driver cannot join at such an address.
+        ConnectionError: nothing answers there.
+    """
     asked = address or os.environ.get("RAY_ADDRESS") or None
     source = "address" if address else "RAY_ADDRESS"
     if asked == "local":
         return None
-    if asked is not None and asked.startswith(("http://", "https://")):
-        raise ValueError(
-            f"need {source} as host:port of a cluster, got {asked}, which is a job server: submit "
-            f"to it with `ray job submit --address {asked} --working-dir . -- python ...`"
-        )
-    if asked is not None and "://" in asked:
-        raise ValueError(
-            f"need {source} as host:port of a cluster, got {asked}: the driver of a training run "
-            "must be part of the cluster; use `ray job submit`"
-        )
     if asked in (None, "auto"):
         running = _running_here()
         if asked == "auto" and running is None:
-            raise ConnectionError(f"{source}=auto: no Ray cluster runs on this machine")
+            raise ConnectionError(f"{source} is `auto`, and no Ray cluster runs on this machine")
         return running
+    need = f"need {source} as host:port of a Ray cluster, got {asked}"
+    if asked.startswith(("http://", "https://")):
+        command = f"ray job submit --address {asked} --working-dir . -- python ..."
+        raise ValueError(f"{need}, which is a job server: submit to it with `{command}`")
+    if asked.startswith("ray://"):
+        raise ValueError(f"{need}: the driver must be part of the cluster; use `ray job submit`")
+    if not asked.rpartition(":")[2].isdecimal():
+        raise ValueError(need)
+    if not _answers(asked):
+        raise ConnectionError(f"nothing answers at {asked} ({source}): is the cluster running?")
     return asked
 
 
 def _running_here() -> str | None:
     """GCS address of the cluster that `ray start` left on this machine, if it still answers."""
-    from ray._private.services import find_bootstrap_address
-
     found: str | None = find_bootstrap_address(None)
-    if not found:
+    if not found or not _answers(found):
         return None
-    host, _, port = found.rpartition(":")
+    # What Ray does for clusters that it finds itself: use the user's token, if there is one.
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    return found
+
+
+def _answers(address: str) -> bool:
+    """Whether something listens: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=2):
-            return found
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=5):
+            return True
     except OSError:
-        logger.info("the Ray cluster noted for this machine at %s is gone", found)
-        return None
+        return False
 
 
 def _join(address: str) -> None:
@@ -178,16 +192,14 @@ def _join(address: str) -> None:
     environment: dict[str, Any] = {}
     if not (submitted.get("runtime_env") or {}).get("working_dir"):
         # Other nodes may hold no emoray, or another version of it.
-        environment = {
-            "py_modules": [str(Path(__file__).parent)],
-            "excludes": ["__pycache__"],
-        }
+        package = str(Path(__file__).parent)
+        environment = {"py_modules": [package], "excludes": ["__pycache__"]}
     try:
         ray.init(address=address, runtime_env=environment, logging_level=logging.WARNING)
-    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+    except (ConnectionError, AuthenticationError) as error:
         raise ConnectionError(
-            f"cannot join the Ray cluster at {address}: {error}. Is it running? If it uses token "
-            "authentication, set RAY_AUTH_MODE=token"
+            f"cannot join the Ray cluster at {address}: {error}. If it uses token authentication, "
+            "set RAY_AUTH_MODE=token and put its token into ~/.ray/auth_token"
         ) from error
     logger.info("joined the Ray cluster at %s: %s", address, _say(_live_nodes()))
 

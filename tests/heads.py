@@ -7,6 +7,7 @@ Its home, temporary folder and ports are its own, and it is ended by the process
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -77,10 +78,18 @@ def short_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def ray_head(*options: str, environment: dict[str, str] | None = None) -> Iterator[Head]:
-    """Run `ray start --head --block` with these options until the block ends."""
+def ray_head(
+    *options: str, environment: dict[str, str] | None = None, token: bool = False
+) -> Iterator[Head]:
+    """Run `ray start --head --block` with these options until the block ends.
+
+    With `token` the user has one in the home folder, and the cluster demands it.
+    """
     with short_folder() as folder:
         variables = clean_environment(folder) | (environment or {})
+        if token:
+            (folder / "home/.ray").mkdir()
+            (folder / "home/.ray/auth_token").write_text(secrets.token_hex(32))
         gcs, dashboard = free_ports(2)
         command = [
             *(str(BIN / "ray"), "start", "--head", "--block", f"--port={gcs}"),

@@ -196,7 +196,18 @@ def test_the_job_servers_address_in_ray_address_is_explained(
         cluster.address_to_join(None)
 
 
+def test_an_address_without_a_port_is_refused() -> None:
+    with pytest.raises(ValueError, match="host:port of a Ray cluster, got head"):
+        cluster.address_to_join("head")
+
+
+def test_an_address_where_nothing_answers_is_refused_at_once() -> None:
+    with pytest.raises(ConnectionError, match=r"nothing answers at 127\.0\.0\.1:1 "):
+        cluster.address_to_join("127.0.0.1:1")
+
+
 def test_the_option_comes_before_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "_answers", lambda _: True)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     assert cluster.address_to_join(None) == "10.0.0.1:6379"
     assert cluster.address_to_join("10.0.0.2:6379") == "10.0.0.2:6379"
@@ -404,12 +415,13 @@ FAKE_CLOUD = {
 def test_a_running_cluster_is_joined_with_our_code_and_its_autoscaler_asked(
     tmp_path: Path,
 ) -> None:
+    """With the token that the user keeps at home, as `ray start` does."""
     config = tmp_path / "fake.yaml"
     config.write_text(yaml.safe_dump(FAKE_CLOUD))
     program = tmp_path / "program.py"
     program.write_text(JOINED)
     options = (f"--autoscaling-config={config}", "--num-cpus=2", "--include-dashboard=false")
-    with ray_head(*options, environment={"RAY_FAKE_CLUSTER": "1"}) as head:
+    with ray_head(*options, environment={"RAY_FAKE_CLUSTER": "1"}, token=True) as head:
         head.environment["PYTHONPATH"] = str(REPO)
         found = said(head.run(sys.executable, program, cwd=tmp_path))
     assert found["address"] == head.address
