@@ -38,6 +38,26 @@ class NumberSource(ToneSource):
         return np.repeat(values_C[:, None], round(duration_s * sfreq), axis=1)
 
 
+class LengthSource(ToneSource):
+    """Remembers how long each stimulus was to last, in order, and gives two samples of each."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, float]] = []
+
+    def eeg(
+        self,
+        dataset: str,
+        subject: int,
+        stimulus: str,
+        channels: tuple[str, ...],
+        sfreq: float,
+        duration_s: float,
+        va: tuple[float, float],
+    ) -> FloatArray:
+        self.asked.append((stimulus, duration_s))
+        return np.zeros((len(channels), 2))
+
+
 def shown(recording: Recording, presentation: Presentation) -> FloatArray:
     """The samples of a presentation, (C, T)."""
     sfreq = recording.eeg_sfreq

@@ -13,6 +13,7 @@ from emoray.datasets import mped
 from emoray.electrodes import SEED_62
 from emoray.schema import DataError
 from tests.datasets.numbering import (
+    LengthSource,
     NumberSource,
     assert_each_shows_its_own,
     change_mat,
@@ -89,14 +90,16 @@ def test_labels_are_the_publishers_less_one_four_of_each(root: Path) -> None:
     assert all(mped.CARD.emotions[p.label or 0] == p.emotion for p in shown)
 
 
-def test_clip_lengths_give_534_segments_where_emod_counts_530() -> None:
+def test_clip_lengths_give_534_segments_where_emod_counts_530(tmp_path: Path) -> None:
     # 63 joy, 80 amusement, 78 anger, 79 sadness, 84 fear, 75 disgust, 75 neutral. EMOD's files
     # must be up to 9 s shorter per clip somewhere; its code does not say where.
     n = {e: sum(s // 10 for s in seconds) for e, seconds in mped.CLIP_SECONDS.items()}
     assert sum(n.values()) == 534
     assert mped.CARD.n_segments_per_subject == 530
-    written = sorted(mped.example_seconds(number) for number in mped.STIMULI)
-    assert written == sorted(s for seconds in mped.CLIP_SECONDS.values() for s in seconds)
+    source = LengthSource()
+    mped.write_example(tmp_path, source, n_subjects=1, duration_s=None)
+    published = sorted(s for seconds in mped.CLIP_SECONDS.values() for s in seconds)
+    assert sorted(s for _, s in source.asked) == published
 
 
 def everything_said(root: Path) -> str:

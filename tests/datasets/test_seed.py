@@ -10,6 +10,7 @@ import scipy.io
 from emoray.datasets import seed
 from emoray.schema import DataError
 from tests.datasets.numbering import (
+    LengthSource,
     NumberSource,
     assert_each_shows_its_own,
     change_mat,
@@ -160,3 +161,11 @@ def test_lengths_are_the_published_sample_counts() -> None:
         *(53001, 47401, 47001, 46601, 47001, 47601, 41201),
     )
     assert tuple(200 * s + 1 for s in seed.SECONDS) == published
+
+
+def test_a_full_size_example_has_the_published_lengths(tmp_path: Path) -> None:
+    source = LengthSource()
+    seed.write_example(tmp_path, source, n_subjects=1, duration_s=None)
+    expected = {f"{k:02d}@{v}": s for k, s in enumerate(seed.SECONDS, 1) for v in (1, 2, 3)}
+    assert dict(source.asked) == expected
+    assert len(source.asked) == 45

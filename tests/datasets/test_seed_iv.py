@@ -10,6 +10,7 @@ import scipy.io
 from emoray.datasets import seed_iv
 from emoray.schema import DataError
 from tests.datasets.numbering import (
+    LengthSource,
     NumberSource,
     assert_each_shows_its_own,
     change_mat,
@@ -106,6 +107,10 @@ def test_a_truncated_file_is_refused_by_name(root: Path) -> None:
 
 
 def test_a_full_size_example_gives_977_segments_a_subject(root: Path) -> None:
+    source = LengthSource()
+    seed_iv.write_example(root / "full", source, n_subjects=1, duration_s=None)
+    lengths = [s for session in "123" for s in seed_iv.example_seconds(session)]
+    assert sorted(s for _, s in source.asked) == sorted(lengths)
     listing = seed_iv.find(root)
     total = 0
     for ref in listing.recordings[:3]:

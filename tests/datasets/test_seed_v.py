@@ -1,6 +1,7 @@
 """SEED-V's reader: electrodes by name, presentations by the clock, windows instead of files."""
 
 import json
+import re
 import shutil
 import struct
 import tracemalloc
@@ -15,6 +16,7 @@ from emoray.datasets import _neuroscan, seed_v
 from emoray.electrodes import SEED_62
 from emoray.schema import DataError, Presentation, RecordingRef
 from tests.datasets.numbering import (
+    LengthSource,
     NumberSource,
     assert_each_shows_its_own,
     cut_short,
@@ -104,6 +106,19 @@ def test_a_release_without_the_rehearsal_note_is_cut_by_the_published_clock(root
     (root / "rehearsal.json").unlink()
     with pytest.raises(DataError, match="need 102 s to hold the first presentation"):
         seed_v.read(root, REF)
+
+
+def test_a_full_size_example_follows_the_published_clock(tmp_path: Path) -> None:
+    source = LengthSource()
+    seed_v.write_example(tmp_path, source, n_subjects=1, duration_s=None)
+    assert not (tmp_path / "rehearsal.json").exists()
+    clock: dict[str, list[tuple[float, float]]] = {"1": [], "2": [], "3": []}
+    now_s = 0.0
+    for stimulus, seconds in source.asked:
+        if "-rest" not in stimulus:
+            clock[stimulus[0]].append((now_s, now_s + seconds))
+        now_s = 0.0 if re.fullmatch(r"\d-rest", stimulus) else now_s + seconds
+    assert {session: tuple(pairs) for session, pairs in clock.items()} == seed_v.CLOCK
 
 
 def sparse_cnt(path: Path, seconds: int) -> None:
