@@ -15,7 +15,7 @@ import secrets
 import socket
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -61,15 +61,15 @@ class WorkerDemand:
 
     n_workers: int = 1
     cpus_per_worker: float = 1.0
-    """Logical CPUs."""
+    """Logical CPUs; 0 for a fair share, which `connect` finds out."""
     gpus_per_worker: float = 0.0
     """A fraction shares a GPU between workers."""
 
     def __post_init__(self) -> None:
         if self.n_workers < 1:
             raise ValueError(f"need at least 1 worker, got {self.n_workers}")
-        if self.cpus_per_worker <= 0:
-            raise ValueError(f"need CPUs per worker above 0, got {self.cpus_per_worker:g}")
+        if self.cpus_per_worker < 0:
+            raise ValueError(f"need CPUs per worker of 0 or more, got {self.cpus_per_worker:g}")
         if self.gpus_per_worker < 0:
             raise ValueError(f"need GPUs per worker of 0 or more, got {self.gpus_per_worker:g}")
 
@@ -103,39 +103,58 @@ def connect(
     address: str | None = None,
     workers: WorkerDemand | None = None,
     dashboard: bool = False,
-) -> None:
+) -> WorkerDemand | None:
     """Join a running Ray cluster, or start one on this machine; when connected, only check.
 
     Args:
         address: `host:port` of a cluster's GCS; `local` starts one here even if another runs.
             None: RAY_ADDRESS (the job server sets it), else the cluster that `ray start` left
             running on this machine, else a new one.
-        workers: what the run will ask for; None for one worker. A cluster started here gets
-            logical CPUs for them and for data tasks, however few cores there are.
+        workers: training workers that the run will ask for. A cluster started here gets logical
+            CPUs for them and for data tasks, however few cores there are; without workers it
+            gets one for each core.
         dashboard: serve Ray's dashboard from a cluster started here.
+
+    Returns:
+        `workers`, with the CPUs of each where they were left open: all of them together take
+        this machine's cores; on a running cluster, what its nodes have beside data tasks. A
+        worker with a GPU takes one CPU.
 
     Raises:
         ValueError: the address is not one that a driver can join, or the cluster can never give
             `workers`.
         ConnectionError: nothing answers at the address, or it refuses us.
     """
-    demand = workers or WorkerDemand()
     if ray.is_initialized():
-        check_demand(demand)
-    elif (found := address_to_join(address)) is not None:
+        return _settle(workers)
+    found = address_to_join(address)
+    if found is not None:
         _join(found)
-        _check_or_leave(demand)
     else:
-        start_local(demand, dashboard=dashboard)
-        _check_or_leave(demand)
-
-
-def _check_or_leave(demand: WorkerDemand) -> None:
+        workers = start_local(workers, dashboard=dashboard)
     try:
-        check_demand(demand)
+        return _settle(workers)
     except ValueError:
         ray.shutdown()  # also ends a cluster that was started for this run
         raise
+
+
+def _settle(workers: WorkerDemand | None) -> WorkerDemand | None:
+    """The demand with CPUs for each worker, once it is known that it can be met."""
+    if workers is None:
+        return None
+    if not workers.cpus_per_worker:
+        workers = _fair_share(workers, _live_nodes())
+    check_demand(workers)
+    return workers
+
+
+def _fair_share(demand: WorkerDemand, nodes: Sequence[Node]) -> WorkerDemand:
+    """As many whole CPUs for each worker as leave room for all; one where none does."""
+    most = 1 if demand.gpus_per_worker else int(max((n.cpus for n in nodes), default=1))
+    shares = (replace(demand, cpus_per_worker=float(cpus)) for cpus in range(most, 0, -1))
+    fitting = (share for share in shares if total_room(nodes, share) >= demand.n_workers)
+    return next(fitting, replace(demand, cpus_per_worker=1.0))
 
 
 def address_to_join(address: str | None) -> str | None:
@@ -204,29 +223,39 @@ def _join(address: str) -> None:
     logger.info("joined the Ray cluster at %s: %s", address, _say(_live_nodes()))
 
 
-def start_local(demand: WorkerDemand, *, dashboard: bool) -> None:
-    """Start Ray on this machine with logical CPUs for the workers and for data tasks.
+def start_local(workers: WorkerDemand | None, *, dashboard: bool) -> WorkerDemand | None:
+    """Start Ray on this machine; returns the workers with CPUs for each.
 
     Raises:
         ValueError: more workers are asked for than the machine bears.
     """
-    cores = _cores()
-    limit = WORKERS_PER_CORE * cores
-    if demand.n_workers > limit:
-        raise ValueError(
-            f"need at most {limit} workers on this machine ({WORKERS_PER_CORE} for each of its "
-            f"{cores} cores), got {demand.n_workers}: ask for fewer, or join a larger cluster"
-        )
+    n_cpus = cores = _cores()
+    if workers is not None:
+        limit = WORKERS_PER_CORE * cores
+        if workers.n_workers > limit:
+            raise ValueError(
+                f"need at most {limit} workers on this machine ({WORKERS_PER_CORE} for each of "
+                f"its {cores} cores), got {workers.n_workers}: ask for fewer, or join a cluster"
+            )
+        if not workers.cpus_per_worker:
+            workers = _fair_share_here(workers, cores)
+        asked = math.ceil(workers.n_workers * workers.cpus_per_worker)
+        n_cpus = max(cores, asked + SPARE_CPUS_LOCAL)
     _authenticate_local()
-    asked = math.ceil(demand.n_workers * demand.cpus_per_worker)
     ray.init(
         address="local",
-        num_cpus=max(cores, asked + SPARE_CPUS_LOCAL),
+        num_cpus=n_cpus,
         object_store_memory=_object_store_bytes(),
         include_dashboard=dashboard,
         logging_level=logging.WARNING,
     )
     logger.info("started Ray on this machine: %s", _say(_live_nodes()))
+    return workers
+
+
+def _fair_share_here(demand: WorkerDemand, cores: int) -> WorkerDemand:
+    share = 1 if demand.gpus_per_worker else max(1, cores // demand.n_workers)
+    return replace(demand, cpus_per_worker=float(share))
 
 
 def _authenticate_local() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import os
 import resource
 import subprocess
 import sys
@@ -147,7 +148,7 @@ def test_an_autoscaler_that_cannot_be_asked_is_waited_for(
     cluster.check_demand(WorkerDemand(64))
 
 
-@pytest.mark.parametrize("wrong", [(0, 1, 0), (1, 0, 0), (1, -1, 0), (1, 1, -0.5)])
+@pytest.mark.parametrize("wrong", [(0, 1, 0), (1, -1, 0), (1, 1, -0.5)])
 def test_a_demand_without_meaning_is_refused(wrong: tuple[int, float, float]) -> None:
     with pytest.raises(ValueError, match="got"):
         WorkerDemand(*wrong)
@@ -174,6 +175,27 @@ def placements(sizes: Sequence[tuple[int, int]], cpus: int) -> list[int]:
 
 def test_a_tenth_of_a_gpu_fits_ten_times() -> None:
     assert Node(100, 1).room(WorkerDemand(1, 0.1, 0.1)) == 10
+
+
+def test_cpus_left_open_are_shared_fairly_beside_the_data(nodes: list[dict[str, Any]]) -> None:
+    nodes += [entry(8, head=True), entry(4, host="b")]
+    shares = {n: cluster.connect(workers=WorkerDemand(n, 0)) for n in (1, 2, 3, 11)}
+    assert {n: found.cpus_per_worker for n, found in shares.items() if found} == {
+        **{1: 8, 2: 4, 3: 3},
+        11: 1,
+    }
+    with pytest.raises(ValueError, match="12 workers of 1 CPU"):
+        cluster.connect(workers=WorkerDemand(12, 0))
+
+
+def test_a_worker_with_a_gpu_takes_one_cpu(nodes: list[dict[str, Any]]) -> None:
+    nodes.append(entry(8, 2, head=True))
+    assert cluster.connect(workers=WorkerDemand(2, 0, 1)) == WorkerDemand(2, 1, 1)
+
+
+def test_connecting_for_data_alone_asks_for_no_workers(nodes: list[dict[str, Any]]) -> None:
+    nodes.append(entry(1, head=True))
+    assert cluster.connect() is None
 
 
 # Addresses ----------------------------------------------------------------------------------------
@@ -255,6 +277,11 @@ def test_results_go_to_the_option_then_the_variable_then_the_home_folder(
     assert cluster.storage_root(f"file://{home}/uri") == str(home / "uri")
 
 
+def test_what_only_the_driver_reads_lies_in_the_storage_or_at_home(home: Path) -> None:
+    assert cluster.local_folder("/data/emoray") == Path("/data/emoray")
+    assert cluster.local_folder("s3://bucket/emoray") == home / "emoray"
+
+
 def test_the_check_leaves_nothing_behind(home: Path) -> None:
     assert list(Path(cluster.storage_root()).iterdir()) == []
 
@@ -323,9 +350,9 @@ import json, os
 import ray
 from emoray import cluster
 
-cluster.connect(address="local", workers=cluster.WorkerDemand(n_workers=4))
+demand = cluster.connect(address="local", workers=cluster.WorkerDemand(4, cpus_per_worker=0))
 
-@ray.remote(num_cpus=1)
+@ray.remote(num_cpus=demand.cpus_per_worker)
 class Worker:
     def ready(self):
         return True
@@ -336,8 +363,13 @@ rows = ray.data.range(8).map(lambda row: {"id": row["id"] + 1}).take_all()
 facts = cluster.describe()
 json.dumps(facts)
 print("SAID", json.dumps({"rows": len(rows), "home": os.listdir(os.environ["HOME"]),
-                          "cpus": facts["nodes"][0]["cpus"], "ray": facts["versions"]["ray"]}))
+                          "cpus": facts["nodes"][0]["cpus"],
+                          "share": demand.cpus_per_worker, "ray": facts["versions"]["ray"]}))
 """
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 def said(output: str) -> Any:
@@ -364,7 +396,8 @@ def test_a_cluster_started_here_serves_data_beside_more_workers_than_cores() -> 
     with short_folder() as folder:
         found = run_program(LOCAL, folder)
     assert found["rows"] == 8
-    assert found["cpus"] >= 6
+    assert found["cpus"] == max(cores(), 4 * found["share"] + 2)
+    assert found["share"] == max(1, cores() // 4)
     assert found["ray"] == cluster.ray.__version__
     # A token file would switch authentication on for the user's later clusters.
     assert found["home"] == []
