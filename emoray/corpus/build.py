@@ -141,13 +141,17 @@ def _plan(
     job = Job(name, folder, out.sub(f"{name}-{digest}"), recipe)
     listing = registry.get(name).find(folder)
     _check_listing(folder, listing)
-    for storage in (job.storage, job.storage.sub(SHARDS), job.storage.sub(PARTS)):
-        storage.sweep()
+    _sweep(job.storage)
     plan = _Plan(card, job, rehearsal, listing, _finished(job, listing, on_error))
     if plan.manifest is None:
         shards = job.storage.sub(SHARDS).files()
         plan.todo = [r for r in listing.recordings if not _is_done(job, r, shards, on_error)]
     return plan
+
+
+def _sweep(storage: Storage) -> None:
+    for folder in (storage, storage.sub(SHARDS), storage.sub(PARTS)):
+        folder.sweep()
 
 
 def _check_listing(folder: Path, listing: Listing) -> None:
@@ -197,6 +201,8 @@ def _finish(plan: _Plan) -> DatasetReport:
             rehearsal=plan.rehearsal,
             missing=plan.listing.missing,
         )
+        # Tasks of a driver that was killed live on for seconds: longer than the first sweep.
+        _sweep(job.storage)
     dropped: Counter[tuple[str, str]] = Counter()
     for entry in manifest.dropped:
         dropped[entry["what"], entry["reason"]] += entry["n"]
@@ -260,7 +266,8 @@ def _make(
     refs = [ref for plan in plans for ref in plan.todo]
     maker = _Maker({plan.card.name: plan.job for plan in plans}, on_error)
     for plan in plans:
-        plan.job.storage.check_writable()
+        if plan.todo:
+            plan.job.storage.check_writable()
     join_ray(connect)
     peak = 0
     with (

@@ -136,7 +136,7 @@ class Storage:
         try:
             with self.filesystem.open_input_file(self.path(name)) as source:
                 return bytes(source.read())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     @contextlib.contextmanager
@@ -231,7 +231,7 @@ class Storage:
         target = Storage.at(to.parent)
         try:
             source = self.filesystem.open_input_stream(self.path(name))
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise DataError(f"{self}: need the file {self.path(name)}, got none") from error
         with source, target.write(to.name, n_bytes=n_bytes) as file:
             while block := source.read(_COPY_BYTES):

@@ -17,6 +17,12 @@ _SHOWN = 8
 """Names listed before the rest is only counted."""
 
 
+def _table(title: str) -> Table:
+    return Table(
+        title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
+
+
 def print_tables(*tables: RenderableType) -> None:
     """Print to standard output, never wider than `WIDTH`."""
     console = Console()
@@ -25,7 +31,7 @@ def print_tables(*tables: RenderableType) -> None:
 
 def build_tables(report: BuildReport) -> RenderableType:
     """What a build made, what it left out and why, what is in quarantine."""
-    table = Table(title=f"Corpus in {report.out}", title_justify="left", box=SIMPLE_HEAD)
+    table = _table(f"Corpus in {report.out}")
     table.add_column("dataset")
     for name in ("recordings", "of these new", "segments", "quarantined", "missing"):
         table.add_column(name, justify="right")
@@ -39,7 +45,7 @@ def build_tables(report: BuildReport) -> RenderableType:
 
 
 def _dropped(report: BuildReport) -> list[RenderableType]:
-    table = Table(title="Left out", title_justify="left", box=SIMPLE_HEAD)
+    table = _table("Left out")
     table.add_column("dataset")
     table.add_column("n", justify="right")
     table.add_column("what")
@@ -52,7 +58,7 @@ def _dropped(report: BuildReport) -> list[RenderableType]:
 
 def check_tables(found: Check) -> RenderableType:
     """Per dataset: what was found, of what the card expects; then what is missing or broken."""
-    table = Table(title=f"{found.root} against the cards", title_justify="left", box=SIMPLE_HEAD)
+    table = _table(f"{found.root} against the cards")
     table.add_column("dataset")
     for name in ("files", "subjects", "recordings", "presentations", "segments", "paper"):
         table.add_column(name, justify="right")
