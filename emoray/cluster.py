@@ -30,6 +30,8 @@ from ray._private.authentication.authentication_token_setup import (
 from ray._private.services import find_bootstrap_address
 from ray.exceptions import AuthenticationError
 
+from emoray import __version__
+
 logger = logging.getLogger(__name__)
 
 STORAGE_VARIABLE = "EMORAY_STORAGE"
@@ -48,8 +50,8 @@ OBJECT_STORE_BYTES = 2 * 1024**3
 """Upper bound for a cluster started here: what passes through the store is ids and reports,
 signals are read where they are used."""
 
-VERSIONED = ("emoray", "ray", "torch", "numpy", "scipy", "pyarrow", "mne", "scikit-learn")
-"""Packages named in run records."""
+VERSIONED = ("ray", "torch", "numpy", "scipy", "pyarrow", "mne", "scikit-learn")
+"""Packages named in run records, beside emoray."""
 
 HEAD_RESOURCE = "node:__internal_head__"
 """Ray gives it to the head node and to no other."""
@@ -473,6 +475,11 @@ def storage_root(option: str | None = None, *, shared: bool = False) -> str:
     return str(path)
 
 
+def local_folder(storage: str) -> Path:
+    """A folder on this machine for what need not be shared: the storage itself where it is one."""
+    return Path(DEFAULT_STORAGE).expanduser() if "://" in storage else Path(storage)
+
+
 def _refuse_node_local(chosen: str, source: str) -> None:
     """Workers write checkpoints where they run: a folder of one machine would hold a part."""
     if not ray.is_initialized():
@@ -514,11 +521,6 @@ def _probe(root: str, source: str) -> None:
 # --- facts for run records ----------------------------------------------------------------------
 
 
-def local_folder(storage: str) -> Path:
-    """A folder on this machine for what need not be shared: the storage itself where it is one."""
-    return Path(DEFAULT_STORAGE).expanduser() if "://" in storage else Path(storage)
-
-
 def describe() -> dict[str, Any]:
     """Machine and cluster, for run records: nodes with CPUs, GPUs and memory, and versions."""
     return {
@@ -527,7 +529,7 @@ def describe() -> dict[str, Any]:
         "driver_cpu": _cpu_model(),
         "driver_cores": _cores(),
         "nodes": [_describe_node(e["Resources"]) for e in _live_entries()],
-        "versions": {name: _version(name) for name in VERSIONED},
+        "versions": {"emoray": __version__} | {name: metadata.version(name) for name in VERSIONED},
     }
 
 
@@ -540,13 +542,6 @@ def _describe_node(resources: Mapping[str, float]) -> dict[str, Any]:
         "memory_gb": round(resources.get("memory", 0.0) / 1e9, 1),
         "head": HEAD_RESOURCE in resources,
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:  # emoray itself, in a job's unpacked folder
-        return None
 
 
 def _cpu_model() -> str:
