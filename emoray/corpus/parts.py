@@ -14,6 +14,8 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 import emoray
 from emoray import datasets
 from emoray.corpus.manifest import PARTS, SHARDS, Layout, ShardFile, Source
@@ -92,8 +94,10 @@ def make_part(job: Job, ref: RecordingRef) -> Part:
         return replace(previous, sources=sources)
     module = datasets.get(ref.dataset)
     try:
-        recording = module.read(job.root, ref)
-        prepared = prepare(recording, module.CARD, job.recipe)
+        # One CPU a task; and the number of BLAS threads changes the last bits of a shard.
+        with threadpool_limits(1):
+            recording = module.read(job.root, ref)
+            prepared = prepare(recording, module.CARD, job.recipe)
     except (ValueError, EOFError, OSError) as error:
         # What a damaged file makes readers raise; anything else is our own mistake and passes.
         return replace(blank, error=_say(job, ref, error))

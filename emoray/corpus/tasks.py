@@ -43,8 +43,7 @@ def over_recordings(
 ) -> Generator[dict[str, Any], None, None]:
     """Call a function for each recording on all CPUs; answers come as soon as they are there.
 
-    Closing the generator cancels what still runs. Ray gives a task of one CPU one BLAS thread,
-    unless OMP_NUM_THREADS says otherwise.
+    Closing the generator cancels what still runs.
 
     Args:
         function: its answer is plain JSON; it is sent to the tasks, so it holds no arrays.
