@@ -4,7 +4,8 @@
 the order of Chen et al., EMOD, "Preprocessing".
 """
 
-from emoray.signals.prepare import Prepared, SegmentRow, count_segments, prepare
+from emoray.signals.prepare import Prepared, SegmentRow, prepare
 from emoray.signals.recipe import Recipe
+from emoray.signals.slots import count_segments
 
 __all__ = ["Prepared", "Recipe", "SegmentRow", "count_segments", "prepare"]

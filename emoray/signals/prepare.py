@@ -1,8 +1,8 @@
 """From one recording to its segments: the recipe, step by step.
 
-Source: Chen et al., EMOD, "Preprocessing". Filters and resampling are linear and the same for all
-channels, ICA, interpolation and reference mix channels and know no time; the two kinds commute.
-So the second kind is one matrix, applied to the segments only.
+Source: Chen et al., EMOD, "Preprocessing": band-pass, ICA, average reference, segments. Filters
+and resampling treat all channels alike; ICA, interpolation and reference mix channels and know no
+time. The two kinds commute, so the second is one matrix, applied to the segments only.
 Shapes: S segments, C electrodes, L ECG leads, T samples.
 """
 
@@ -15,15 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emoray import affect
-from emoray.schema import Card, DataError, Dropped, FloatArray, Presentation, Recording, Stretch
-from emoray.signals import filters
+from emoray.schema import Card, DataError, Dropped, Float32Array, FloatArray, Recording
+from emoray.signals import filters, ica, montage
+from emoray.signals.amplitude import robust_scale
+from emoray.signals.ecg import ecg_segments
 from emoray.signals.recipe import Recipe
-from emoray.signals.screening import Span, Verdict, screen
+from emoray.signals.screening import Verdict, screen
+from emoray.signals.slots import Slot, check_whole, find_slots, span, tally, unused_s, where
 
-MAD_TO_SD = 1.4826
-"""Standard deviation of a normal distribution over its median absolute deviation."""
+Stored = NDArray[np.float32] | NDArray[np.float16]
 
-_TOLERANCE_S = 1e-6
 _CHANNELS_AT_A_TIME = 8  # 8 x 4,000 s at 1,000 Hz are 256 MB in float64, and a few times that
 
 
@@ -35,7 +36,7 @@ class SegmentRow:
     """The presentation's `ordinal`."""
     stimulus: str
     segment: int
-    """Place inside its presentation, from 0; dropped neighbours keep their numbers."""
+    """Place inside its presentation, from 0; neighbours of a dropped one keep their numbers."""
     start_s: float
     """Seconds from the start of the presentation."""
     stop_s: float
@@ -54,8 +55,8 @@ class SegmentRow:
 class Prepared:
     """Segments of one recording, with what was left out and what was done."""
 
-    eeg_SCT: NDArray[np.float32] | NDArray[np.float16]
-    ecg_SLT: NDArray[np.float32] | NDArray[np.float16] | None
+    eeg_SCT: Stored
+    ecg_SLT: Stored | None
     """Row i covers the same seconds as row i of the EEG; None where nothing was recorded."""
     rows: list[SegmentRow]
     dropped: tuple[Dropped, ...]
@@ -64,23 +65,11 @@ class Prepared:
     """Plain JSON for the manifest."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Slot:
-    """A segment still to be cut."""
-
-    presentation: Presentation
-    segment: int
-
-
-def count_segments(presentations: Recording | Sequence[Presentation], segment_s: float) -> int:
-    """Segments that fit into presentations, from their durations alone."""
-    if isinstance(presentations, Recording):
-        presentations = presentations.presentations
-    return sum(_n_fitting(p, segment_s) for p in presentations)
-
-
 def prepare(recording: Recording, card: Card, recipe: Recipe) -> Prepared:
     """Clean a recording and cut its segments. The recording is not changed.
+
+    A channel that is NaN, flat or clipped in most segments is interpolated; a segment in which
+    another channel is so is dropped. Where nothing is left, S is 0 and `dropped` says why.
 
     Args:
         recording: as its dataset's reader returns it.
@@ -88,45 +77,33 @@ def prepare(recording: Recording, card: Card, recipe: Recipe) -> Prepared:
         recipe: exceptions for this dataset are applied here.
 
     Raises:
-        DataError: channels, rates or places that contradict the card or the signals; too many bad
+        DataError: channels or places that contradict the card or the signals; too many bad
             channels; a rating outside its scale; an emotion without a place.
-        ValueError: the recipe fits no such sampling rate.
+        ValueError: the recipe does not fit the dataset's sampling rate.
     """
     recipe = recipe.for_dataset(card.name)
-    _check(recording, card)
     segment_s = recipe.segment_s_of(card)
-    slots, dropped, facts = _slots(recording, segment_s)
-    verdict = screen(
-        [s.eeg_CT for s in recording.stretches],
-        [_span(recording, slot, segment_s, recording.eeg_sfreq) for slot in slots],
-        max_clipped=recipe.max_clipped,
-    )
+    _check_shape(recording, card)
+    slots, dropped = find_slots(recording, segment_s)
+    verdict = _screen(recording, recipe, slots, segment_s)
     dropped += _dropped_by(verdict, recording, slots)
-    _check_bad_channels(verdict, recording, recipe)
     kept = [slot for i, slot in enumerate(slots) if i not in verdict.bad_segments]
-    eeg_SCT, eeg_facts = _eeg(recording, card, recipe, kept, verdict)
-    ecg_SLT, has_ecg, ecg_dropped, ecg_facts = _ecg(recording, recipe, kept, segment_s)
+    eeg_SCT, eeg_dropped, facts = _eeg_segments(recording, card, recipe, kept, verdict)
+    ecg_SLT, has_ecg, ecg_dropped = ecg_segments(recording, kept, segment_s, recipe)
     rows = [
         _row(recording, card, recipe, slot, segment_s, has)
         for slot, has in zip(kept, has_ecg, strict=True)
     ]
     return Prepared(
-        eeg_SCT, ecg_SLT, rows, tuple(dropped + ecg_dropped), {**facts, **eeg_facts, **ecg_facts}
+        eeg_SCT=_store(eeg_SCT, recipe, where(recording)),
+        ecg_SLT=None if ecg_SLT is None else _store(ecg_SLT, recipe, f"{where(recording)} ECG"),
+        rows=rows,
+        dropped=(*dropped, *eeg_dropped, *ecg_dropped),
+        facts={"seconds_in_no_segment": unused_s(recording, segment_s), **facts},
     )
 
 
-def where(recording: Recording, presentation: Presentation | None = None) -> str:
-    """File and place, as messages and `Dropped` name them: `s03.dat presentation 12`."""
-    files = recording.ref.files
-    name = files[0] if len(files) == 1 else recording.ref.key
-    return name if presentation is None else f"{name} presentation {presentation.ordinal}"
-
-
-def _n_fitting(presentation: Presentation, segment_s: float) -> int:
-    return int((presentation.duration_s + _TOLERANCE_S) // segment_s)
-
-
-def _check(recording: Recording, card: Card) -> None:
+def _check_shape(recording: Recording, card: Card) -> None:
     place = where(recording)
     if recording.eeg_channels != card.eeg_channels:
         raise DataError(
@@ -134,199 +111,154 @@ def _check(recording: Recording, card: Card) -> None:
             f"got {' '.join(recording.eeg_channels)}"
         )
     for i, stretch in enumerate(recording.stretches):
-        if stretch.eeg_CT.ndim != 2 or len(stretch.eeg_CT) != len(card.eeg_channels):
+        shape = stretch.eeg_CT.shape
+        if len(shape) != 2 or shape[0] != len(card.eeg_channels):
             raise DataError(
-                f"{place} stretch {i}: need ({len(card.eeg_channels)}, samples), "
-                f"got {stretch.eeg_CT.shape}"
-            )
-    for p in recording.presentations:
-        length_s = recording.stretches[p.stretch].eeg_CT.shape[1] / recording.eeg_sfreq
-        # A stop may be rounded to the next sample, no further.
-        if p.start_s < 0 or p.stop_s > length_s + 1 / recording.eeg_sfreq:
-            raise DataError(
-                f"{where(recording, p)}: need a place in [0, {length_s:g}] s, "
-                f"got [{p.start_s:g}, {p.stop_s:g}]"
+                f"{place} stretch {i}: need ({len(card.eeg_channels)}, samples), got {shape}"
             )
 
 
-def _slots(
-    recording: Recording, segment_s: float
-) -> tuple[list[_Slot], list[Dropped], dict[str, object]]:
-    """All candidate segments; presentations too short for one; seconds that fill none."""
-    slots: list[_Slot] = []
-    dropped: list[Dropped] = []
-    unused_s = 0.0
-    for p in recording.presentations:
-        n = _n_fitting(p, segment_s)
-        if n == 0:
-            reason = f"shorter than a segment of {segment_s:g} s"
-            dropped.append(Dropped("presentation", where(recording, p), reason))
-        slots += [_Slot(p, i) for i in range(n)]
-        unused_s += max(p.duration_s - n * segment_s, 0.0)
-    return slots, dropped, {"seconds_in_no_segment": round(unused_s, 3)}
-
-
-def _span(recording: Recording, slot: _Slot, segment_s: float, sfreq: float) -> Span:
-    """Samples of a segment at a given rate, inside its presentation to the nearest sample."""
-    n_times = _n_times(segment_s, sfreq, exact=False)
-    start_s = slot.presentation.start_s + slot.segment * segment_s
-    start = round(start_s * sfreq)
-    stretch = recording.stretches[slot.presentation.stretch]
-    n_samples = int(np.ceil(stretch.eeg_CT.shape[1] / recording.eeg_sfreq * sfreq - _TOLERANCE_S))
-    start = max(0, min(start, n_samples - n_times))  # rounding may end one sample too far
-    return Span(slot.presentation.stretch, start, start + n_times)
-
-
-def _n_times(segment_s: float, sfreq: float, *, exact: bool = True) -> int:
-    n_times = round(segment_s * sfreq)
-    if exact and abs(n_times - segment_s * sfreq) > 1e-6:
-        raise ValueError(
-            f"need a whole number of samples in a segment, got {segment_s:g} s at {sfreq:g} Hz"
-        )
-    return n_times
-
-
-def _dropped_by(verdict: Verdict, recording: Recording, slots: Sequence[_Slot]) -> list[Dropped]:
-    """One entry per bad channel, and one per presentation and reason with its count."""
-    channels = [
-        Dropped("channel", f"{where(recording)} channel {recording.eeg_channels[c]}", reason)
-        for c, reason in verdict.bad_channels.items()
-    ]
-    counts: dict[tuple[str, str], int] = {}
-    for i, reason in verdict.bad_segments.items():
-        key = (where(recording, slots[i].presentation), reason)
-        counts[key] = counts.get(key, 0) + 1
-    return channels + [Dropped("segment", *key, n) for key, n in counts.items()]
-
-
-def _check_bad_channels(verdict: Verdict, recording: Recording, recipe: Recipe) -> None:
-    n_bad, n_all = len(verdict.bad_channels), len(recording.eeg_channels)
-    if n_bad > recipe.max_bad_channels * n_all:
-        named = ", ".join(
-            f"{recording.eeg_channels[c]} {r}" for c, r in verdict.bad_channels.items()
-        )
+def _screen(
+    recording: Recording, recipe: Recipe, slots: Sequence[Slot], segment_s: float
+) -> Verdict:
+    """Judge channels and segments as they came; refuse a recording with too many bad channels."""
+    verdict = screen(
+        [stretch.eeg_CT for stretch in recording.stretches],
+        [span(recording, slot, segment_s, recording.eeg_sfreq) for slot in slots],
+        max_clipped=recipe.max_clipped,
+    )
+    names = recording.eeg_channels
+    if len(verdict.bad_channels) > recipe.max_bad_channels * len(names):
+        named = ", ".join(f"{names[c]} {why}" for c, why in verdict.bad_channels.items())
         raise DataError(
-            f"{where(recording)}: need at most {recipe.max_bad_channels:.0%} bad channels, "
-            f"got {n_bad} of {n_all}: {named}"
+            f"{where(recording)}: need at most {recipe.max_bad_channels:.0%} of channels bad, "
+            f"got {len(verdict.bad_channels)} of {len(names)}: {named}"
         )
+    return verdict
 
 
-def _eeg(
+def _dropped_by(verdict: Verdict, recording: Recording, slots: Sequence[Slot]) -> list[Dropped]:
+    channels = [
+        Dropped(
+            "channel", f"{where(recording)} {recording.eeg_channels[c]}", f"{why}: interpolated"
+        )
+        for c, why in verdict.bad_channels.items()
+    ]
+    lost = [(slots[i], why) for i, why in verdict.bad_segments.items()]
+    return channels + tally(recording, "segment", lost)
+
+
+def _eeg_segments(
     recording: Recording,
     card: Card,
     recipe: Recipe,
-    slots: Sequence[_Slot],
+    slots: Sequence[Slot],
     verdict: Verdict,
-) -> tuple[NDArray[np.float32] | NDArray[np.float16], dict[str, object]]:
+) -> tuple[Float32Array, list[Dropped], dict[str, object]]:
+    """Clean segments (S, C, T), ICA that could not be done, and facts."""
     sfreq, segment_s = recipe.sfreq_of(card), recipe.segment_s_of(card)
-    n_times = _n_times(segment_s, sfreq)
-    clean = [_band_pass(s, recording.eeg_sfreq, sfreq, recipe) for s in recording.stretches]
-    mix_CC = np.eye(len(recording.eeg_channels))
-    if recipe.reference == "average":
-        mix_CC = mix_CC - mix_CC.mean(axis=0, keepdims=True)
-    eeg_SCT = np.empty((len(slots), len(mix_CC), n_times), dtype=np.float32)
-    for eeg_CT, slot in zip(eeg_SCT, slots, strict=True):
-        span = _span(recording, slot, segment_s, sfreq)
-        eeg_CT[:] = mix_CC @ clean[span.stretch][:, span.start : span.stop]
-    facts: dict[str, object] = {}
-    if recipe.amplitude == "robust_z" and len(slots):
-        facts |= _scale_in_place(eeg_SCT, where(recording))
-    return eeg_SCT.astype(recipe.dtype), facts
+    n_times = check_whole(segment_s, sfreq, where(recording))
+    _check_band(recipe, sfreq, where(recording))
+    eeg_SCT = np.empty((len(slots), len(recording.eeg_channels), n_times), dtype=np.float32)
+    if not slots:
+        return eeg_SCT, [], {}
+    passed = _band_passed(recording, recipe, sfreq)
+    matrix_CC, dropped, facts = _mixing(recording, recipe, passed, sfreq, verdict)
+    for segment_CT, slot in zip(eeg_SCT, slots, strict=True):
+        at = span(recording, slot, segment_s, sfreq)
+        segment_CT[:] = matrix_CC @ passed[at.stretch][:, at.start : at.stop]
+    if recipe.amplitude == "robust_z":
+        median, scale = robust_scale(eeg_SCT)
+        if not scale > 0:
+            raise DataError(f"{where(recording)}: need a signal, got a median deviation of 0")
+        eeg_SCT -= np.float32(median)
+        eeg_SCT /= np.float32(scale)
+        facts |= {"median": median, "scale": scale}
+    return eeg_SCT, dropped, facts
 
 
-def _band_pass(stretch: Stretch, sfreq: float, new_sfreq: float, recipe: Recipe) -> FloatArray:
-    """Resampled and band-passed, float32 at rest (float64 inside), a few channels at a time.
+def _check_band(recipe: Recipe, sfreq: float, place: str) -> None:
+    highest = recipe.band_high_hz + recipe.band_high_width_hz
+    if highest >= sfreq / 2:
+        raise ValueError(
+            f"{place}: need a band that ends below {sfreq / 2:g} Hz at {sfreq:g} Hz, "
+            f"got {highest:g} Hz"
+        )
 
-    Resampling goes first, which is the same and cheaper: what it folds back lies above the band.
+
+def _band_passed(recording: Recording, recipe: Recipe, sfreq: float) -> list[Float32Array]:
+    """Every stretch at the segments' rate and in the band; float64 inside, float32 at rest.
+
+    Resampling goes first, which costs a fifth at 1,000 Hz and gives the same: what it folds back
+    lies above the band. A few channels at a time bound the memory.
     """
     taps = filters.design(
-        new_sfreq, recipe.band_low_hz, recipe.band_high_hz, high_width_hz=recipe.band_high_width_hz
+        sfreq, recipe.band_low_hz, recipe.band_high_hz, high_width_hz=recipe.band_high_width_hz
     )
-    blocks = []
-    for first in range(0, len(stretch.eeg_CT), _CHANNELS_AT_A_TIME):
-        x_CT = filters.bridge_gaps(stretch.eeg_CT[first : first + _CHANNELS_AT_A_TIME])
-        x_CT = filters.convolve(filters.resample(x_CT, sfreq, new_sfreq), taps)
-        blocks.append(x_CT.astype(np.float32))
-    return np.concatenate(blocks)
+    passed = []
+    for stretch in recording.stretches:
+        blocks = []
+        for first in range(0, len(stretch.eeg_CT), _CHANNELS_AT_A_TIME):
+            x_CT = filters.bridge_gaps(stretch.eeg_CT[first : first + _CHANNELS_AT_A_TIME])
+            x_CT = filters.resample(x_CT, recording.eeg_sfreq, sfreq)
+            blocks.append(filters.convolve(x_CT, taps).astype(np.float32))
+        passed.append(np.concatenate(blocks))
+    return passed
 
 
-def _scale_in_place(x_SCT: FloatArray, place: str) -> dict[str, object]:
-    """Robust z-score of everything together; says by what."""
-    # A million values fix the median to a thousandth of the spread; a fixed stride keeps it exact.
-    values = x_SCT.reshape(-1)[:: max(1, x_SCT.size // 1_000_000)].astype(np.float64)
-    median = float(np.median(values))
-    scale = MAD_TO_SD * float(np.median(np.abs(values - median)))
-    if not scale > 0:
-        raise DataError(f"{place}: need a signal to scale, got a median deviation of {scale:g}")
-    x_SCT -= median
-    x_SCT /= scale
-    return {"median": median, "scale": scale}
+def _mixing(
+    recording: Recording,
+    recipe: Recipe,
+    passed: Sequence[FloatArray],
+    sfreq: float,
+    verdict: Verdict,
+) -> tuple[NDArray[np.float64], list[Dropped], dict[str, object]]:
+    """ICA on the good channels, then the bad ones from them, then the reference: one matrix."""
+    names = recording.eeg_channels
+    good = [c for c in range(len(names)) if c not in verdict.bad_channels]
+    matrix_CC = np.zeros((len(names), len(names)))
+    matrix_CC[good, good] = 1.0
+    facts: dict[str, object] = {"interpolated": [names[c] for c in verdict.bad_channels]}
+    dropped = []
+    if recipe.ica != "none":
+        found = ica.clean([x_CT[good] for x_CT in passed], [names[c] for c in good], sfreq, recipe)
+        matrix_CC[np.ix_(good, good)] = found.matrix_CC
+        facts["ica"] = {"skipped": found.skipped} if found.skipped else found.facts
+        if found.skipped:
+            dropped.append(Dropped("ica", where(recording), found.skipped))
+    matrix_CC = montage.interpolation(names, [names[c] for c in verdict.bad_channels]) @ matrix_CC
+    if recipe.reference == "average":
+        matrix_CC = matrix_CC - matrix_CC.mean(axis=0)
+    return matrix_CC, dropped, facts
 
 
-def _ecg(
-    recording: Recording, recipe: Recipe, slots: Sequence[_Slot], segment_s: float
-) -> tuple[
-    NDArray[np.float32] | NDArray[np.float16] | None, list[bool], list[Dropped], dict[str, object]
-]:
-    sfreq = recording.ecg_sfreq
-    if sfreq is None or all(s.ecg_LT is None for s in recording.stretches):
-        return None, [False] * len(slots), [], {}
-    n_times = _n_times(segment_s, sfreq)
-    taps = filters.design(sfreq, recipe.ecg_highpass_hz, None)
-    raw = [s.ecg_LT for s in recording.stretches]
-    clean = [
-        None if x_LT is None else filters.convolve(filters.bridge_gaps(x_LT), taps) for x_LT in raw
-    ]
-    ecg_SLT = np.zeros((len(slots), len(recording.ecg_leads), n_times), dtype=np.float32)
-    has = [False] * len(slots)
-    counts: dict[tuple[str, str], int] = {}
-    for i, slot in enumerate(slots):
-        span = _span(recording, slot, segment_s, sfreq)
-        x_LT = raw[span.stretch]
-        defect = (
-            "missing" if x_LT is None else _ecg_defect(x_LT[:, span.start : span.stop], n_times)
+def _store(x: Float32Array, recipe: Recipe, place: str) -> Stored:
+    """In the recipe's number format."""
+    with np.errstate(over="ignore"):
+        stored: Stored = x.astype(recipe.dtype)
+    if not np.isfinite(stored).all():
+        raise DataError(
+            f"{place}: need values that fit {recipe.dtype}, got up to {np.abs(x).max():g}"
         )
-        if defect:
-            key = (where(recording, slot.presentation), defect)
-            counts[key] = counts.get(key, 0) + 1
-            continue
-        clean_LT = clean[span.stretch]
-        assert clean_LT is not None
-        ecg_SLT[i] = clean_LT[:, span.start : span.stop]
-        has[i] = True
-    return (
-        ecg_SLT.astype(recipe.dtype),
-        has,
-        [Dropped("ecg segment", *k, n) for k, n in counts.items()],
-        {},
-    )
-
-
-def _ecg_defect(x_LT: FloatArray, n_times: int) -> str:
-    if x_LT.shape[1] < n_times:
-        return "missing"
-    if not np.isfinite(x_LT).all():
-        return "NaN"
-    return "flat" if ((np.diff(x_LT, axis=-1) == 0).mean(axis=-1) > 0.5).any() else ""
+    return stored
 
 
 def _row(
     recording: Recording,
     card: Card,
     recipe: Recipe,
-    slot: _Slot,
+    slot: Slot,
     segment_s: float,
     has_ecg: bool,
 ) -> SegmentRow:
     p = slot.presentation
-    valence, arousal = _place(recording, card, recipe, p)
-    start_s = slot.segment * segment_s
+    valence, arousal = _place(recording, card, recipe, slot)
     return SegmentRow(
         presentation=p.ordinal,
         stimulus=p.stimulus,
         segment=slot.segment,
-        start_s=start_s,
-        stop_s=start_s + segment_s,
+        start_s=slot.segment * segment_s,
+        stop_s=(slot.segment + 1) * segment_s,
         valence=valence,
         arousal=arousal,
         label=-1 if p.label is None else p.label,
@@ -335,18 +267,16 @@ def _row(
     )
 
 
-def _place(
-    recording: Recording, card: Card, recipe: Recipe, presentation: Presentation
-) -> tuple[float, float]:
+def _place(recording: Recording, card: Card, recipe: Recipe, slot: Slot) -> tuple[float, float]:
     """Valence and arousal: from the ratings where there are any, else from the emotion's name."""
-    place = where(recording, presentation)
-    ratings: Mapping[str, float] = presentation.ratings
-    if card.scale is not None and "valence" in ratings and "arousal" in ratings:
-        scale = card.scale
-        return (
-            affect.place_rating(ratings["valence"], scale, name="valence", where=place),
-            affect.place_rating(ratings["arousal"], scale, name="arousal", where=place),
+    place = where(recording, slot.presentation)
+    ratings: Mapping[str, float] = slot.presentation.ratings
+    if card.scale is not None and {"valence", "arousal"} <= ratings.keys():
+        valence, arousal = (
+            affect.place_rating(ratings[name], card.scale, name=name, where=place)
+            for name in ("valence", "arousal")
         )
-    if presentation.emotion is not None:
-        return affect.place_emotion(presentation.emotion, table=recipe.emotions, where=place)
+        return valence, arousal
+    if slot.presentation.emotion is not None:
+        return affect.place_emotion(slot.presentation.emotion, table=recipe.emotions, where=place)
     return float("nan"), float("nan")

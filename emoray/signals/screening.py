@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emoray.schema import FloatArray
+from emoray.signals.slots import Span
 
 BoolArray = NDArray[np.bool_]
 
@@ -21,15 +22,6 @@ REASONS = ("NaN", "flat", "clipped")
 MOST_SEGMENTS = 0.5
 """A channel that is defective in more than this share of segments is bad as a whole: dropping all
 those segments would cost more than the channel is worth."""
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Samples of one segment in one stretch."""
-
-    stretch: int
-    start: int
-    stop: int
 
 
 @dataclass(frozen=True, slots=True)
