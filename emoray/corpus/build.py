@@ -60,6 +60,8 @@ class BuildReport:
     out: str
     datasets: tuple[DatasetReport, ...]
     seconds: float
+    task_seconds: float
+    """Of all tasks together; over `seconds`, the CPUs that were kept busy on average."""
     peak_task_bytes: int
     """Largest resident memory of a process that prepared recordings; 0 when none did."""
 
@@ -72,6 +74,14 @@ class BuildReport:
     def n_segments(self) -> int:
         """Segments in the corpus."""
         return sum(dataset.n_segments for dataset in self.datasets)
+
+
+@dataclass(slots=True)
+class _Effort:
+    """What the tasks of a build took."""
+
+    seconds: float = 0.0
+    peak_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -125,11 +135,12 @@ def build(
         _plan(name, folder, storage, recipe, on_error, rehearsal=is_rehearsal(root))
         for name, folder in choose_folders(root, datasets).items()
     ]
-    peak = 0
+    effort = _Effort()
     if any(plan.todo for plan in plans):
-        peak = _make(plans, on_error, progress, connect)
+        effort = _make(plans, on_error, progress, connect)
     reports = tuple(_finish(plan) for plan in plans)
-    return BuildReport(str(storage), reports, time.monotonic() - started, peak)
+    seconds = time.monotonic() - started
+    return BuildReport(str(storage), reports, seconds, effort.seconds, effort.peak_bytes)
 
 
 def _plan(
@@ -239,6 +250,7 @@ class _Maker:
     def __call__(self, ref: RecordingRef) -> dict[str, Any]:
         """Errors come back as text: that of Ray would bury the file's name."""
         job = self._jobs[ref.dataset]
+        started = time.monotonic()
         result: dict[str, Any] = {"recording": ref.key, "n_segments": 0, "error": None}
         try:
             part = make_part(job, ref)
@@ -246,8 +258,13 @@ class _Maker:
                 write_part(job.storage, ref, part)
         except OSError as error:
             return {**result, "errno": error.errno, "unwritable": error.strerror or str(error)}
-        peak = _peak_bytes()
-        return {**result, "n_segments": len(part.rows), "error": part.error, "peak": peak}
+        return {
+            **result,
+            "n_segments": len(part.rows),
+            "error": part.error,
+            "seconds": time.monotonic() - started,
+            "peak_bytes": _peak_bytes(),
+        }
 
 
 def _peak_bytes() -> int:
@@ -261,15 +278,15 @@ def _make(
     on_error: OnError,
     progress: bool,
     connect: Callable[[], object] | None,
-) -> int:
-    """Make what is missing; the largest memory of a task's process, in bytes."""
+) -> _Effort:
+    """Make what is missing."""
     refs = [ref for plan in plans for ref in plan.todo]
     maker = _Maker({plan.card.name: plan.job for plan in plans}, on_error)
     for plan in plans:
         if plan.todo:
             plan.job.storage.check_writable()
     join_ray(connect)
-    peak = 0
+    effort = _Effort()
     with (
         Progress(len(refs), shown=progress) as shown,
         closing(over_recordings(maker, refs)) as results,
@@ -281,6 +298,7 @@ def _make(
                 if on_error == "fail":
                     raise DataError(result["error"])
                 shown.say(f"quarantined: {result['error']}")
-            peak = max(peak, result["peak"])
+            effort.seconds += result["seconds"]
+            effort.peak_bytes = max(effort.peak_bytes, result["peak_bytes"])
             shown.advance(result["n_segments"])
-    return peak
+    return effort

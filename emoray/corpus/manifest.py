@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -217,21 +217,34 @@ def index_digest(index: pa.Table) -> str:
     """
     digest = hashlib.sha256(f"{index.num_rows}".encode())
     for name in DECIDING:
-        column = pa.concat_arrays(index.column(name).chunks) if index.num_rows else None
         digest.update(f"\0{name}\0".encode())
-        if column is None:
-            continue
-        if pa.types.is_string(column.type):
-            lengths = pc.binary_length(column).to_numpy(zero_copy_only=False)
-            digest.update(lengths.astype("<i4").tobytes())
-            digest.update("".join(column.to_pylist()).encode())
-        elif pa.types.is_floating(column.type):
-            values = column.to_numpy(zero_copy_only=False).astype("<f8")
-            values[np.isnan(values)] = np.nan  # one bit pattern for all of them
-            digest.update(values.tobytes())
-        else:
-            digest.update(column.to_numpy(zero_copy_only=False).astype("<i8").tobytes())
+        for block in _column_bytes(index.column(name)):
+            digest.update(block)
     return digest.hexdigest()
+
+
+def _column_bytes(column: pa.ChunkedArray) -> Iterator[bytes]:
+    """The values alone: no chunks, no dictionary, one NaN, little-endian."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_string(column.type):
+        yield pc.binary_length(column).to_numpy().astype("<i4").tobytes()
+        yield from (_text_bytes(chunk) for chunk in column.chunks)
+    elif pa.types.is_floating(column.type):
+        values = column.to_numpy().astype("<f8")
+        values[np.isnan(values)] = np.nan
+        yield values.tobytes()
+    else:
+        yield column.to_numpy().astype("<i8").tobytes()
+
+
+def _text_bytes(chunk: pa.StringArray) -> bytes:
+    """All strings one after the other, as UTF-8."""
+    _, offsets, data = chunk.buffers()
+    if data is None:
+        return b""
+    ends = np.frombuffer(offsets, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+    return bytes(data[int(ends[0]) : int(ends[-1])])
 
 
 def layout_to_metadata(layout: Layout, digest: str) -> dict[str, str]:
