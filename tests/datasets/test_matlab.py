@@ -1,5 +1,7 @@
 """Whole variables, and one cell out of a large structure, from MATLAB files."""
 
+import contextlib
+import struct
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
+import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -132,6 +135,74 @@ def test_any_part_of_any_tree_equals_scipys(
     assert values.pop() == 2.0
     for part, value in zip(chosen, values, strict=True):
         np.testing.assert_array_equal(value, follow(whole, part[1:]))
+
+
+def test_arrays_of_structures_and_every_number_equal_scipys(tmp_path: Path) -> None:
+    records = np.empty((2, 2), dtype=[("x", object), ("name", object)])
+    for i, record in enumerate(records.ravel()):
+        record["x"], record["name"] = np.arange(i), f"no {i}"
+    kinds = ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"]
+    numbers = {f"n_{kind}": np.arange(24).reshape(2, 3, 4).astype(kind) for kind in kinds}
+    path = tmp_path / "x.mat"
+    scipy.io.savemat(path, {"records": records, "words": np.array(["ab", "cde"])} | numbers)
+    whole = scipy.io.loadmat(path)
+    names = ["records", "words", *numbers]
+    for name, value in _matlab.load(path, names).items():
+        if name != "records":
+            np.testing.assert_array_equal(value, whole[name])
+            assert value.dtype == whole[name].dtype
+    found = _matlab.load(path, ["records"])["records"]
+    assert found.shape == (2, 2)
+    for place in np.ndindex(2, 2):
+        np.testing.assert_array_equal(found[place]["x"], whole["records"][place]["x"])
+        assert found[place]["name"] == whole["records"][place]["name"]
+    # Which structure of the array would be meant?
+    with pytest.raises(DataError, match=r"need records\.x; found no such"):
+        _matlab.load_parts(path, [("records", "x")])
+
+
+def test_what_is_no_array_is_named_and_does_not_hide_its_neighbours(tmp_path: Path) -> None:
+    path = tmp_path / "x.mat"
+    scipy.io.savemat(path, {"s": scipy.sparse.eye(3), "c": np.ones((2, 2)) * 1j, "y": 3.0})
+    assert _matlab.load(path, ["y"])["y"] == 3.0
+    for name in ("s", "c"):
+        with pytest.raises(DataError, match="complex or no array"):
+            _matlab.load(path, [name])
+
+
+def test_objects_of_matlabs_own_are_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "x.mat"
+    scipy.io.savemat(path, {"y": 3.0})
+    raw = path.read_bytes()
+    # A variable of class 17 as MATLAB writes a table: flags, name, "MCOS", class.
+    flags = struct.pack("<IIBxxxxxxx", 6, 8, 17)
+    texts = b"".join(struct.pack("<HH4s", 1, 4, text) for text in (b"tabl", b"MCOS", b"tabl"))
+    table = struct.pack("<II", 14, len(flags + texts)) + flags + texts
+    path.write_bytes(raw[:128] + table + raw[128:])
+    assert list(_matlab.variables(path)) == ["tabl", "y"]
+    assert _matlab.load(path, ["y"])["y"] == 3.0
+    with pytest.raises(DataError, match="class 17"):
+        _matlab.load(path, ["tabl"])
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(compress=st.booleans(), data=st.data())
+def test_an_altered_file_does_no_worse_than_an_error(
+    tmp_path_factory: pytest.TempPathFactory, compress: bool, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "altered.mat"
+    scipy.io.savemat(path, nested(2, 2), do_compression=compress)
+    raw = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(raw)
+    for read in (
+        lambda: _matlab.load_parts(path, [("D", "Data", 1)]),
+        lambda: _matlab.load(path, ["D"]),
+        lambda: _matlab.variables(path),
+    ):
+        with contextlib.suppress(DataError):
+            read()
 
 
 @pytest.mark.parametrize(

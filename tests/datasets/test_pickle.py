@@ -1,5 +1,6 @@
 """The restricted unpickler: arrays of Python 2 and 3, and nothing that runs."""
 
+import contextlib
 import os
 import pickle
 from collections.abc import Callable
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from emoray.datasets import _pickle
 from emoray.schema import DataError
@@ -88,3 +91,42 @@ def test_a_truncated_pickle_is_named(tmp_path: Path, keep: float) -> None:
     path.write_bytes(raw[: int(keep if keep >= 1 else keep * len(raw))])
     with pytest.raises(DataError, match=r"s01\.dat: need a whole pickle.*truncated"):
         _pickle.load_arrays(path)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(protocol=st.sampled_from([None, 2, 4, 5]), data=st.data())
+def test_an_altered_pickle_does_no_worse_than_an_error(
+    tmp_path_factory: pytest.TempPathFactory, protocol: int | None, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "altered.dat"
+    content = {"data": np.arange(6.0).reshape(2, 3), "labels": np.float64(2.0)}
+    if protocol is None:
+        _pickle.dump_python2(path, {"data": content["data"]})
+    else:
+        path.write_bytes(pickle.dumps(content, protocol=protocol))
+    raw = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(raw)
+    with contextlib.suppress(DataError):
+        _pickle.load_arrays(path)
+
+
+@pytest.mark.parametrize("array", [np.array([{}], dtype=object), np.zeros(1, dtype="M8[s]")])
+def test_arrays_of_anything_but_numbers_and_text_are_refused(
+    tmp_path: Path, array: np.ndarray
+) -> None:
+    path = tmp_path / "x.dat"
+    path.write_bytes(pickle.dumps(array, protocol=2))
+    with pytest.raises(DataError, match="an array of type"):
+        _pickle.load_arrays(path)
+
+
+@pytest.mark.parametrize("protocol", [2, 5])
+@pytest.mark.parametrize("kind", ["<f4", ">f8", "i2", "?", "<U3", "S2", "c16"])
+def test_every_kind_of_number_and_text_comes_back(tmp_path: Path, kind: str, protocol: int) -> None:
+    array = np.asfortranarray(np.arange(6).reshape(2, 3).astype(kind))
+    (tmp_path / "x.dat").write_bytes(pickle.dumps(array, protocol=protocol))
+    found = _pickle.load_arrays(tmp_path / "x.dat")
+    np.testing.assert_array_equal(found, array)
+    assert found.dtype == array.dtype
