@@ -145,6 +145,7 @@ def _parallel(module: nn.Module, device: torch.device) -> nn.Module:
         module,
         device_ids=[device] if device.type == "cuda" else None,
         gradient_as_bucket_view=True,
+        broadcast_buffers=False,  # running statistics are of the global batch: equal already
     )
 
 

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from emoray.distributed import gather_with_grad
 from emoray.electrodes import N_EMBEDDINGS
 from emoray.methods.base import Group
 from emoray.methods.emod import draws
@@ -351,11 +352,62 @@ class Encoder(nn.Module):
         return torch.cat(parts, dim=-1)
 
 
+class DatasetNorm(nn.Module):
+    """Batch normalisation over each dataset's segments of the *global* batch.
+
+    The released head runs BatchNorm1d on one dataset at a time and on each GPU's part of it. The
+    first is kept: what tells caps and rates apart is taken away before datasets meet, and without
+    any statistics over segments the embeddings fall into one point within a few steps. The second
+    is not: statistics are of all workers' segments, so that the step does not depend on their
+    number.
+    """
+
+    def __init__(self, width: int, *, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.register_buffer("running_mean", torch.zeros(width))
+        self.register_buffer("running_var", torch.ones(width))
+        self.running_mean: Tensor
+        self.running_var: Tensor
+        self.momentum = momentum
+        self.eps = eps
+
+    def forward(self, x_BD: Tensor, sizes: Sequence[int]) -> Tensor:
+        """Normalise; `sizes` are the groups' numbers of segments, adding to B, equal on all ranks.
+
+        In evaluation the running mean and variance over all datasets stand in.
+        """
+        x_BD = x_BD.to(_at_least_float32(x_BD))
+        if not self.training:
+            return self._scaled(x_BD, self.running_mean, self.running_var)
+        everyones_WBD = gather_with_grad(x_BD).view(-1, *x_BD.shape)
+        parts, means, variances = [], [], []
+        for own_BD, all_WBD in zip(
+            torch.split(x_BD, list(sizes)),
+            torch.split(everyones_WBD, list(sizes), dim=1),
+            strict=True,
+        ):
+            variance_D, mean_D = torch.var_mean(all_WBD.flatten(0, 1), dim=0, correction=0)
+            parts.append(self._scaled(own_BD, mean_D, variance_D))
+            means.append(mean_D)
+            variances.append(variance_D)
+        self._follow(torch.stack(means), torch.stack(variances))
+        return torch.cat(parts)
+
+    def _scaled(self, x_BD: Tensor, mean_D: Tensor, variance_D: Tensor) -> Tensor:
+        return (x_BD - mean_D) * torch.rsqrt(variance_D + self.eps) * self.weight + self.bias
+
+    @torch.no_grad()
+    def _follow(self, means_GD: Tensor, variances_GD: Tensor) -> None:
+        self.running_mean.lerp_(means_GD.mean(0).to(self.running_mean.dtype), self.momentum)
+        self.running_var.lerp_(variances_GD.mean(0).to(self.running_var.dtype), self.momentum)
+
+
 class ProjectionHead(nn.Module):
     """Pool tokens by attention over electrodes, then over time; map to the unit sphere.
 
-    The released head normalises by batch statistics, which would change with the number of
-    workers that a batch is dealt to; LayerNorm does not. It also drops pooling weights; ours not.
+    The released head drops pooling weights; ours does not.
     """
 
     def __init__(self, d_model: int = 128) -> None:
@@ -364,7 +416,7 @@ class ProjectionHead(nn.Module):
         self.electrode_score = nn.Linear(d_model, 1, bias=False)
         self.time_score = nn.Linear(d_model, 1, bias=False)
         self.widen = nn.Linear(d_model, 4 * d_model, bias=False)
-        self.norm = nn.LayerNorm(4 * d_model)
+        self.norm = DatasetNorm(4 * d_model)
         self.narrow = nn.Linear(4 * d_model, d_model)
 
     def pool(self, tokens_BCKD: Tensor) -> Tensor:
@@ -375,7 +427,8 @@ class ProjectionHead(nn.Module):
     def forward(self, tokens: Sequence[Tensor]) -> Tensor:
         """Embeddings of unit length of all groups' segments, in the order of the groups, (B, D)."""
         pooled_BD = torch.cat([self.pool(tokens_BCKD) for tokens_BCKD in tokens])
-        z_BD = self.narrow(F.gelu(self.norm(self.widen(pooled_BD))))
+        sizes = [len(tokens_BCKD) for tokens_BCKD in tokens]
+        z_BD = self.narrow(F.gelu(self.norm(self.widen(pooled_BD), sizes)))
         return F.normalize(z_BD.to(_at_least_float32(z_BD)), dim=-1)
 
 
