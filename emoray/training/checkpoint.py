@@ -16,8 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from emoray.corpus.storage import Storage
+
 STATE_FILE = "state.pt"
 RUN_FILE = "run.json"
+PREFIX = "step-"
+"""Of a checkpoint's folder in a run's, before the steps done, in eight digits."""
 FORMAT = 1
 """Raised when an older reader could no longer make sense of the files."""
 
@@ -64,8 +68,32 @@ def save(folder: Path, state: State, run: Mapping[str, Any]) -> None:
         },
         folder / STATE_FILE,
     )
-    facts = {"format": FORMAT, "step": state.step, **run}
+    size = (folder / STATE_FILE).stat().st_size
+    facts = {"format": FORMAT, "step": state.step, "state_bytes": size, **run}
     (folder / RUN_FILE).write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def latest_whole(run_folder: Storage) -> str | None:
+    """Name of a run's last checkpoint that arrived completely; None where there is none.
+
+    Looks at the files themselves: a checkpoint may have arrived without the cluster living long
+    enough to register it, and one that is being copied when a process dies is there in part.
+    """
+    for name in sorted(run_folder.folders(), reverse=True):
+        if name.startswith(PREFIX) and _is_whole(run_folder.sub(name)):
+            return name
+    return None
+
+
+def _is_whole(folder: Storage) -> bool:
+    text = folder.read(RUN_FILE)
+    if not text:
+        return False
+    try:
+        expected = json.loads(text).get("state_bytes")
+    except ValueError:  # cut off
+        return False
+    return folder.files().get(STATE_FILE) == expected
 
 
 def describe(folder: Path) -> dict[str, Any]:

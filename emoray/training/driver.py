@@ -245,7 +245,7 @@ def train_worker(loop_config: Mapping[str, Any]) -> None:
         stage,
         feed,
         steps_per_epoch=plan.n_steps,
-        checkpoints=RayCheckpoints(facts_of(request, corpus, plan)),
+        checkpoints=RayCheckpoints(request.folder, facts_of(request, corpus, plan)),
         checkpoint_every=request.checkpoint_every or plan.n_steps,
         device=device,
         listen=(lambda rows: board.tell.remote(rows)) if first else _deaf,
@@ -255,22 +255,22 @@ def train_worker(loop_config: Mapping[str, Any]) -> None:
 class RayCheckpoints:
     """Checkpoints in the run's storage, through Ray Train; rank 0 writes, all ranks wait."""
 
-    def __init__(self, facts: Mapping[str, Any]) -> None:
+    def __init__(self, run_folder: Storage, facts: Mapping[str, Any]) -> None:
+        self._run_folder = run_folder
         self._facts = facts
 
     def latest(self) -> checkpoint.State | None:
-        """The last registered state, if it is of this run."""
-        found = ray.train.get_checkpoint()
-        if found is None:
+        """The last whole state, if it is of this run."""
+        if checkpoint.latest_whole(self._run_folder) is None:
             return None
         like = {key: self._facts[key] for key in IDENTITY}
-        with found.as_directory() as folder:
-            return checkpoint.load(Path(folder), like=like)
+        with local_checkpoint(self._run_folder) as folder:
+            return checkpoint.load(folder, like=like)
 
     def save(self, state: checkpoint.State) -> None:
         """Register a state under its step's number."""
         metrics = {"step": state.step, "loss": state.history["loss"][-1]}
-        name = f"step-{state.step:08d}"
+        name = f"{checkpoint.PREFIX}{state.step:08d}"
         with tempfile.TemporaryDirectory() as folder:
             written = None
             if distributed.rank() == 0:
@@ -322,11 +322,10 @@ def last_checkpoint(folder: Storage) -> str:
     Raises:
         ValueError: the run has none yet.
     """
-    steps = [name for name in folder.folders() if name.startswith("step-")]
-    whole = [name for name in steps if checkpoint.RUN_FILE in folder.sub(name).files()]
-    if not whole:
+    name = checkpoint.latest_whole(folder)
+    if name is None:
         raise ValueError(f"{folder}: need a checkpoint, got none")
-    return folder.path(whole[-1])
+    return folder.path(name)
 
 
 def compare_on_held_out(request: Request) -> dict[str, Any]:

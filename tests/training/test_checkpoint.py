@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from emoray.corpus.storage import Storage
 from emoray.training import checkpoint
 from emoray.training.checkpoint import HISTORY, CheckpointError, State
 
@@ -78,6 +80,17 @@ def test_a_checkpoint_of_another_format_is_refused(folder: Path) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
     with pytest.raises(CheckpointError, match=r"need format 1, got 99"):
         checkpoint.load(folder)
+
+
+def test_a_checkpoint_that_arrived_in_part_is_passed_over(folder: Path, tmp_path: Path) -> None:
+    runs = Storage.at(tmp_path / "runs")
+    assert checkpoint.latest_whole(runs) is None
+    for step in (7, 14, 21, 28):
+        shutil.copytree(folder, tmp_path / "runs" / f"step-{step:08}")
+    state = tmp_path / "runs/step-00000021" / checkpoint.STATE_FILE
+    state.write_bytes(state.read_bytes()[:-1])
+    (tmp_path / "runs/step-00000028" / checkpoint.RUN_FILE).unlink()
+    assert checkpoint.latest_whole(runs) == "step-00000014"
 
 
 class Payload:

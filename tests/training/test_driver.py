@@ -1,0 +1,275 @@
+"""Runs on Ray: killed workers, killed drivers, other numbers of workers, and what runs leave."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from emoray.config import to_dict
+from emoray.corpus.read import open_corpus
+from emoray.corpus.storage import Storage
+from emoray.methods.emod.method import Config
+from emoray.methods.emod.model import EncoderConfig
+from emoray.training import checkpoint, driver
+from emoray.training.driver import Request
+from tests.corpora import write_corpus
+
+REPO = Path(__file__).parents[2]
+TINY = Config(
+    encoder=EncoderConfig(d_model=8, n_heads=2, n_layers=1, d_feedforward=16),
+    epochs=20,
+    rounds_per_step=2,
+)
+EVERY = 7
+"""Steps between checkpoints: no divisor of an epoch's five, so that kills fall in mid-epoch."""
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+def request_for(corpus: Path, storage: Path, name: str, **changes: object) -> Request:
+    opened = open_corpus(corpus)
+    request = Request(
+        name=name,
+        storage=str(storage),
+        corpus=str(corpus),
+        datasets=opened.names,
+        method="emod",
+        stage="pretrain",
+        config=to_dict(TINY),
+        held_out=driver.held_out_of(opened, fraction=0.0, seed=0),
+        n_workers=2,
+        cpus_per_worker=1.0,
+        checkpoint_every=EVERY,
+    )
+    return replace(request, **changes)  # type: ignore[arg-type]
+
+
+def run(request: Request) -> str:
+    """Run to the end; returns what the console said."""
+    said = io.StringIO()
+    corpus = request.open_corpus()
+    plan = request.make_plan(corpus)
+    driver.check(request, plan)
+    driver.start(request, plan.occupancy())
+    driver.fit(request, plan, console=Console(file=said, width=100))
+    return said.getvalue()
+
+
+def last_state(folder: Storage) -> checkpoint.State:
+    return checkpoint.load(Path(driver.last_checkpoint(folder)))
+
+
+def assert_same_end(first: checkpoint.State, second: checkpoint.State) -> None:
+    assert first.step == second.step
+    assert first.history["loss"] == second.history["loss"]
+    for name, weights in first.model.items():
+        assert torch.equal(weights, second.model[name]), name
+
+
+@pytest.fixture(scope="module")
+def unbroken(ray_cluster: None, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Request:
+    """Two workers, nobody killed."""
+    request = request_for(corpus, tmp_path_factory.mktemp("runs"), "unbroken")
+    run(request)
+    return request
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_worker_killed_in_mid_epoch_changes_nothing(unbroken: Request, tmp_path: Path) -> None:
+    request = replace(unbroken, storage=str(tmp_path), name="killed")
+    killer = threading.Thread(
+        target=kill_when, args=(lambda: reached(request, 2 * EVERY), train_workers)
+    )
+    killer.start()
+    said = run(request)
+    killer.join()
+    assert "a worker was lost" in said
+    assert_same_end(last_state(unbroken.folder), last_state(request.folder))
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_killed_driver_is_resumed_to_the_same_end_on_any_number_of_workers(
+    unbroken: Request, tmp_path: Path
+) -> None:
+    request = replace(unbroken, storage=str(tmp_path / "runs"), name="killed")
+    with job(request, "--name", request.name) as process:
+        wait_for(lambda: reached(request, 2 * EVERY))
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(timeout=30)
+    broken_at = last_state(request.folder).step
+    assert 0 < broken_at < len(last_state(unbroken.folder).history["loss"])
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-a", tmp_path / "runs", copy], check=True)
+    with job(request, "--resume", request.name) as process:
+        assert process.wait(timeout=240) == 0, output_of(process)
+    assert_same_end(last_state(unbroken.folder), last_state(request.folder))
+    # The copy goes on with one worker: same batches, same losses to rounding.
+    alone = replace(request, storage=str(copy), n_workers=1)
+    run(alone)
+    one, two = last_state(alone.folder), last_state(unbroken.folder)
+    assert one.history["loss"] == pytest.approx(two.history["loss"], rel=1e-4)
+    assert one.history["loss"][:broken_at] == two.history["loss"][:broken_at]
+
+
+@pytest.mark.ray
+def test_a_run_says_what_it_was_and_saw(unbroken: Request) -> None:
+    folder = Path(driver.last_checkpoint(unbroken.folder))
+    facts = checkpoint.describe(folder)
+    assert facts["rehearsal"] is True
+    assert facts["config"] == to_dict(TINY)
+    assert set(facts["seen"]) == {"made_a", "made_b"}
+    assert set(facts["seen"]["made_a"]) == {"01", "02", "03"}
+    assert len(facts["seen"]["made_a"]["01"]) == 30
+    occupancy = json.loads(unbroken.folder.read(driver.OCCUPANCY_FILE) or b"")
+    assert occupancy["datasets"]["made_b"]["drawn"] == [0, 0, 0, 3000, 3000, 3000, 0, 0, 0]
+
+
+@pytest.mark.ray
+def test_read_out_and_summary_say_that_they_are_of_rehearsal_data(
+    unbroken: Request, tmp_path: Path
+) -> None:
+    request = replace(
+        unbroken,
+        name="short",
+        storage=str(tmp_path),
+        config=to_dict(replace(TINY, epochs=2)),
+        held_out={"made_a": ("01",), "made_b": ("02",)},
+        n_workers=1,
+    )
+    run(request)
+    corpus = request.open_corpus()
+    scores = driver.compare_on_held_out(request)
+    assert scores["pretrained"]["scores"]["valence"]["n"] == 60
+    places = driver.finish(
+        request, request.make_plan(corpus), corpus, scores, loss_png=lambda *a, **k: b"", seconds=1
+    )
+    summary = json.loads(Path(places["summary"]).read_text())
+    assert summary["rehearsal"] is True
+    n_steps = 2 * request.make_plan(corpus).n_steps
+    assert len(Path(places["every step"]).read_text().splitlines()) == n_steps + 1
+
+
+def test_another_run_of_the_same_name_is_refused(corpus: Path, tmp_path: Path) -> None:
+    request = request_for(corpus, tmp_path, "taken")
+    plan = request.make_plan(request.open_corpus())
+    driver.start(request, plan.occupancy())
+    other = replace(request, config=to_dict(replace(TINY, seed=1)))
+    with pytest.raises(ValueError, match=r"another run of the name 'taken'.*--resume"):
+        driver.check(other, plan)
+    driver.check(replace(request, n_workers=1), plan)
+
+
+def test_workers_that_do_not_divide_the_rounds_are_refused_before_anything_starts(
+    corpus: Path, tmp_path: Path
+) -> None:
+    request = request_for(corpus, tmp_path, "three", n_workers=3)
+    with pytest.raises(ValueError, match=r"divides the 2 rounds of a step: 1, 2; got 3"):
+        driver.check(request, request.make_plan(request.open_corpus()))
+    assert not request.folder.exists()
+
+
+def test_a_run_that_is_not_there_cannot_be_resumed(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"nowhere: need a run to resume"):
+        driver.stored_request(Storage.at(tmp_path / "nowhere"))
+
+
+def test_a_request_survives_json(corpus: Path, tmp_path: Path) -> None:
+    request = request_for(corpus, tmp_path, "one", held_out={"made_a": ("01",), "made_b": ()})
+    assert Request.from_json(json.loads(json.dumps(request.to_json()))) == request
+
+
+# --- killing ------------------------------------------------------------------------------------
+
+
+def reached(request: Request, step: int) -> bool:
+    """Whether the run has registered a checkpoint of this step or a later one."""
+    names = [name for name in request.folder.folders() if name.startswith("step-")]
+    return any(int(name.removeprefix("step-")) >= step for name in names)
+
+
+def wait_for(happened: Callable[[], bool], *, timeout_s: float = 120) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not happened():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def kill_when(happened: Callable[[], bool], victims: Callable[[], list[int]]) -> None:
+    wait_for(happened)
+    os.kill(victims()[-1], signal.SIGKILL)
+
+
+def train_workers() -> list[int]:
+    """Process ids of the Ray Train workers that this process's cluster started."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            title = (folder / "cmdline").read_bytes()
+            pid = int(folder.name)
+            if title.startswith(b"ray::RayTrainWorker") and os.getpid() in ancestors(pid):
+                found.append(pid)
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended meanwhile
+    return sorted(found)
+
+
+def ancestors(pid: int) -> Iterator[int]:
+    while pid > 1:
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        yield pid
+
+
+class job:
+    """The main job in a process of its own, with a cluster of its own."""
+
+    def __init__(self, request: Request, *words: str) -> None:
+        storage = str(Path(request.storage).parent)
+        options = [
+            *("--corpus", request.corpus, "--storage", storage, "--held-out", "0"),
+            *("--workers", "2", "--cpus-per-worker", "1", "--address", "local"),
+            *("--checkpoint-every", str(EVERY), "--epochs", str(TINY.epochs)),
+            *("--rounds-per-step", "2", "--encoder.d-model", "8", "--encoder.n-heads", "2"),
+            *("--encoder.n-layers", "1", "--encoder.d-feedforward", "16"),
+        ]
+        log = Path(storage, f"{words[0].strip('-')}.log")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._log = log.open("w")
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+        self._process = subprocess.Popen(
+            [sys.executable, str(REPO / "jobs/pretrain_emod.py"), *options, *words],
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            env={**environment, "PYTHONPATH": str(REPO)},
+            start_new_session=True,
+        )
+        self._process.log = log  # type: ignore[attr-defined]
+
+    def __enter__(self) -> subprocess.Popen[bytes]:
+        return self._process
+
+    def __exit__(self, *error: object) -> None:
+        self._log.close()
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def output_of(process: subprocess.Popen[bytes]) -> str:
+    return str(process.log.read_text())  # type: ignore[attr-defined]
