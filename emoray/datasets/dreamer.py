@@ -81,17 +81,13 @@ def find(root: Path) -> Listing:
     """
     found = ((_FILE, path) for _, path in _layout.find_files(root, r"(?:.*/)?DREAMER\.mat"))
     files = _layout.one_each(root, found, what="file")
-    subjects = [
-        f"{n + 1:02}"
-        for path in files.values()
-        for n in range(min(_n_cells(path), CARD.n_subjects))
-    ]
-    refs = [
-        RecordingRef(CARD.name, subject, "1", (_layout.relative(root, files[_FILE]),))
-        for subject in subjects
-    ]
     expected = [f"{n:02}" for n in range(1, CARD.n_subjects + 1)]
-    missing = _layout.missing_subjects(subjects, expected)
+    refs = [
+        RecordingRef(CARD.name, subject, "1", (_layout.relative(root, path),))
+        for path in files.values()
+        for subject in expected[: _n_cells(path)]
+    ]
+    missing = _layout.missing_subjects((ref.subject for ref in refs), expected)
     return _layout.listing(CARD, root, refs, missing=missing, beside=_BESIDE)
 
 
