@@ -57,6 +57,11 @@ HEAD_RESOURCE = "node:__internal_head__"
 """Ray gives it to the head node and to no other."""
 
 
+_QUIET: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
+"""What workers print stays in their log files: Ray's own chatter would bury the job's lines. Errors
+reach the driver as exceptions, and what a person should know of a worker is reported to it."""
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerDemand:
     """Training workers that a run asks for; all of them must run at the same time."""
@@ -216,7 +221,7 @@ def _join(address: str) -> None:
         package = str(Path(__file__).parent)
         environment = {"py_modules": [package], "excludes": ["__pycache__"]}
     try:
-        ray.init(address=address, runtime_env=environment, logging_level=logging.WARNING)
+        ray.init(address=address, runtime_env=environment, **_QUIET)
     except (ConnectionError, AuthenticationError) as error:
         raise ConnectionError(
             f"cannot join the Ray cluster at {address}: {error}. If it uses token authentication, "
@@ -249,7 +254,7 @@ def start_local(workers: WorkerDemand | None, *, dashboard: bool) -> WorkerDeman
         num_cpus=n_cpus,
         object_store_memory=_object_store_bytes(),
         include_dashboard=dashboard,
-        logging_level=logging.WARNING,
+        **_QUIET,
     )
     logger.info("started Ray on this machine: %s", _say(_live_nodes()))
     return workers

@@ -31,6 +31,18 @@ DEPTH = 2
 """Batches that wait ready: one being taken, one behind it. More only costs memory."""
 
 
+def with_coordinates(corpus: Corpus) -> Corpus:
+    """The datasets of a corpus that have valence and arousal; SEED, for one, has neither.
+
+    Raises:
+        ValueError: none has.
+    """
+    placed = [d for d in corpus.datasets if np.isfinite(d.va_S2).all(axis=1).any()]
+    if not placed:
+        raise ValueError(f"need datasets with valence and arousal, got {', '.join(corpus.names)}")
+    return Corpus(placed)
+
+
 def pools(corpus: Corpus, held_out: Mapping[str, Sequence[str]]) -> list[Pool]:
     """What may be drawn: every segment with valence and arousal whose subject is not held out.
 

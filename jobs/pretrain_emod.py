@@ -11,23 +11,21 @@ is 100 epochs of 278 steps of 288 segments, 20 hours on four RTX 3090 in the pap
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Annotated
 
-import numpy as np
 import tyro
-from emoray.config import to_dict
 from rich.console import Console
 
 from emoray import cluster
+from emoray.config import to_dict
 from emoray.corpus.read import open_corpus
 from emoray.corpus.rehearsal import rehearsal_corpus
-from emoray.corpus.storage import Storage
-from emoray.feed import Gather
+from emoray.corpus.storage import Storage, absolute
+from emoray.feed import Gather, with_coordinates
 from emoray.methods.emod.method import Config, rehearsal_config
 from emoray.reports import figures, summary
 from emoray.training import driver
@@ -44,7 +42,7 @@ class Options:
     workers: int = 1
     """Workers, each with its share of every step; must divide --rounds-per-step."""
     cpus_per_worker: float = 0.0
-    """CPU cores of a worker; 0 shares this machine's cores, or takes 1 on a cluster."""
+    """CPU cores of a worker; 0 for a fair share of what there is."""
     gpus_per_worker: float = 0.0
     """GPUs of a worker; a fraction lets several share one. 0 trains on CPUs."""
     held_out: float = 0.2
@@ -67,28 +65,23 @@ class Options:
     """What is computed; the defaults are the paper's with --corpus, small ones without."""
 
 
-def main(options: Options, console: Console) -> None:
+def main(options: Options) -> None:
     """Run the job: corpus, workers, read-out, summary."""
     began = time.monotonic()
-    demand = cluster.WorkerDemand(
-        options.workers,
-        options.cpus_per_worker or _cores_each(options),
-        options.gpus_per_worker,
+    console = Console()
+    workers = cluster.connect(
+        address=options.address,
+        workers=cluster.WorkerDemand(
+            options.workers, options.cpus_per_worker, options.gpus_per_worker
+        ),
     )
-    cluster.connect(address=options.address, workers=demand)
     storage = cluster.storage_root(options.storage, shared=options.shared_storage)
-    request = _resumed(options, storage) if options.resume else _fresh(options, storage, console)
-    request = replace(
-        request,
-        n_workers=demand.n_workers,
-        cpus_per_worker=demand.cpus_per_worker,
-        gpus_per_worker=demand.gpus_per_worker,
-        gather=options.gather,
-    )
+    make = _stored if options.resume else _fresh
+    request = replace(make(options, storage), gather=options.gather, **asdict(workers))
     corpus = request.open_corpus(verify=True)
     plan = request.make_plan(corpus)
     driver.check(request, plan)
-    driver.start(request, plan.occupancy())
+    driver.start(request, plan)
     console.print(summary.occupancy(plan.occupancy(), rehearsal=corpus.rehearsal))
     console.print(summary.run(driver.describe(request, plan, corpus), rehearsal=corpus.rehearsal))
     driver.fit(request, plan, console=console)
@@ -98,23 +91,21 @@ def main(options: Options, console: Console) -> None:
         request, plan, corpus, scores, loss_png=figures.loss_curve, seconds=seconds
     )
     console.print(summary.read_out(scores, rehearsal=corpus.rehearsal))
-    console.print(summary.files(places))
+    console.print(summary.end(places, seconds, rehearsal=corpus.rehearsal))
 
 
-def _fresh(options: Options, storage: str, console: Console) -> driver.Request:
+def _fresh(options: Options, storage: str) -> driver.Request:
     """A run that nobody has started yet."""
     location = options.corpus
     if location is None:
-        console.print("No --corpus: rehearsal data, written and built once, then kept.")
+        print("No --corpus: rehearsal data, written and built once, then kept.", flush=True)
         location = rehearsal_corpus(cluster.local_folder(storage) / "rehearsal").out
-    corpus = open_corpus(location, datasets=options.datasets or None, verify=False)
-    usable = [d.name for d in corpus.datasets if np.isfinite(d.va_S2).any()]
-    corpus = open_corpus(location, datasets=usable, verify=False)
+    corpus = with_coordinates(open_corpus(location, datasets=options.datasets or None))
     return driver.Request(
         name=options.name or datetime.now().strftime("emod-%Y%m%d-%H%M%S"),
         storage=f"{storage}/runs",
-        corpus=str(location),
-        datasets=tuple(usable),
+        corpus=absolute(location),
+        datasets=corpus.names,
         method="emod",
         stage="pretrain",
         config=to_dict(options.emod),
@@ -123,19 +114,21 @@ def _fresh(options: Options, storage: str, console: Console) -> driver.Request:
     )
 
 
-def _resumed(options: Options, storage: str) -> driver.Request:
+def _stored(options: Options, storage: str) -> driver.Request:
     """The run of that name, as it was started."""
     return driver.stored_request(Storage.at(f"{storage}/runs").sub(options.resume or ""))
-
-
-def _cores_each(options: Options) -> float:
-    """CPU cores of a worker where nobody said: a fair share here, one beside a GPU."""
-    if options.gpus_per_worker:
-        return 1.0
-    return float(max(1, len(os.sched_getaffinity(0)) // options.workers))
 
 
 if __name__ == "__main__":
     small = not any(word.split("=")[0] in ("--corpus", "--resume") for word in sys.argv[1:])
     defaults = Options(emod=rehearsal_config() if small else Config())
-    main(tyro.cli(Options, default=defaults, description=__doc__), Console())
+    parsed = tyro.cli(
+        Options,
+        default=defaults,
+        description=__doc__,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    try:
+        main(parsed)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")

@@ -239,6 +239,12 @@ class Storage:
             check_sha256(file.sha256, sha256, what=f"{self}/{name}")
 
 
+def absolute(location: str | Path) -> str:
+    """A location that means the same in every process of this machine: a URI, or a whole path."""
+    text = str(location)
+    return text if "://" in text else str(Path(text).expanduser().absolute())
+
+
 def check_sha256(found: str, expected: str, *, what: str) -> None:
     """Compare checksums.
 

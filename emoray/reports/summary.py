@@ -79,6 +79,13 @@ def files(places: Mapping[str, str]) -> RenderableType:
     return grid
 
 
+def end(places: Mapping[str, str], seconds: float, *, rehearsal: bool) -> RenderableType:
+    """Where everything lies, once a run has ended."""
+    minutes, rest = divmod(round(seconds), 60)
+    title = f"Done in {minutes} min {rest} s" if minutes else f"Done in {rest} s"
+    return Group(heading(title, rehearsal=rehearsal), files(places))
+
+
 def run(facts: Mapping[str, str], *, rehearsal: bool) -> RenderableType:
     """What is about to run, one fact a line."""
     return Group(heading("Run", rehearsal=rehearsal), files(facts))

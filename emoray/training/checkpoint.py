@@ -93,7 +93,7 @@ def _is_whole(folder: Storage) -> bool:
         expected = json.loads(text).get("state_bytes")
     except ValueError:  # cut off
         return False
-    return folder.files().get(STATE_FILE) == expected
+    return bool(folder.files().get(STATE_FILE) == expected)
 
 
 def describe(folder: Path) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from emoray.evaluation.folds import held_out_subjects
 from emoray.evaluation.held_out import read_out_held_out
 from emoray.feed import Gather, PlanFeed, pools
 from emoray.methods.base import Stage
-from emoray.sampling import Occupancy, RoundPlan, worker_counts
+from emoray.sampling import RoundPlan, worker_counts
 from emoray.training import checkpoint, worker
 from emoray.training.progress import Board, Display, watching
 
@@ -146,10 +146,10 @@ def check(request: Request, plan: RoundPlan) -> None:
         )
 
 
-def start(request: Request, occupancy: Occupancy) -> None:
+def start(request: Request, plan: RoundPlan) -> None:
     """Write down what is about to run."""
     request.folder.write_bytes(REQUEST_FILE, _json(request.to_json()))
-    request.folder.write_bytes(OCCUPANCY_FILE, _json(occupancy.to_dict()))
+    request.folder.write_bytes(OCCUPANCY_FILE, _json(plan.occupancy().to_dict()))
 
 
 def describe(request: Request, plan: RoundPlan, corpus: Corpus) -> dict[str, str]:

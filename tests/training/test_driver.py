@@ -66,7 +66,7 @@ def run(request: Request) -> str:
     corpus = request.open_corpus()
     plan = request.make_plan(corpus)
     driver.check(request, plan)
-    driver.start(request, plan.occupancy())
+    driver.start(request, plan)
     driver.fit(request, plan, console=Console(file=said, width=100))
     return said.getvalue()
 
@@ -170,7 +170,7 @@ def test_read_out_and_summary_say_that_they_are_of_rehearsal_data(
 def test_another_run_of_the_same_name_is_refused(corpus: Path, tmp_path: Path) -> None:
     request = request_for(corpus, tmp_path, "taken")
     plan = request.make_plan(request.open_corpus())
-    driver.start(request, plan.occupancy())
+    driver.start(request, plan)
     other = replace(request, config=to_dict(replace(TINY, seed=1)))
     with pytest.raises(ValueError, match=r"another run of the name 'taken'.*--resume"):
         driver.check(other, plan)
