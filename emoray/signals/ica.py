@@ -26,10 +26,8 @@ SHORTEST_S = 30.0
 """Less than that of a recording holds a handful of blinks; ICA is skipped."""
 
 FRONTAL = (("Fp1", "Fp2"), ("Fpz",), ("AF7", "AF8"), ("AF3", "AF4"))
-"""Stand-ins for eye channels, nearest to the eyes first; the first set that is there is used."""
-
-SIDEWAYS = ("F7", "F8")
-"""Their difference stands in for a horizontal eye channel."""
+"""Stand-ins for eye channels, nearest to the eyes first; the first set that is there is used. A
+difference such as F7 - F8 for sideways glances took frontal background along in simulated caps."""
 
 MUSCLE_BAND_HZ = (15.0, 45.0)
 """Where the slope of the spectrum is read. From MNE's 7 Hz on, a beta rhythm has the slope of
@@ -147,9 +145,12 @@ def _name(
         )
         best = np.abs(np.atleast_2d(scores)).max(axis=0)
         ocular = {int(i): round(float(best[i]), 3) for i in found}
-    muscle = _muscle(ica, made, recipe, spared=set(ocular))
+    muscle: dict[int, float] = {}
+    if len(channels) >= recipe.ica_muscle_electrodes:
+        muscle = _muscle(ica, made, recipe, spared=set(ocular))
     facts: dict[str, object] = {
         "eye_channels": list(eyes),
+        "muscle_sought": len(channels) >= recipe.ica_muscle_electrodes,
         "ocular": {str(i): score for i, score in ocular.items()},
         "muscle": {str(i): score for i, score in muscle.items()},
     }
@@ -159,11 +160,7 @@ def _name(
 def _eye_channels(x_CT: Float64Array, channels: Sequence[str]) -> dict[str, Float64Array]:
     at = {name: i for i, name in enumerate(channels)}
     nearest = next((names for names in FRONTAL if set(names) <= at.keys()), ())
-    eyes = {f"eye {name}": x_CT[at[name]] for name in nearest}
-    if set(SIDEWAYS) <= at.keys():
-        left, right = SIDEWAYS
-        eyes[f"eye {left}-{right}"] = x_CT[at[left]] - x_CT[at[right]]
-    return eyes
+    return {f"eye {name}": x_CT[at[name]] for name in nearest}
 
 
 def _muscle(
@@ -178,7 +175,7 @@ def _muscle(
         h_freq=min(high_hz, recipe.band_high_hz),
         verbose="ERROR",
     )
-    n_most = round(recipe.ica_max_muscle * ica.n_components_)
+    n_most = int(recipe.ica_max_muscle * ica.n_components_)
     worst = sorted((i for i in found if i not in spared), key=lambda i: -scores[i])[:n_most]
     return {int(i): round(float(scores[i]), 3) for i in worst}
 
