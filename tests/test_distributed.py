@@ -65,6 +65,9 @@ def batch(step: int, dtype: torch.dtype, rank: int, n_workers: int) -> tuple[lis
     for d, (n_electrodes, sfreq) in enumerate(DATASETS):
         shape = (ROUNDS, 9, n_electrodes, int(2 * sfreq))
         x_MRCT = torch.randn(shape, generator=generator, dtype=torch.float64)
+        # Segments of unequal colour: pure noise pools to one point, where rounding is all there is.
+        colour_MRC1 = torch.rand((*shape[:3], 1), generator=generator, dtype=torch.float64)
+        x_MRCT = torch.lerp(x_MRCT, x_MRCT.cumsum(-1) / 4, colour_MRC1)
         va_MR2 = torch.rand((ROUNDS, 9, 2), generator=generator, dtype=torch.float64) * 8 - 4
         places_MR = torch.arange(ROUNDS * 9).view(ROUNDS, 9) + d * ROUNDS * 9
         own = slice(rank * ROUNDS // n_workers, (rank + 1) * ROUNDS // n_workers)

@@ -19,6 +19,7 @@ from emoray.methods.emod import draws, frontend, model
 from emoray.methods.emod.draws import DropoutKey
 from emoray.methods.emod.frontend import Branch, spectrum, tap_moments, token_windows
 from emoray.methods.emod.model import (
+    DatasetNorm,
     EmodPretraining,
     Encoder,
     EncoderConfig,
@@ -398,15 +399,12 @@ def test_masks_change_with_seed_step_segment_and_site() -> None:
 
 @pytest.mark.parametrize("n_workers", [2, 4])
 def test_masks_do_not_depend_on_how_a_batch_is_dealt(n_workers: int) -> None:
-    whole = group(n_segments=8)
-    torch.manual_seed(0)
-    module = EmodPretraining(SMALL).double()
-    key = DropoutKey(11, 2)
-    want = module([whole], key)
+    whole, backbone, key = group(n_segments=8), encoder(), DropoutKey(11, 2)
+    (want,) = backbone([whole], key)
     order = torch.randperm(8, generator=torch.Generator().manual_seed(1))
     for share in order.view(n_workers, -1):
-        assert close(module([rows(whole, share)], key), want[share], 1e-12)
-    assert not close(module([whole], DropoutKey(11, 3)), want, 1e-3)
+        assert close(backbone([rows(whole, share)], key)[0], want[share], 1e-12)
+    assert not close(backbone([whole], DropoutKey(11, 3))[0], want, 1e-3)
 
 
 def test_no_dropout_in_evaluation_or_at_zero() -> None:
@@ -436,13 +434,35 @@ def test_pooling_is_attention_over_electrodes_then_time() -> None:
         assert close(got, torch.softmax(over_time_KD @ u_D, 0) @ over_time_KD, 1e-12)
 
 
-def test_embeddings_have_unit_length_and_know_no_other_segment() -> None:
+def test_the_head_normalises_each_dataset_by_itself() -> None:
+    """As torch's BatchNorm1d does on each dataset's segments."""
+    norm, sizes = DatasetNorm(6).double(), (3, 4)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    x_BD = torch.randn(7, 6, dtype=torch.float64) * 5 + 2
+    got, means, variances = norm(x_BD, sizes), [], []
+    for part_BD, got_BD in zip(x_BD.split(sizes), got.split(sizes), strict=True):
+        want_BD = F.batch_norm(part_BD, None, None, norm.weight, norm.bias, training=True)
+        assert close(got_BD, want_BD, 1e-12)
+        means.append(part_BD.mean(0))
+        variances.append(part_BD.var(0, correction=0))
+    assert close(norm.running_mean, 0.1 * sum(means) / 2, 1e-12)
+    assert close(norm.running_var, 0.9 + 0.1 * sum(variances) / 2, 1e-12)
+    want_BD = F.batch_norm(x_BD, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    assert close(norm.eval()(x_BD, sizes), want_BD, 1e-12)
+
+
+def test_embeddings_have_unit_length() -> None:
     torch.manual_seed(0)
     module = EmodPretraining(SMALL).double()
+    z_BD = module(MIXED, DropoutKey(0, 0))
+    assert close(z_BD.norm(dim=1), torch.ones(7, dtype=torch.float64), 1e-12)
+
+
+def test_in_evaluation_a_segment_knows_no_other() -> None:
+    module = EmodPretraining(SMALL).double().eval()
     whole = group(n_segments=4)
-    z_BD = module([whole], DropoutKey(0, 0))
-    assert close(z_BD.norm(dim=1), torch.ones(4, dtype=torch.float64), 1e-12)
-    assert close(module([rows(whole, torch.tensor([2]))], DropoutKey(0, 0)), z_BD[2:3], 1e-12)
+    assert close(module([rows(whole, torch.tensor([2]))]), module([whole])[2:3], 1e-12)
 
 
 def test_read_outs_see_the_mean_token() -> None:

@@ -378,9 +378,11 @@ class DatasetNorm(nn.Module):
 
         In evaluation the running mean and variance over all datasets stand in.
         """
-        x_BD = x_BD.to(_at_least_float32(x_BD))
+        # Segments differ little before they are centred: in float64, or rounding, which depends on
+        # how they were dealt, would reach the fifth digit of the gradients.
+        dtype, x_BD = _at_least_float32(x_BD), x_BD.double()
         if not self.training:
-            return self._scaled(x_BD, self.running_mean, self.running_var)
+            return self._scaled(x_BD, self.running_mean, self.running_var).to(dtype)
         everyones_WBD = gather_with_grad(x_BD).view(-1, *x_BD.shape)
         parts, means, variances = [], [], []
         for own_BD, all_WBD in zip(
@@ -393,7 +395,7 @@ class DatasetNorm(nn.Module):
             means.append(mean_D)
             variances.append(variance_D)
         self._follow(torch.stack(means), torch.stack(variances))
-        return torch.cat(parts)
+        return torch.cat(parts).to(dtype)
 
     def _scaled(self, x_BD: Tensor, mean_D: Tensor, variance_D: Tensor) -> Tensor:
         return (x_BD - mean_D) * torch.rsqrt(variance_D + self.eps) * self.weight + self.bias
