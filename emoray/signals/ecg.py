@@ -33,7 +33,9 @@ def ecg_segments(
     n_times = check_whole(segment_s, sfreq, f"{where(recording)} ECG")
     spans = [span(recording, slot, segment_s, sfreq) for slot in slots]
     defects = [_defect(raw[at.stretch], at.start, at.stop) for at in spans]
-    taps = filters.design(sfreq, recipe.ecg_highpass_hz, None)
+    low_hz = recipe.ecg_highpass_hz
+    # Half as wide as MNE's transition, which would let half of a breath at 0.25 Hz through.
+    taps = filters.design(sfreq, low_hz, None, low_width_hz=low_hz / 2)
     clean = [None if x_LT is None else _high_pass(x_LT, taps) for x_LT in raw]
     ecg_SLT = np.zeros((len(slots), len(recording.ecg_leads), n_times), dtype=np.float32)
     for segment_LT, at, defect in zip(ecg_SLT, spans, defects, strict=True):

@@ -23,6 +23,7 @@ def design(
     low_hz: float | None,
     high_hz: float | None,
     *,
+    low_width_hz: float | None = None,
     high_width_hz: float | None = None,
 ) -> Float64Array:
     """Taps of MNE's zero-phase FIR (firwin, Hamming); odd in number.
@@ -31,6 +32,7 @@ def design(
         sfreq: Hz.
         low_hz: lower edge of the pass band; None for none.
         high_hz: upper edge of the pass band; None for none.
+        low_width_hz: width of the transition below `low_hz`; None for MNE's choice.
         high_width_hz: width of the transition above `high_hz`; None for MNE's choice.
     """
     taps: Float64Array = mne.filter.create_filter(
@@ -38,6 +40,7 @@ def design(
         sfreq,
         low_hz,
         high_hz,
+        l_trans_bandwidth="auto" if low_width_hz is None else low_width_hz,
         h_trans_bandwidth="auto" if high_width_hz is None else high_width_hz,
         verbose="ERROR",
     )
@@ -66,7 +69,7 @@ def resample(x_CT: FloatArray, sfreq: float, new_sfreq: float) -> Float64Array:
         ValueError: the rates are in no ratio of whole numbers up to 1000.
     """
     ratio = Fraction(new_sfreq / sfreq).limit_denominator(1000)
-    if abs(sfreq * ratio - new_sfreq) > 1e-6 * new_sfreq:
+    if abs(sfreq * ratio - new_sfreq) > 1e-9 * new_sfreq:
         raise ValueError(f"need sampling rates in a simple ratio, got {sfreq:g} and {new_sfreq:g}")
     signal_CT = np.asarray(x_CT, dtype=np.float64)
     if ratio == 1 or signal_CT.shape[-1] == 0:

@@ -41,16 +41,17 @@ def screen(
 
     A channel is NaN in a segment where one sample is not finite; flat where more than half of the
     steps from sample to sample are exactly zero; clipped where more than `max_clipped` of the
-    samples sit exactly at its largest or smallest value in the recording.
+    samples stay exactly at its largest or smallest value in the recording (a peak only touches it).
     """
     n_channels = len(stretches_CT[0]) if stretches_CT else 0
     codes_SC = np.zeros((len(spans), n_channels), dtype=np.int8)
     low_C, high_C = _extremes(stretches_CT, n_channels)
     for codes_C, span in zip(codes_SC, spans, strict=True):
         x_CT = stretches_CT[span.stretch][:, span.start : span.stop]
-        rails_C = ((x_CT == low_C[:, None]) | (x_CT == high_C[:, None])).mean(axis=-1)
-        codes_C[rails_C > max_clipped] = 3
-        codes_C[(np.diff(x_CT, axis=-1) == 0).mean(axis=-1) > 0.5] = 2
+        stays_CT = np.diff(x_CT, axis=-1) == 0
+        rails_CT = (x_CT == low_C[:, None]) | (x_CT == high_C[:, None])
+        codes_C[(stays_CT & rails_CT[:, 1:]).mean(axis=-1) > max_clipped] = 3
+        codes_C[stays_CT.mean(axis=-1) > 0.5] = 2
         codes_C[~np.isfinite(x_CT).all(axis=-1)] = 1
     return _judge(codes_SC)
 
