@@ -374,7 +374,7 @@ def test_too_many_dead_channels_refuse_the_recording() -> None:
 def test_a_spoilt_segment_is_dropped_and_counted(fault: str, said: str) -> None:
     x_CT = noise(5, 60)
     spoilt = {"nan": (slice(2000, 2001), np.nan), "flat": (slice(1400, 2400), 3.0)}
-    where, value = spoilt.get(fault, (slice(1500, 1520), np.abs(x_CT).max() + 100))
+    where, value = spoilt.get(fault, (slice(1500, 1560), np.abs(x_CT).max() + 100))
     x_CT[1, where] = value
     made = through(x_CT)
     assert [row.segment for row in made.rows] == [0, 2, 3, 4, 5]

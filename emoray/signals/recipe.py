@@ -75,7 +75,7 @@ class Recipe:
     """Which table places emotion names in V-A space."""
     max_bad_channels: float = 0.15
     """Largest share of channels that may be interpolated; with more the recording is refused."""
-    max_clipped: float = 0.01
+    max_clipped: float = 0.02
     """Largest share of a segment's samples that may stay at the recording's extreme value."""
     ecg_highpass_hz: float = 0.5
     """High-pass of the ECG, Hz; what lies below half of it, wander and breath, is gone."""
