@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emoray.electrodes import EPOC_14, GENEVA_32, SEED_62
+from emoray.electrodes import EPOC_14, GENEVA_32, SEED_62, VOCABULARY
 from emoray.rehearsal import World
 from emoray.schema import (
     Card,
@@ -409,13 +409,6 @@ def planted(
     return [world.eeg(dataset, 2, str(k), channels, sfreq, seconds, (0.0, 0.0)) for k in range(n)]
 
 
-def blink_share(x_CT: FloatArray, front: int, back: int) -> float:
-    """Of the front's variance, what its largest tenth of samples holds over a normal signal's."""
-    size_T = np.sort(np.abs(x_CT[front]))
-    tenth = len(size_T) // 10
-    return float((size_T[-tenth:] ** 2).sum() / (size_T[:-tenth] ** 2).sum())
-
-
 @pytest.mark.parametrize("channels", [EPOC_14, GENEVA_32, SEED_62], ids=len)
 def test_blinks_go_and_the_back_of_the_head_stays(channels: tuple[str, ...]) -> None:
     stretches = planted("example", channels, 8, 20.0)
@@ -493,10 +486,30 @@ def test_ica_works_beside_a_dead_channel_and_average_referenced_data() -> None:
     assert np.isfinite(made.eeg_SCT).all()
 
 
-def test_every_electrode_of_the_vocabulary_but_mastoids_has_its_own_place() -> None:
-    info = montage.raw(np.zeros((62, 1)), SEED_62, 100.0).info
+def test_planted_muscle_goes_from_the_temples() -> None:
+    stretches = planted("example", GENEVA_32, 16, 20.0)
+    recording, card = make_recording(stretches, GENEVA_32), make_card(GENEVA_32)
+    raw = prepare(recording, card, Recipe(amplitude="none", ica_max_muscle=0.0))
+    made = prepare(recording, card, Recipe(amplitude="none"))
+    facts = made.facts["ica"]
+    assert isinstance(facts, dict)
+    assert 1 <= len(facts["muscle"]) <= 3
+    temples = [GENEVA_32.index("T7"), GENEVA_32.index("T8")]
+    bursts = [np.abs(np.diff(p.eeg_SCT[:, temples])).max() for p in (raw, made)]
+    assert bursts[1] < 0.8 * bursts[0]
+
+
+def test_muscle_is_not_sought_with_few_electrodes_and_that_is_said() -> None:
+    recording = make_recording(planted("example", EPOC_14, 4, 20.0), EPOC_14)
+    facts = prepare(recording, make_card(EPOC_14), Recipe()).facts["ica"]
+    assert isinstance(facts, dict)
+    assert (facts["muscle_sought"], facts["muscle"]) == (False, {})
+
+
+def test_every_electrode_of_the_vocabulary_has_a_place_of_its_own() -> None:
+    info = montage.raw(np.zeros((len(VOCABULARY), 1)), VOCABULARY, 100.0).info
     places = {tuple(np.round(ch["loc"][:3], 6)) for ch in info["chs"]}
-    assert len(places) == 62
+    assert len(places) == len(VOCABULARY)
     assert np.isfinite(list(places)).all()
 
 

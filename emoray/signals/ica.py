@@ -8,9 +8,10 @@ Shapes: C channels, T samples.
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import mne
@@ -102,22 +103,35 @@ def _excerpts(
     taps = filters.design(sfreq, recipe.ica_highpass_hz, None)
     n_samples = sum(x_CT.shape[1] for x_CT in stretches_CT)
     every = math.ceil(n_samples / recipe.ica_n_samples)
-    every_piece = math.ceil(n_samples / (_NAMING_S * sfreq))
+    pieces = _pieces([x_CT.shape[1] for x_CT in stretches_CT], sfreq)
     fit, named = [], []
-    n_pieces = 0
-    for x_CT in stretches_CT:
-        high_CT = filters.convolve(x_CT, taps)
-        fit.append(high_CT[:, ::every])
-        for piece_CT in _pieces(high_CT, round(_PIECE_S * sfreq)):
-            if n_pieces % every_piece == 0:
-                named.append(piece_CT)
-            n_pieces += 1
+    for x_CT, places in zip(stretches_CT, pieces, strict=True):
+        if x_CT.shape[1] == 0:
+            continue
+        few_CT = np.empty((len(x_CT), math.ceil(x_CT.shape[1] / every)))
+        some_CT = np.empty((len(x_CT), sum(stop - start for start, stop in places)))
+        for c, x_T in enumerate(x_CT):  # one at a time: an hour of 62 channels is large in float64
+            high_T = filters.convolve(x_T[None], taps)[0]
+            few_CT[c] = high_T[::every]
+            some_CT[c] = np.concatenate([high_T[a:b] for a, b in places]) if places else ()
+        fit.append(few_CT)
+        named.append(some_CT)
     return np.concatenate(fit, axis=1), np.concatenate(named, axis=1)
 
 
-def _pieces(x_CT: Float64Array, n_times: int) -> Iterator[Float64Array]:
-    for start in range(0, x_CT.shape[1], n_times):
-        yield x_CT[:, start : start + n_times]
+def _pieces(lengths: Sequence[int], sfreq: float) -> list[list[tuple[int, int]]]:
+    """Every n-th piece of 10 s, in samples of each stretch, so that about 300 s are taken."""
+    n_times = round(_PIECE_S * sfreq)
+    every = math.ceil(sum(lengths) / (_NAMING_S * sfreq))
+    number = itertools.count()
+    return [
+        [
+            (start, min(start + n_times, length))
+            for start in range(0, length, n_times)
+            if next(number) % every == 0
+        ]
+        for length in lengths
+    ]
 
 
 def _n_principal(x_CT: Float64Array, share: float) -> int:

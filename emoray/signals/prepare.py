@@ -221,7 +221,8 @@ def _mixing(
     facts: dict[str, object] = {"interpolated": [names[c] for c in verdict.bad_channels]}
     dropped = []
     if recipe.ica != "none":
-        found = ica.clean([x_CT[good] for x_CT in passed], [names[c] for c in good], sfreq, recipe)
+        whole = passed if len(good) == len(names) else [x_CT[good] for x_CT in passed]
+        found = ica.clean(whole, [names[c] for c in good], sfreq, recipe)
         matrix_CC[np.ix_(good, good)] = found.matrix_CC
         facts["ica"] = {"skipped": found.skipped} if found.skipped else found.facts
         if found.skipped:
