@@ -267,12 +267,13 @@ def test_temporal_attention_is_equation_3(
             assert close(got[n, h], want, 1e-12)
 
 
-def test_scores_recomputed_in_parts_give_the_same_gradients(
+def test_attention_in_parts_gives_the_same_gradients(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gradients = []
     for at_once in (1, 1 << 27):
         monkeypatch.setattr(model, "SCORES_AT_ONCE", at_once)
+        monkeypatch.setattr(model, "SEQUENCES_AT_ONCE", at_once)
         backbone = encoder()
         backbone([group()], DropoutKey(0, 0))[0].square().sum().backward()
         gradients.append(

@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 
+SEQUENCES_AT_ONCE = 1 << 15
 SCORES_AT_ONCE = 1 << 27
 """Attention scores held at once, 0.5 GB in float32; beyond it they are recomputed in backward.
 The paper's step has 10,656 sequences x 16 heads x 50 x 50 = 426 million per layer."""
@@ -97,7 +98,7 @@ class EncoderConfig:
 
     @classmethod
     def small(cls) -> EncoderConfig:
-        """An encoder for rehearsals on a CPU: a thirtieth of the paper's parameters."""
+        """An encoder for rehearsals on a CPU: a twenty-fifth of the paper's parameters."""
         return cls(d_model=32, n_heads=4, n_layers=2, d_feedforward=64)
 
 
@@ -146,7 +147,7 @@ class SpatialAttention(nn.Module):
         parts_BKHCE = _heads(qkv_BCKF, self.n_heads).permute(3, 0, 2, 4, 1, 5)
         # Four axes, at the price of a copy: with five there is no fused kernel.
         q, k, v = parts_BKHCE.flatten(1, 2)
-        mixed_BKHCE = F.scaled_dot_product_attention(q, k, v).view(b, n_tokens, self.n_heads, c, -1)
+        mixed_BKHCE = fused_attention(q, k, v).view(b, n_tokens, self.n_heads, c, -1)
         return mixed_BKHCE.permute(0, 3, 1, 2, 4).flatten(-2)
 
 
@@ -172,7 +173,7 @@ class TemporalAttention(nn.Module):
         """Attend within each sequence."""
         q, k, v = _heads(queries_keys_values(h_NKD, self.qkv), self.n_heads).permute(2, 0, 3, 1, 4)
         if self.offsets_OE is None:
-            mixed_NHKE = F.scaled_dot_product_attention(q, k, v)
+            mixed_NHKE = fused_attention(q, k, v)
         else:
             mixed_NHKE = relative_attention(q, k, v, self._offsets(h_NKD.shape[1]))
         out_NKD: Tensor = self.proj(mixed_NHKE.transpose(1, 2).flatten(-2))
@@ -195,6 +196,12 @@ def queries_keys_values(h: Tensor, qkv: nn.Linear) -> Tensor:
     """
     bias_q, bias_k, bias_v = torch.chunk(qkv.bias, 3)
     return F.linear(h, qkv.weight, torch.cat([bias_q, torch.zeros_like(bias_k), bias_v]))
+
+
+def fused_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Torch's fused attention; its GPU kernels take 65,535 sequences at most (pytorch#142228)."""
+    parts = zip(*(torch.split(t, SEQUENCES_AT_ONCE) for t in (q, k, v)), strict=True)
+    return torch.cat([F.scaled_dot_product_attention(q, k, v) for q, k, v in parts])
 
 
 def relative_attention(q: Tensor, k: Tensor, v: Tensor, offsets_KKE: Tensor) -> Tensor:
