@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import tyro
 
+from emoray import cluster
 from emoray.config import load_toml
 from emoray.corpus.build import OnError, build
 from emoray.corpus.check import check
@@ -29,8 +31,12 @@ class Options:
 
     root: tyro.conf.Positional[Path]
     """Folder that holds one folder per dataset, under its name or its publisher's."""
-    out: str = "corpus"
+    out: str = "~/emoray/corpus"
     """The corpus: a folder, or a URI that pyarrow.fs opens (s3://bucket/corpus)."""
+    shared_storage: bool = False
+    """DATA and the corpus are the same folders on all nodes (NFS and the like)."""
+    address: str | None = None
+    """Ray cluster, host:port; without it $RAY_ADDRESS, one running here, or a new one."""
     datasets: tuple[str, ...] = ()
     """Names, such as deap seed_iv; all that are in the folder without it."""
     on_error: OnError = "fail"
@@ -50,7 +56,12 @@ def main(options: Options) -> int:
     """Run; 0 when all went well, 1 when a dataset is incomplete or something is quarantined."""
     names = options.datasets or None
     if options.check:
-        found = check(options.root, datasets=names, quick=options.quick)
+        found = check(
+            options.root,
+            datasets=names,
+            quick=options.quick,
+            connect=partial(cluster.connect, address=options.address),
+        )
         print_tables(check_tables(found))
         asked = [row for row in found.found if names or row.folder is not None]
         return 0 if asked and all(row.is_complete for row in asked) else 1
@@ -65,6 +76,12 @@ def main(options: Options) -> int:
     n_new = f"{report.n_built:,} recordings made" if report.n_built else "nothing was to be done"
     print(f"{report.n_segments:,} segments in {report.out}; {n_new} in {report.seconds:.1f} s")
     return 1 if any(dataset.quarantined for dataset in report.datasets) else 0
+
+
+def _connect(options: Options) -> None:
+    """Join Ray, and refuse a folder of one machine where tasks run on several."""
+    cluster.connect(address=options.address)
+    cluster.storage_root(options.out, shared=options.shared_storage)
 
 
 def _recipe(options: Options) -> Recipe:

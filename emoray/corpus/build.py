@@ -22,7 +22,7 @@ from emoray.corpus.folders import choose_folders
 from emoray.corpus.manifest import MANIFEST, PARTS, SHARDS, Manifest, build_digest
 from emoray.corpus.parts import Job, Part, make_part, read_part, unchanged, write_part
 from emoray.corpus.progress import Progress
-from emoray.corpus.storage import Storage
+from emoray.corpus.storage import Storage, absolute
 from emoray.corpus.tasks import join_ray, over_recordings
 from emoray.rehearsal import is_rehearsal
 from emoray.schema import Card, DataError, Listing, RecordingRef
@@ -114,7 +114,7 @@ def build(
     nothing and does not start Ray.
 
     Args:
-        root: folder of datasets, each under its name or its publisher's.
+        root: folder of datasets, each under its name or its publisher's; nothing is written there.
         out: the corpus: folder, or URI that `pyarrow.fs` opens. On a cluster of several nodes
             both must be reachable from all of them under the same name.
         recipe: how recordings become segments.
@@ -130,7 +130,7 @@ def build(
         OSError: `out` cannot be written or is full.
     """
     started = time.monotonic()
-    storage = Storage.at(out)
+    root, storage = Path(absolute(root)), Storage.at(out)
     plans = [
         _plan(name, folder, storage, recipe, on_error, rehearsal=is_rehearsal(root))
         for name, folder in choose_folders(root, datasets).items()

@@ -12,6 +12,7 @@ from typing import Any
 from emoray import datasets as registry
 from emoray.corpus.folders import find_folders, top_folder
 from emoray.corpus.progress import Progress
+from emoray.corpus.storage import absolute
 from emoray.corpus.tasks import join_ray, over_recordings
 from emoray.rehearsal import MARKER, is_rehearsal
 from emoray.schema import Card, DataError, Listing, RecordingRef
@@ -78,6 +79,7 @@ def check(
         DataError: `root` is no folder, or two folders stand for one dataset.
         ValueError: no such dataset.
     """
+    root = Path(absolute(root))
     here = find_folders(root)
     names = registry.names() if datasets is None else tuple(datasets)
     rows: dict[str, Found] = {}

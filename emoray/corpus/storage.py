@@ -85,8 +85,9 @@ class Storage:
         """
         if isinstance(location, Storage):
             return location
-        if isinstance(location, Path) or "://" not in location:
-            return cls(fs.LocalFileSystem(), str(Path(location).expanduser().absolute()))
+        location = absolute(location)
+        if "://" not in location:
+            return cls(fs.LocalFileSystem(), location)
         try:
             filesystem, root = fs.FileSystem.from_uri(location)
         except (pa.ArrowException, OSError) as error:

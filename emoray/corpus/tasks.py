@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
 from emoray.schema import RecordingRef
+
+TASK_BYTES = 2 * 1024**3
+"""Memory that a task asks Ray for, so that a node with many CPUs and little memory runs fewer at
+a time. A full recording of SEED (62 electrodes, an hour at 200 Hz) takes 1.2 GB, of SEED-V (as
+long at 1000 Hz) 1.4 GB."""
 
 
 class _Task:
@@ -20,7 +26,18 @@ class _Task:
     def __call__(self, row: dict[str, str]) -> dict[str, str]:
         found = json.loads(row["ref"])
         ref = RecordingRef(**{**found, "files": tuple(found["files"])})
-        return {"answer": json.dumps(self._function(ref))}
+        with _named(ref):
+            return {"answer": json.dumps(self._function(ref))}
+
+
+@contextmanager
+def _named(ref: RecordingRef) -> Iterator[None]:
+    """An error that nobody foresaw still says in which recording it happened."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"This was {ref.key}, read from {', '.join(ref.files)}")
+        raise
 
 
 def join_ray(connect: Callable[[], object] | None = None) -> None:
@@ -54,10 +71,18 @@ def over_recordings(
     rows = [{"ref": json.dumps(asdict(ref))} for ref in refs]
     # One block per recording: a block is what Ray hands to a task.
     table = ray.data.from_items(rows, override_num_blocks=len(rows))
-    answers = table.map(_Task(function), num_cpus=1)
+    answers = table.map(_Task(function), num_cpus=1, memory=_memory())
     _silence(answers)
     for row in answers.iter_rows():
         yield json.loads(row["answer"])
+
+
+def _memory() -> int:
+    """`TASK_BYTES`, or all of the largest node's where no node has that much."""
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return min(TASK_BYTES, int(max(node.get("memory", 0) for node in nodes)))
 
 
 def _silence(table: Any) -> None:

@@ -22,6 +22,7 @@ from emoray.corpus.build import BuildReport, build
 from emoray.corpus.manifest import MANIFEST, PARTS, SHARDS
 from emoray.corpus.read import open_corpus
 from emoray.corpus.storage import sha256_of
+from emoray.corpus.tasks import over_recordings
 from emoray.rehearsal import MARKER, write_release
 from emoray.schema import DataError, Listing, RecordingRef
 from tests.conftest import QUICK_RECIPE
@@ -360,6 +361,19 @@ def test_a_bad_file_in_a_task_is_named_without_a_traceback(
     with pytest.raises(DataError, match=bad.name) as caught:
         _build(root, tmp_path / "out")
     assert "Traceback" not in str(caught.value)
+
+
+def _stumbles(ref: RecordingRef) -> dict[str, Any]:
+    raise RuntimeError("nobody foresaw this")
+
+
+@pytest.mark.ray
+def test_an_unforeseen_error_in_a_task_names_its_recording(ray_cluster: None, root: Path) -> None:
+    from ray.exceptions import RayError
+
+    refs = datasets.get("seed").find(root / "seed").recordings[:1]
+    with pytest.raises(RayError, match=r"This was seed-s01-v1, read from .*mat"):
+        list(over_recordings(_stumbles, refs))
 
 
 BUILD = """
