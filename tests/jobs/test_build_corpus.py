@@ -26,7 +26,7 @@ def test_help_explains_every_option() -> None:
     text = re.sub(r"[│\s]+", " ", _run("--help").stdout)
     for option in ("--out", "--datasets", "--on-error", "--check", "--quick", "--band-low-hz"):
         assert option in text
-    assert "Hz. Paper: 0.3. (default: 0.3)" in text
+    assert "Upper edge of the band-pass, Hz. Paper: 49. (default: 49.0)" in text
 
 
 def test_a_check_by_names_prints_the_table_and_tells_what_is_missing(tiny_release: Path) -> None:
