@@ -1,13 +1,16 @@
 """Rehearsal data: signals that nobody recorded, with an effect of emotion planted in them.
 
-A pipeline that works can be told from one that does not, because here the answer is known. The
-people of this world differ more from each other than emotion moves any of them, so raw power does
-not carry over to a stranger; and everything that ran on them says "rehearsal data".
+A pipeline that works can be told from one that does not, because here the answer is known. It lies
+in *where* a rhythm is strong: emotion moves power from one place of the scalp to another, so that
+little is left of it in an average over electrodes, and people differ among each other about as
+much. An untrained encoder reads some of it; one that has learned where to look reads more. And
+everything that ran on these signals says "rehearsal data".
 
-Planted in the EEG, as changes of log amplitude from the middle to the end of an axis:
-    arousal: alpha over the back falls, beta and low gamma over both temples rise;
-    valence: alpha rises at the right front and falls at the left (the F4 - F3 asymmetry), and
-    theta rises at the frontal midline.
+Planted in the EEG, as changes of log amplitude (`RHYTHMS`):
+    arousal: alpha falls over the back and rises over the centre, beta and low gamma move from the
+    middle to both temples;
+    valence: alpha rises at the right front and falls at the left (the F4 - F3 asymmetry), theta
+    moves from the back to the frontal midline.
 Planted in the ECG: heart rate rises with arousal, respiratory sinus arrhythmia with valence.
 
 Shapes: C electrodes, L leads, T samples, F frequencies, K sources inside the head, N beats,
@@ -48,16 +51,22 @@ class _Rhythm:
     valence: float
     """Change of log amplitude between valence 0 and valence 4."""
     arousal: float
+    whim: float = 0.15
+    """Standard deviation of log amplitude between presentations, whatever the emotion."""
 
 
 RHYTHMS: dict[str, _Rhythm] = {
-    "alpha back left": _Rhythm(-0.40, -0.75, "alpha", 7.0, 0.0, -0.55),
-    "alpha back right": _Rhythm(0.40, -0.75, "alpha", 7.0, 0.0, -0.55),
-    "alpha front left": _Rhythm(-0.50, 0.55, "alpha", 5.0, -0.50, 0.0),
-    "alpha front right": _Rhythm(0.50, 0.55, "alpha", 5.0, 0.50, 0.0),
-    "theta front": _Rhythm(0.0, 0.50, "theta", 4.0, 0.40, 0.0),
-    "beta left": _Rhythm(-0.75, 0.05, "beta", 3.0, 0.0, 0.50),
-    "beta right": _Rhythm(0.75, 0.05, "beta", 3.0, 0.0, 0.50),
+    "alpha back left": _Rhythm(-0.40, -0.75, "alpha", 7.0, 0.0, -0.60),
+    "alpha back right": _Rhythm(0.40, -0.75, "alpha", 7.0, 0.0, -0.60),
+    "alpha centre left": _Rhythm(-0.45, -0.05, "alpha", 6.0, 0.0, 0.45),
+    "alpha centre right": _Rhythm(0.45, -0.05, "alpha", 6.0, 0.0, 0.45),
+    "alpha front left": _Rhythm(-0.50, 0.60, "alpha", 7.0, -0.60, 0.0),
+    "alpha front right": _Rhythm(0.50, 0.60, "alpha", 7.0, 0.60, 0.0),
+    "beta left": _Rhythm(-0.80, 0.05, "beta", 3.5, 0.0, 0.60),
+    "beta right": _Rhythm(0.80, 0.05, "beta", 3.5, 0.0, 0.60),
+    "beta middle": _Rhythm(0.0, 0.0, "beta", 4.0, 0.0, -0.50),
+    "theta front": _Rhythm(0.0, 0.60, "theta", 5.0, 0.50, 0.0),
+    "theta back": _Rhythm(0.0, -0.60, "theta", 4.5, -0.40, 0.0),
 }
 REACH = 0.35
 """Width of a rhythm on the scalp, whose radius is 1."""
@@ -66,9 +75,12 @@ N_BACKGROUND = 14
 BACKGROUND_UV = 4.0
 """Of each of the sources of the background; about 10 uV on an electrode together."""
 
-# Spread of log amplitudes: between people, between presentations, and within one.
-PERSON_SD, PRESENTATION_SD, MOMENT_SD = 0.35, 0.15, 0.25
+# Spread of log amplitudes: between people, and within a presentation.
+PERSON_SD, MOMENT_SD = 0.30, 0.25
 BACKGROUND_PRESENTATION_SD = 0.30
+"""Of the log amplitude of each source of the background between presentations."""
+EXPONENT_SD = 0.15
+"""Of 1/f^exponent between presentations: the tilt of a spectrum says nothing about emotion."""
 
 # The waves of a heartbeat: peak in mV, direction in degrees of the frontal plane (lead I is 0,
 # lead II is 60), time from the R peak in s and width in s, of a beat of one second.
@@ -332,12 +344,13 @@ def _brain_CT(
     density_KF, topography_KC = [], []
     for name, rhythm in RHYTHMS.items():
         effect = (rhythm.valence * va[0] + rhythm.arousal * va[1]) / LIMIT
-        log_gain = effect + person.log_rhythm[name] + rng.normal(0, PRESENTATION_SD)
+        log_gain = effect + person.log_rhythm[name] + rng.normal(0, rhythm.whim)
         density_KF.append(_band_F(rhythm.band, frequency_F, person.alpha_hz, person.theta_hz))
         topography_KC.append(
             rhythm.amplitude_uv * np.exp(log_gain) * _bump_C(names, rhythm.x, rhythm.y, REACH)
         )
-    background_F = _background_F(frequency_F, person.exponent)
+    exponent = person.exponent + rng.normal(0, EXPONENT_SD)
+    background_F = _background_F(frequency_F, exponent)
     for (x, y, reach), amplitude in zip(person.sources_K3, person.background_K, strict=True):
         amplitude *= BACKGROUND_UV * np.exp(rng.normal(0, BACKGROUND_PRESENTATION_SD))
         density_KF.append(background_F)
@@ -460,7 +473,8 @@ def write_release(
         if not _is_current(root / name, text):
             _write_one(root, name, text, seed, n_subjects, duration_s)
             written.append(name)
-    (root / MARKER).write_text(_marker_text(request | {"datasets": sorted(datasets)}))
+    if not is_rehearsal(root):
+        (root / MARKER).write_text(_marker_text({"holds": "one folder for each dataset"}))
     return tuple(written)
 
 
