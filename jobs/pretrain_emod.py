@@ -78,7 +78,7 @@ def main(options: Options) -> None:
     storage = cluster.storage_root(options.storage, shared=options.shared_storage)
     make = _stored if options.resume else _fresh
     request = replace(make(options, storage), gather=options.gather, **asdict(workers))
-    corpus = request.open_corpus(verify=True)
+    corpus = request.open_corpus()
     plan = request.make_plan(corpus)
     driver.check(request, plan)
     driver.start(request, plan)

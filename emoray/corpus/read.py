@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -31,7 +32,7 @@ from emoray.corpus.manifest import (
     index_digest,
     layout_from_metadata,
 )
-from emoray.corpus.shards import Signals
+from emoray.corpus.shards import ShardMap, Signals
 from emoray.corpus.storage import Storage
 from emoray.schema import DataError, FloatArray, IntArray
 
@@ -200,16 +201,20 @@ class CorpusDataset:
             raise ValueError(f"need out of shape {(len(rows_N), *shape)}, got {out.shape}")
         shards_N, places_N = self._places[0][rows_N], self._places[1][rows_N]
         # Along the shards, so that pages are touched in the order in which they lie on the disk.
-        for i in np.lexsort((places_N, shards_N)).tolist():
-            source = self._signals(kind, shards_N[i])
-            out[i] = source[places_N[i]].reshape(shape)
+        order_N = np.lexsort((places_N, shards_N))
+        for shard, of_shard in groupby(order_N.tolist(), key=shards_N.tolist().__getitem__):
+            mapped = self._local.map(self.manifest.shards[shard])
+            source = self._signals(mapped, kind, shard)
+            for i in of_shard:
+                out[i] = source[places_N[i]].reshape(shape)
+            mapped.release()
         return out
 
-    def _signals(self, kind: str, shard: int) -> Signals:
-        file = self.manifest.shards[shard]
-        signals: Signals | None = getattr(self._local.map(file), kind)
+    def _signals(self, mapped: ShardMap, kind: str, shard: int) -> Signals:
+        signals = mapped.eeg if kind == "eeg" else mapped.ecg
         if signals is None:
-            raise DataError(f"need ECG in {self.manifest.folder}/{SHARDS}/{file.file}, got none")
+            file = self.manifest.shards[shard].file
+            raise DataError(f"need ECG in {self.manifest.folder}/{SHARDS}/{file}, got none")
         return signals
 
     def _checked(self, rows: IntArray | Sequence[int]) -> IntArray:

@@ -7,6 +7,8 @@ Shapes: S segments, C electrodes, L leads, T samples.
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +65,15 @@ class ShardMap:
     ecg: Signals | None
     """Shape (S, L*T)."""
 
+    def release(self) -> None:
+        """Let the pages that were touched leave this process; the system's cache keeps them.
+
+        Without it a worker that draws from everywhere would come to hold the whole corpus.
+        """
+        for signals in (self.eeg, self.ecg):
+            if signals is not None:
+                _let_go(signals)
+
 
 def map_shard(path: Path) -> ShardMap:
     """Map a shard into memory without reading its signals.
@@ -85,6 +96,19 @@ def map_shard(path: Path) -> ShardMap:
         raise DataError(f"{path}: need a column `eeg`, got {', '.join(names)}")
     ecg = _rows(batch.column("ecg")) if "ecg" in names else None
     return ShardMap(_rows(batch.column("eeg")), ecg)
+
+
+_MADVISE = getattr(ctypes.CDLL(None), "madvise", None)
+"""Python's own mmap would keep a descriptor open for every shard, so the C function is called."""
+
+
+def _let_go(signals: Signals) -> None:
+    """Tell the system that the whole pages behind a mapped array are not needed for now."""
+    start, size = signals.ctypes.data, signals.nbytes
+    first, end = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, start + size
+    length = (end - first) // mmap.PAGESIZE * mmap.PAGESIZE
+    if _MADVISE is not None and length > 0:
+        _MADVISE(ctypes.c_void_p(first), ctypes.c_size_t(length), mmap.MADV_DONTNEED)
 
 
 def _rows(column: pa.FixedSizeListArray) -> Signals:

@@ -83,13 +83,12 @@ class Request:
         stage: Stage = room.STAGES[self.stage](configs.from_dict(room.Config, self.config))
         return stage
 
-    def open_corpus(self, *, verify: bool = False) -> Corpus:
-        """The corpus, with this run's datasets only."""
+    def open_corpus(self) -> Corpus:
+        """The corpus, with this run's datasets only; each shard is checked before its first use."""
         return open_corpus(
             self.corpus,
             datasets=self.datasets,
             cache_dir=None if self.cache_dir is None else Path(self.cache_dir),
-            verify=verify,
         )
 
     def make_plan(self, corpus: Corpus) -> RoundPlan:
