@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.multiprocessing import spawn  # type: ignore[attr-defined]
+from torch.multiprocessing import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from emoray import distributed
@@ -94,7 +94,7 @@ def train(dtype: torch.dtype) -> dict[str, Tensor]:
             z_BD, distributed.gather_with_grad(va_B2), temperature=0.07, d_max=5.0
         )
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), 3.0)
         losses.append(loss.detach())
         gradients.append(flat([p.grad for p in model.parameters() if p.grad is not None]) * norm)
@@ -160,7 +160,7 @@ def gather_rows() -> dict[str, Tensor]:
     gathered = distributed.gather_with_grad(x_BD)
     # Worker r's loss weighs row i with (r + 1) (i + 1): gradients of all workers must add up.
     weights = (rank + 1) * torch.arange(1.0, len(gathered) + 1, dtype=torch.float64)
-    (weights[:, None] * gathered).sum().backward()  # type: ignore[no-untyped-call]
+    (weights[:, None] * gathered).sum().backward()
     places = distributed.gather_with_grad(torch.tensor([rank, rank]))
     distributed.barrier()
     assert x_BD.grad is not None

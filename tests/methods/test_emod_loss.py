@@ -86,7 +86,7 @@ def test_hard_loss_is_equation_4_over_cells_or_regions(same: str, n: int, seed: 
         if same == "cell"
         else affect.regions(va_B2.numpy()).tolist()
     )
-    got = hard_va_contrast(z_BD, va_B2, temperature=TAU, same=same).item()  # type: ignore[arg-type]
+    got = hard_va_contrast(z_BD, va_B2, temperature=TAU, same=same).item()
     assert got == pytest.approx(equation_4(z_BD, classes, TAU), rel=1e-9, abs=1e-12)
 
 

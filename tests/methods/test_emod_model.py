@@ -118,7 +118,7 @@ def test_every_parameter_learns_but_what_cancels_in_a_softmax() -> None:
 )
 def test_settings_that_cannot_be_are_refused(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        replace(SMALL, **wrong)  # type: ignore[arg-type]
+        replace(SMALL, **wrong)
 
 
 # Front end ----------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ def test_group_statistics_belong_to_one_segment() -> None:
 def test_both_branches_start_out_seeing_the_signal_whatever_its_scale(part: str) -> None:
     """Fourier coefficients are some fifty times smaller than the signal they come from."""
     x_BCT = group(seconds=10).x_BCT
-    spectrum_BCF = spectrum(x_BCT, 128.0, part, None)  # type: ignore[arg-type]
+    spectrum_BCF = spectrum(x_BCT, 128.0, part, None)
     torch.manual_seed(0)
     branch = Branch(8, 25, 4).double()
     for signal in (x_BCT, spectrum_BCF):
