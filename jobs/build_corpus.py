@@ -19,7 +19,7 @@ import tyro
 
 from emoray import cluster
 from emoray.config import load_toml
-from emoray.corpus.build import OnError, build
+from emoray.corpus.build import BuildReport, OnError, build
 from emoray.corpus.check import check
 from emoray.corpus.tables import build_tables, check_tables, print_tables
 from emoray.signals import Recipe
@@ -73,8 +73,7 @@ def main(options: Options) -> int:
         on_error=options.on_error,
     )
     print_tables(build_tables(report))
-    n_new = f"{report.n_built:,} recordings made" if report.n_built else "nothing was to be done"
-    print(f"{report.n_segments:,} segments in {report.out}; {n_new} in {report.seconds:.1f} s")
+    print(f"{report.n_segments:,} segments in {report.out}; {_effort(report)}")
     return 1 if any(dataset.quarantined for dataset in report.datasets) else 0
 
 
@@ -82,6 +81,15 @@ def _connect(options: Options) -> None:
     """Join Ray, and refuse a folder of one machine where tasks run on several."""
     cluster.connect(address=options.address)
     cluster.storage_root(options.out, shared=options.shared_storage)
+
+
+def _effort(report: BuildReport) -> str:
+    if not report.n_built:
+        return f"nothing was to be done, found out in {report.seconds:.1f} s"
+    return (
+        f"{report.n_built:,} recordings made in {report.seconds:.1f} s, "
+        f"in at most {report.peak_task_bytes / 1e9:.1f} GB of memory a task"
+    )
 
 
 def _recipe(options: Options) -> Recipe:

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow import fs
 
 from emoray import datasets
 from emoray.corpus import build as building
 from emoray.corpus.build import BuildReport, build
 from emoray.corpus.manifest import MANIFEST, PARTS, SHARDS
 from emoray.corpus.read import open_corpus
-from emoray.corpus.storage import sha256_of
+from emoray.corpus.storage import Storage, sha256_of
 from emoray.corpus.tasks import over_recordings
 from emoray.rehearsal import MARKER, write_release
 from emoray.schema import DataError, Listing, RecordingRef
@@ -76,7 +77,7 @@ def built(whole: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(whole, tmp_path / "out"))
 
 
-def _build(root: Path, out: Path, **options: Any) -> BuildReport:
+def _build(root: Path, out: Path | Storage, **options: Any) -> BuildReport:
     return build(root, out, **{"recipe": QUICK_RECIPE, "progress": False, **options})
 
 
@@ -149,6 +150,14 @@ def test_another_recipe_gets_another_folder(root: Path, built: Path) -> None:
     report = _build(root, built, recipe=replace(QUICK_RECIPE, band_low_hz=1.0))
     assert report.n_built == 6
     assert len(list(built.iterdir())) == 2
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_corpus_is_built_on_a_remote_file_system(root: Path, whole: Path, tmp_path: Path) -> None:
+    remote = Storage(fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem()), "bucket/corpus")
+    assert _build(root, remote).n_built == 6
+    assert _build(root, remote).n_built == 0
+    assert _contents(tmp_path / "bucket" / "corpus") == _contents(whole)
 
 
 # --- building again -----------------------------------------------------------------------------
