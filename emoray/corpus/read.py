@@ -300,7 +300,10 @@ class Corpus:
 
 
 def default_cache() -> Path:
-    """Where shards and marks are kept on a node when nothing else is said."""
+    """Where shards and marks are kept on a node when nothing else is said.
+
+    Nothing is ever removed there; it may be emptied whenever no run uses it.
+    """
     return Path.home() / ".cache" / "emoray" / "shards"
 
 

@@ -89,3 +89,14 @@ def test_what_is_no_shard_is_refused(tmp_path: Path) -> None:
         writer.write_table(table)
     with pytest.raises(DataError, match="need a column `eeg`, got other"):
         map_shard(tmp_path / "other.arrow")
+
+
+def test_released_pages_leave_the_process_and_come_back(tmp_path: Path) -> None:
+    shard = write_shard(Storage.at(tmp_path), "r", np.ones((8, 1000, 1000), np.float32))
+    mapped = map_shard(tmp_path / SHARDS / shard.file)
+    before = _resident_bytes()
+    assert mapped.eeg.sum() == 8e6
+    assert _resident_bytes() - before > 30_000_000
+    mapped.release()
+    assert _resident_bytes() - before < 2**20
+    assert mapped.eeg[3].sum() == 1e6
