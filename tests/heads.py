@@ -90,10 +90,12 @@ def ray_head(
         if token:
             (folder / "home/.ray").mkdir()
             (folder / "home/.ray/auth_token").write_text(secrets.token_hex(32))
-        gcs, dashboard = free_ports(2)
+        gcs, dashboard, agent, client = free_ports(4)
         command = [
             *(str(BIN / "ray"), "start", "--head", "--block", f"--port={gcs}"),
-            *(f"--dashboard-port={dashboard}", "--object-store-memory=150000000", *options),
+            # The agent starts the jobs; where its port is taken, Ray runs on and starts none.
+            *(f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"),
+            *(f"--ray-client-server-port={client}", "--object-store-memory=150000000", *options),
         ]
         with (folder / "start.log").open("w") as log:
             process = subprocess.Popen(
