@@ -58,15 +58,15 @@ class _Rhythm:
 RHYTHMS: dict[str, _Rhythm] = {
     "alpha back left": _Rhythm(-0.40, -0.75, "alpha", 7.0, 0.0, -0.60),
     "alpha back right": _Rhythm(0.40, -0.75, "alpha", 7.0, 0.0, -0.60),
-    "alpha centre left": _Rhythm(-0.45, -0.05, "alpha", 6.0, 0.0, 0.45),
-    "alpha centre right": _Rhythm(0.45, -0.05, "alpha", 6.0, 0.0, 0.45),
-    "alpha front left": _Rhythm(-0.50, 0.60, "alpha", 7.0, -0.60, 0.0),
-    "alpha front right": _Rhythm(0.50, 0.60, "alpha", 7.0, 0.60, 0.0),
+    "alpha centre left": _Rhythm(-0.45, -0.05, "alpha", 7.0, 0.0, 0.55),
+    "alpha centre right": _Rhythm(0.45, -0.05, "alpha", 7.0, 0.0, 0.55),
+    "alpha front left": _Rhythm(-0.50, 0.60, "alpha", 7.0, -0.70, 0.0),
+    "alpha front right": _Rhythm(0.50, 0.60, "alpha", 7.0, 0.70, 0.0),
     "beta left": _Rhythm(-0.80, 0.05, "beta", 3.5, 0.0, 0.60),
     "beta right": _Rhythm(0.80, 0.05, "beta", 3.5, 0.0, 0.60),
-    "beta middle": _Rhythm(0.0, 0.0, "beta", 4.0, 0.0, -0.50),
-    "theta front": _Rhythm(0.0, 0.60, "theta", 5.0, 0.50, 0.0),
-    "theta back": _Rhythm(0.0, -0.60, "theta", 4.5, -0.40, 0.0),
+    "beta middle": _Rhythm(0.0, 0.0, "beta", 4.5, 0.0, -0.60),
+    "theta front": _Rhythm(0.0, 0.60, "theta", 7.0, 0.60, 0.0),
+    "theta back": _Rhythm(0.0, -0.60, "theta", 4.5, -0.30, 0.0),
 }
 REACH = 0.35
 """Width of a rhythm on the scalp, whose radius is 1."""
