@@ -2,7 +2,7 @@
 
 A pipeline that works can be told from one that does not, because here the answer is known. It lies
 in *where* a rhythm is strong: emotion moves power from one place of the scalp to another, so that
-little is left of it in an average over electrodes, and people differ among each other about as
+less is left of it in an average over electrodes, and people differ among each other about as
 much. An untrained encoder reads some of it; one that has learned where to look reads more. And
 everything that ran on these signals says "rehearsal data".
 

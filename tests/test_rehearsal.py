@@ -22,7 +22,6 @@ CAPS = {
     "seed": (electrodes.SEED_62, 200.0),
     "geneva": (electrodes.GENEVA_32, 256.0),
 }
-SEED_62_PAIR = ("F4", "F3")
 
 
 def density(x_CT, sfreq):
@@ -54,9 +53,7 @@ def digest(array):
 def test_the_background_falls_as_one_over_f(cap, subject):
     x_CT = one(cap=cap, subject=subject, seconds=120.0)
     frequency_F, density_CF = density(x_CT, CAPS[cap][1])
-    # Away from blinks, the rhythms and the mains.
-    for low, high in ((1.5, 3.5), (40.0, 46.0)):
-        assert ((frequency_F >= low) & (frequency_F <= high)).sum() > 3
+    # Away from the rhythms and the mains; over the back, away from blinks.
     pick_F = ((frequency_F >= 1.5) & (frequency_F <= 3.5)) | (
         (frequency_F >= 38) & (frequency_F <= 46)
     )
