@@ -59,7 +59,11 @@ class Nowhere:
 
 def main(options: Options) -> None:
     console = Console(width=100)
-    location = options.corpus or rehearsal_corpus(Path("~/emoray/rehearsal").expanduser()).out
+    location = options.corpus
+    if location is None:
+        folder = Path("~/emoray/rehearsal").expanduser()
+        location = str(folder / "corpus")
+        rehearsal_corpus(folder / "raw", location)
     corpus = open_corpus(location)
     held_out = driver.held_out_of(corpus, fraction=options.held_out, seed=0)
     config = rehearsal_config()

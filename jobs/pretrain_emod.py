@@ -99,7 +99,8 @@ def _fresh(options: Options, storage: str) -> driver.Request:
     location = options.corpus
     if location is None:
         print("No --corpus: rehearsal data, written and built once, then kept.", flush=True)
-        location = rehearsal_corpus(cluster.local_folder(storage) / "rehearsal").out
+        location = f"{storage}/rehearsal/corpus"
+        rehearsal_corpus(cluster.local_folder(storage) / "rehearsal" / "raw", location)
     corpus = with_coordinates(open_corpus(location, datasets=options.datasets or None))
     return driver.Request(
         name=options.name or datetime.now().strftime("emod-%Y%m%d-%H%M%S"),

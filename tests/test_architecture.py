@@ -38,7 +38,7 @@ ROOMS_OF: dict[str, tuple[str, ...]] = {
     "optuna": ("tuning",),
     "mne": ("datasets", "signals"),
     "braindecode": ("methods.baselines.model",),
-    "sklearn": ("evaluation",),
+    "sklearn": ("signals", "evaluation"),
     "matplotlib": ("reports.figures",),
     "torch": ("distributed", "methods", "feed", "evaluation", "training", "tuning"),
 }

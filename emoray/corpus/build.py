@@ -105,6 +105,7 @@ def build(
     datasets: Sequence[str] | None = None,
     on_error: OnError = "fail",
     progress: bool = True,
+    here: bool = False,
     connect: Callable[[], object] | None = None,
 ) -> BuildReport:
     """Bring a corpus up to date: what is missing is made, what is there stays.
@@ -121,6 +122,7 @@ def build(
         datasets: names; all that are in `root` without it.
         on_error: what a recording that cannot be read does.
         progress: show recordings done, segments a second and the remaining time.
+        here: use the CPUs of this node only, because no other sees `root`.
         connect: joins or starts Ray when it is not running; `cluster.connect` without it.
 
     Raises:
@@ -137,7 +139,7 @@ def build(
     ]
     effort = _Effort()
     if any(plan.todo for plan in plans):
-        effort = _make(plans, on_error, progress, connect)
+        effort = _make(plans, on_error, progress, here, connect)
     reports = tuple(_finish(plan) for plan in plans)
     seconds = time.monotonic() - started
     return BuildReport(str(storage), reports, seconds, effort.seconds, effort.peak_bytes)
@@ -277,6 +279,7 @@ def _make(
     plans: Sequence[_Plan],
     on_error: OnError,
     progress: bool,
+    here: bool,
     connect: Callable[[], object] | None,
 ) -> _Effort:
     """Make what is missing."""
@@ -289,7 +292,7 @@ def _make(
     effort = _Effort()
     with (
         Progress(len(refs), shown=progress) as shown,
-        closing(over_recordings(maker, refs)) as results,
+        closing(over_recordings(maker, refs, here=here)) as results,
     ):
         for result in results:
             if "unwritable" in result:

@@ -1,6 +1,6 @@
 """The rehearsal corpus: example releases written, read and cleaned like real ones, once.
 
-Raw files lie in `<folder>/raw`, what is built from them in `<folder>/corpus`; both are kept, and
+Releases lie in a folder of this machine, the corpus where all workers see it; both are kept, and
 asking again takes a second.
 """
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from emoray import datasets as registry
 from emoray.corpus.build import BuildReport, build
+from emoray.corpus.storage import Storage
 from emoray.rehearsal import write_release
 from emoray.signals import Recipe
 
@@ -21,11 +22,13 @@ N_SUBJECTS = 3
 """Of each dataset: two to learn from and one to hold out."""
 DURATION_S = 11.0
 """Of a presentation, where a layout leaves it free: one segment and a second to spare."""
-SEED = 0
+SEED = 1
+"""Of the rehearsal world. World 0 is the one that its strengths were tuned on."""
 
 
 def rehearsal_corpus(
-    folder: Path,
+    raw: Path,
+    out: str,
     *,
     datasets: Sequence[str] | None = None,
     n_subjects: int = N_SUBJECTS,
@@ -36,7 +39,9 @@ def rehearsal_corpus(
     """Write rehearsal releases in the publishers' formats and build a corpus from them.
 
     Args:
-        folder: on this machine; releases take about 1 GB there.
+        raw: folder on this machine for the releases, about 1 GB.
+        out: folder or URI of the corpus. Builds of the same datasets by other recipes or other
+            versions of the code are removed there: rehearsal data need no history.
         datasets: names; those of EMOD's pretraining without it.
         n_subjects: of each dataset.
         duration_s: of a presentation, where the layout leaves it free.
@@ -44,23 +49,27 @@ def rehearsal_corpus(
         progress: show the build's.
 
     Returns:
-        What the build did; `out` says where the corpus lies.
+        What the build did.
     """
     names = registry.names("pretraining") if datasets is None else tuple(datasets)
-    raw = folder / "raw"
     # New processes rather than forks: numpy and Ray may already run threads here.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(len(names), os.cpu_count() or 1), mp_context=context) as workers:
         waiting = [workers.submit(_write, raw, name, n_subjects, duration_s) for name in names]
         for done in waiting:
             done.result()
-    return build(
-        raw,
-        folder / "corpus",
-        recipe=Recipe() if recipe is None else recipe,
-        datasets=names,
-        progress=progress,
-    )
+    recipe = Recipe() if recipe is None else recipe
+    report = build(raw, out, recipe=recipe, datasets=names, progress=progress, here=True)
+    _remove_others(Storage.at(out), report)
+    return report
+
+
+def _remove_others(corpus: Storage, report: BuildReport) -> None:
+    current = {dataset.folder.rpartition("/")[2] for dataset in report.datasets}
+    names = {dataset.name for dataset in report.datasets}
+    for folder in corpus.folders():
+        if folder not in current and folder.rpartition("-")[0] in names:
+            corpus.filesystem.delete_dir(corpus.path(folder))
 
 
 def _write(raw: Path, name: str, n_subjects: int, duration_s: float) -> None:

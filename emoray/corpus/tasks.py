@@ -57,6 +57,8 @@ def join_ray(connect: Callable[[], object] | None = None) -> None:
 def over_recordings(
     function: Callable[[RecordingRef], dict[str, Any]],
     refs: Sequence[RecordingRef],
+    *,
+    here: bool = False,
 ) -> Generator[dict[str, Any], None, None]:
     """Call a function for each recording on all CPUs; answers come as soon as they are there.
 
@@ -65,13 +67,19 @@ def over_recordings(
     Args:
         function: its answer is plain JSON; it is sent to the tasks, so it holds no arrays.
         refs: one task each.
+        here: on this node only, because no other sees the files.
     """
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     rows = [{"ref": json.dumps(asdict(ref))} for ref in refs]
     # One block per recording: a block is what Ray hands to a task.
     table = ray.data.from_items(rows, override_num_blocks=len(rows))
-    answers = table.map(_Task(function), num_cpus=1, memory=_memory())
+    options: dict[str, Any] = {"num_cpus": 1, "memory": _memory()}
+    if here:
+        node = ray.get_runtime_context().get_node_id()
+        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=False)
+    answers = table.map(_Task(function), **options)
     _silence(answers)
     for row in answers.iter_rows():
         yield json.loads(row["answer"])

@@ -16,13 +16,14 @@ INK, FAINT = "#1b4965", "#9db4c0"
 
 
 def loss_curve(
-    loss: Sequence[float], *, steps_per_epoch: int, title: str, rehearsal: bool
+    loss: Sequence[float], *, steps_per_epoch: int, blind: float, title: str, rehearsal: bool
 ) -> bytes:
     """A run's loss against its epochs, as PNG.
 
     Args:
         loss: one value a step.
         steps_per_epoch: to turn steps into epochs.
+        blind: loss of embeddings that tell no two segments apart, drawn as a line.
         title: above the axes.
         rehearsal: whether to say in the picture that it shows rehearsal data.
     """
@@ -30,12 +31,13 @@ def loss_curve(
     epochs = np.arange(1, len(values) + 1) / steps_per_epoch
     figure = Figure(figsize=(7.0, 4.0), dpi=130, layout="constrained")
     axes = figure.subplots()
-    axes.plot(epochs, values, color=FAINT, linewidth=0.8, label="each step")
-    window = max(1, min(steps_per_epoch, len(values) // 10))
-    smooth = np.convolve(values, np.ones(window) / window, mode="valid")
-    axes.plot(
-        epochs[window - 1 :], smooth, color=INK, linewidth=2.0, label=f"mean of {window} steps"
-    )
+    axes.plot(epochs, values, color=FAINT, linewidth=1.2, label="each step")
+    window = min(steps_per_epoch, len(values) // 10)
+    if window > 1:
+        smooth = np.convolve(values, np.ones(window) / window, mode="valid")
+        label = f"mean of {window} steps"
+        axes.plot(epochs[window - 1 :], smooth, color=INK, linewidth=2.0, label=label)
+    axes.axhline(blind, color="#888888", linestyle=":", linewidth=1.2, label="nothing told apart")
     axes.set(xlabel="epoch", ylabel="loss (nats)", title=title)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -382,6 +383,8 @@ def finish(
     picture = loss_png(
         history["loss"],
         steps_per_epoch=plan.n_steps,
+        # Equal similarities: each positive has one share in B - 1 of the softmax.
+        blind=math.log(plan.n_segments_per_step - 1),
         title=f"{request.method} {request.stage}: {request.name}",
         rehearsal=corpus.rehearsal,
     )

@@ -80,7 +80,7 @@ def rehearsal_config() -> Config:
     return Config(
         encoder=EncoderConfig.small(),
         optimizer=OptimizerConfig(learning_rate=2e-3),
-        epochs=4,
+        epochs=2,
         rounds_per_step=1,
     )
 
