@@ -70,16 +70,12 @@ def over_recordings(
         here: on this node only, because no other sees the files.
     """
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     rows = [{"ref": json.dumps(asdict(ref))} for ref in refs]
     # One block per recording: a block is what Ray hands to a task.
     table = ray.data.from_items(rows, override_num_blocks=len(rows))
-    options: dict[str, Any] = {"num_cpus": 1, "memory": _memory()}
-    if here:
-        node = ray.get_runtime_context().get_node_id()
-        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=False)
-    answers = table.map(_Task(function), **options)
+    node = {"ray.io/node-id": ray.get_runtime_context().get_node_id()} if here else None
+    answers = table.map(_Task(function), num_cpus=1, memory=_memory(), label_selector=node)
     _silence(answers)
     for row in answers.iter_rows():
         yield json.loads(row["answer"])
