@@ -1,8 +1,8 @@
 """From plan to tensors: each worker's share of every step, in order, from any step on.
 
-The plan says which segments meet; the feed only moves them. One function, `assemble`, turns row
-numbers into tensors. It runs in a prefetch thread of the worker where shards are node-local (bytes
-move once), or behind Ray Data actors where they are not: `gather = auto | worker | cluster`.
+The plan says which segments meet; the feed only moves them. Row numbers become tensors in a
+prefetch thread of the worker where shards lie on its node or can be copied there (bytes move once),
+in Ray Data actors where they cannot: `gather = auto | worker | cluster`.
 Shapes: m rounds of a worker's share, 9 regions, B = m * 9 segments of one dataset, C, T.
 """
 
@@ -63,6 +63,10 @@ def eligible_rows(dataset: CorpusDataset, held_out: Sequence[str]) -> IntArray:
     return np.flatnonzero(placed_S & ~np.isin(dataset.column("subject"), list(held_out)))
 
 
+ACTORS = 2
+"""Ray Data actors that gather for one worker, where it does not gather itself."""
+
+
 class PlanFeed:
     """Batches of one worker, prefetched.
 
@@ -71,7 +75,8 @@ class PlanFeed:
         plan: what meets in each step.
         rank: this worker, from 0.
         world_size: all workers; it must divide the plan's rounds per step.
-        gather: where row numbers become tensors.
+        gather: where row numbers become tensors; `auto` is the worker, unless shards are remote
+            and this node's disk has no room for copies.
         pin_memory: whether batches lie in page-locked memory, for asynchronous copies to a GPU.
 
     Attributes:
@@ -98,7 +103,7 @@ class PlanFeed:
         self._world_size = world_size
         self._pin = pin_memory
         if gather == "auto":
-            gather = "worker" if corpus.is_local else "cluster"
+            gather = "worker" if corpus.fits_here else "cluster"
         self.gather = gather
         self._offsets = _offsets(plan)
         self.waited_s = 0.0
@@ -147,8 +152,9 @@ class PlanFeed:
             RoundGatherer,
             fn_constructor_args=(self._corpus,),
             batch_size=n_rounds,
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=2),
-            num_cpus=0.5,
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=ACTORS),
+            # One CPU for the actors of all workers: it is what a cluster keeps free for data.
+            num_cpus=1 / (ACTORS * self._world_size),
         )
         stream = table.iter_batches(batch_size=n_rounds, prefetch_batches=DEPTH)
         for step, rows_DR9, cells in zip(steps, rows_NDR9, stream, strict=True):

@@ -128,7 +128,7 @@ class Dropped:
     """Something left out, with the reason in words a person can act on."""
 
     what: str
-    """`presentation`, `segment` or `channel`."""
+    """`presentation`, `segment`, `channel`, `ecg segment` (its EEG is kept), or `ica`."""
     where: str
     """File and place: `s03.dat presentation 12`."""
     reason: str

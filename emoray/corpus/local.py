@@ -6,7 +6,9 @@ Threads and processes may use the same folder and the same cache at once.
 from __future__ import annotations
 
 import hashlib
+import shutil
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from emoray.corpus.manifest import ShardFile
@@ -49,11 +51,23 @@ class LocalShards:
             if self.verify:
                 self._check(path, shard)
             return path
-        # Named by content: corpora that share bytes share files, others cannot be mixed up.
-        path = self.cache_dir / f"{shard.sha256}.arrow"
+        path = self._cached(shard)
         if not _has_size(path, shard.bytes):
             self.storage.fetch(shard.file, path, n_bytes=shard.bytes, sha256=shard.sha256)
         return path
+
+    def has_room(self, shards: Sequence[ShardFile]) -> bool:
+        """Whether those of these shards that are not in the cache yet fit on its disk twice.
+
+        Twice, because other datasets and other jobs write there too.
+        """
+        absent = [s for s in shards if not _has_size(self._cached(s), s.bytes)]
+        folder = next(p for p in (self.cache_dir, *self.cache_dir.parents) if p.exists())
+        return 2 * sum(shard.bytes for shard in absent) <= shutil.disk_usage(folder).free
+
+    def _cached(self, shard: ShardFile) -> Path:
+        """Named by content: corpora that share bytes share files, others cannot be mixed up."""
+        return self.cache_dir / f"{shard.sha256}.arrow"
 
     def _check(self, path: Path, shard: ShardFile) -> None:
         """Hash a shard once per node: a mark in the cache remembers path, size and time."""

@@ -86,6 +86,11 @@ class CorpusDataset:
         return self._opened[0].is_local
 
     @property
+    def fits_here(self) -> bool:
+        """Whether all its shards lie on this node or find room in the cache."""
+        return self.is_local or self._local.has_room(self.manifest.shards)
+
+    @property
     def rehearsal(self) -> bool:
         """Whether these are rehearsal data."""
         return self.manifest.rehearsal
@@ -282,6 +287,11 @@ class Corpus:
     def is_local(self) -> bool:
         """Whether all shards are read where they lie."""
         return all(dataset.is_local for dataset in self.datasets)
+
+    @property
+    def fits_here(self) -> bool:
+        """Whether every shard lies on this node or finds room in its cache."""
+        return all(dataset.fits_here for dataset in self.datasets)
 
     @property
     def rehearsal(self) -> bool:

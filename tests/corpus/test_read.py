@@ -181,6 +181,21 @@ def test_a_copy_in_the_cache_that_was_cut_off_is_fetched_again(tmp_path: Path) -
     np.testing.assert_array_equal(dataset.gather([0])[0], eeg_of(0, 5)[0])
 
 
+def test_a_remote_corpus_fits_where_the_disk_has_room_for_its_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_dataset(tmp_path / "corpus")
+    cache = tmp_path / "cache"
+    remote = _open(_remote(tmp_path), cache_dir=cache)
+    assert remote.fits_here
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    assert not remote.fits_here
+    assert _open(tmp_path / "corpus", cache_dir=cache).fits_here
+    remote.prepare()
+    assert remote.fits_here  # the copies are there already
+
+
 def test_a_remote_shard_with_a_flipped_byte_is_refused_and_not_kept(tmp_path: Path) -> None:
     manifest = make_dataset(tmp_path / "corpus")
     _flip(tmp_path / "corpus" / manifest.folder / SHARDS / manifest.shards[0].file)
