@@ -257,7 +257,7 @@ class World:
         evenly over the square (additive recurrence of Roberts, 2018), so that few of them fill
         all nine regions.
         """
-        found = re.fullmatch(r"(.*?)(\d*)", stimulus)
+        found = re.fullmatch(r"(.*?)(\d*)", stimulus, re.DOTALL)
         assert found
         prefix, number = found.groups()
         start_2 = _rng(self.seed, dataset, prefix, "stimuli").uniform(0, 1, 2)

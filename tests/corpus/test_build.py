@@ -47,7 +47,10 @@ def root(release: Path, tmp_path: Path) -> Path:
 
 def _in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     def over(
-        function: Callable[[RecordingRef], dict[str, Any]], refs: Sequence[RecordingRef]
+        function: Callable[[RecordingRef], dict[str, Any]],
+        refs: Sequence[RecordingRef],
+        *,
+        here: bool = False,
     ) -> Generator[dict[str, Any], None, None]:
         yield from (function(ref) for ref in refs)
 
