@@ -85,6 +85,7 @@ class Display:
         self._task: TaskID = self._progress.add_task("starting workers", total=n_steps)
         self._said = 0.0
         self._done = 0
+        self._has_begun = False
 
     def __enter__(self) -> Display:
         self._progress.start()
@@ -99,9 +100,8 @@ class Display:
         """Take in finished steps."""
         n = len(rows.columns["loss"])
         if n == 0:
+            self._say_where_it_begins(rows.first_step)
             return
-        if rows.first_step < self._done:
-            self._console.print(f"  a worker was lost; the run goes on from step {rows.first_step}")
         self._done = rows.first_step + n
         self._write_scalars(rows)
         line = self.line(rows)
@@ -111,6 +111,13 @@ class Display:
         if not self._console.is_terminal and (due or last):
             self._said = time.monotonic()
             self._console.print(f"  {line}  {self._remaining(rows)}", highlight=False)
+
+    def _say_where_it_begins(self, step: int) -> None:
+        if self._has_begun:
+            self._console.print(f"  a worker was lost; the run goes on from step {step}")
+        elif step:
+            self._console.print(f"  the run goes on from step {step}")
+        self._has_begun = True
 
     def line(self, rows: Rows) -> str:
         """`epoch 3/100  step 812/27800  loss 5.123  140 segments/s  waiting 2 %`."""

@@ -44,7 +44,8 @@ class Rows:
 
     first_step: int
     columns: dict[str, list[float]]
-    """`HISTORY` names; all lists of one length."""
+    """`HISTORY` names; all lists of one length, which is none where a worker begins or begins
+    again."""
 
 
 def learning_rate(config: OptimizerConfig, epoch: int, n_epochs: int) -> float:
@@ -75,7 +76,7 @@ def train(
         checkpoints: where the run was, and where it is kept.
         checkpoint_every: steps between two checkpoints; the last step always makes one.
         device: of this worker.
-        listen: hears of finished steps about once a second.
+        listen: hears where training begins, then of finished steps about once a second.
 
     Returns:
         The trained module (not wrapped), on `device`.
@@ -93,11 +94,14 @@ def train(
     )
     log = _Log()
     first_step = _restore(checkpoints, module, optimizer, log)
+    listen(Rows(first_step, {name: [] for name in HISTORY}))
     n_steps = stage.epochs * steps_per_epoch
-    parallel = _parallel(module, device)
+    parallel = shared(module, device)
     for batch in feed.batches(first_step, n_steps):
         rate = learning_rate(stage.optimizer, batch.step // steps_per_epoch, stage.epochs)
-        loss, norm = _step(stage, parallel, optimizer, batch.to(device, _weight_dtype(stage)), rate)
+        loss, norm = take_step(
+            stage, parallel, optimizer, batch.to(device, _weight_dtype(stage)), rate
+        )
         log.add(loss, norm, rate, feed.waited_s)
         done = batch.step + 1
         at_checkpoint = done % checkpoint_every == 0 or done == n_steps
@@ -108,14 +112,25 @@ def train(
     return module
 
 
-def _step(
+def take_step(
     stage: Stage,
     parallel: nn.Module,
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     rate: float,
 ) -> tuple[Tensor, Tensor]:
-    """One update; returns the global loss and the gradient's norm before clipping."""
+    """One update of the weights.
+
+    Args:
+        stage: gives losses, precision and the norm to clip at.
+        parallel: its module as `shared` returned it.
+        optimizer: of the module's parameters.
+        batch: this worker's share of the step, on its device.
+        rate: learning rate of this step.
+
+    Returns:
+        The global loss and the norm of the global gradient before clipping, both scalars.
+    """
     for group in optimizer.param_groups:
         group["lr"] = rate
     with _autocast(stage, batch.va_B2.device):
@@ -137,7 +152,7 @@ def _autocast(stage: Stage, device: torch.device) -> contextlib.AbstractContextM
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def _parallel(module: nn.Module, device: torch.device) -> nn.Module:
+def shared(module: nn.Module, device: torch.device) -> nn.Module:
     """The module as its gradient is shared: wrapped where there is somebody to share it with."""
     if distributed.world_size() == 1:
         return module
