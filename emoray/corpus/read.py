@@ -330,7 +330,8 @@ def open_corpus(
     Args:
         location: folder, or URI that `pyarrow.fs` opens (`s3://bucket/corpus`). Shards that are
             not local are copied to `cache_dir` on first use.
-        datasets: names wanted; all that are there without it.
+        datasets: those wanted, each by its name or by the exact folder of one build
+            (`deap-0123456789ab`); all that are there without it.
         recipe: the recipe that they must have been built by; any without it.
         cache_dir: node-local folder for copies and for the marks of checked files.
         verify: compare each shard's SHA-256 with the manifest before its first use on a node.
@@ -342,13 +343,8 @@ def open_corpus(
     storage = Storage.at(location)
     cache = default_cache() if cache_dir is None else Path(cache_dir)
     found = _built(storage)
-    wanted = sorted(found) if datasets is None else list(dict.fromkeys(datasets))
-    absent = [name for name in wanted if name not in found]
-    if absent:
-        raise DataError(
-            f"{storage}: need the datasets {', '.join(absent)}, got {', '.join(sorted(found))}"
-        )
-    chosen = [_choose(storage, name, found[name], recipe) for name in wanted]
+    wanted = found if datasets is None else _wanted(storage, found, datasets)
+    chosen = [_choose(storage, name, folders, recipe) for name, folders in wanted.items()]
     return Corpus(
         CorpusDataset(storage.sub(folder), cache_dir=cache, verify=verify) for folder in chosen
     )
@@ -375,27 +371,47 @@ def _built(storage: Storage) -> dict[str, list[str]]:
     return found
 
 
+def _wanted(
+    storage: Storage, found: Mapping[str, Sequence[str]], asked: Sequence[str]
+) -> dict[str, Sequence[str]]:
+    """Folders that may be opened by dataset name: one where its folder was asked for."""
+    names = {folder: name for name, folders in found.items() for folder in folders}
+    absent = [entry for entry in asked if entry not in found and entry not in names]
+    if absent:
+        there = [
+            name if len(found[name]) == 1 else ", ".join(found[name]) for name in sorted(found)
+        ]
+        raise DataError(f"{storage}: need the datasets {', '.join(absent)}, got {', '.join(there)}")
+    wanted = {entry: found[entry] for entry in asked if entry in found}
+    for folder in dict.fromkeys(entry for entry in asked if entry in names):
+        name = names[folder]
+        if wanted.get(name, [folder]) != [folder]:
+            several = [entry for entry in asked if names.get(entry, entry) == name]
+            raise DataError(f"{storage}: need one build of {name}, asked for {', '.join(several)}")
+        wanted[name] = [folder]
+    return wanted
+
+
 def _choose(storage: Storage, name: str, folders: Sequence[str], recipe: Recipe | None) -> str:
     if recipe is not None:
-        return _built_by(storage, name, folders, asdict(recipe.for_dataset(name)))
+        folders = _built_by(storage, name, folders, asdict(recipe.for_dataset(name)))
     if len(folders) > 1:
         raise DataError(
             f"{storage}: need one build of {name}, got {', '.join(folders)}; "
-            "say which recipe, or move the others away"
+            "each can be asked for by that name"
         )
     return folders[0]
 
 
 def _built_by(
     storage: Storage, name: str, folders: Sequence[str], recipe: Mapping[str, Any]
-) -> str:
+) -> Sequence[str]:
+    """Those of the folders that the recipe made; two where one holds rehearsal data."""
     wanted = digest_of(dict(recipe))
     manifests = [_read_manifest(storage.sub(folder)) for folder in folders]
     matching = [m.folder for m in manifests if m.recipe_digest == wanted]
-    if len(matching) == 1:
-        return matching[0]
     if matching:
-        raise DataError(f"{storage}: need one build of {name}, got {', '.join(matching)}")
+        return matching
     differs = "; ".join(f"{m.folder} has {_differences(m.recipe, recipe)}" for m in manifests)
     raise DataError(f"{storage}: need {name} built by another recipe: {differs}")
 

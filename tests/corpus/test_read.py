@@ -306,15 +306,50 @@ def test_exceptions_for_other_datasets_do_not_matter(tmp_path: Path) -> None:
     assert len(_open(tmp_path / "corpus", recipe=Recipe(exceptions={"faced": {"ica": "none"}})))
 
 
-def test_two_builds_of_a_dataset_need_a_recipe_to_choose(tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked", [None, ["dreamer"]])
+def test_two_builds_of_a_dataset_are_listed_under_the_names_to_ask_for(
+    tmp_path: Path, asked: list[str] | None
+) -> None:
     first = make_dataset(tmp_path / "corpus")
     second = make_dataset(tmp_path / "corpus", recipe=Recipe(ica="none"))
-    with pytest.raises(DataError, match="need one build of dreamer, got") as caught:
-        _open(tmp_path / "corpus")
-    assert first.folder in str(caught.value)
-    assert second.folder in str(caught.value)
-    chosen = _open(tmp_path / "corpus", recipe=Recipe(ica="none"))["dreamer"]
+    folders = ", ".join(sorted([first.folder, second.folder]))
+    message = f"need one build of dreamer, got {folders}; each can be asked for by that name"
+    with pytest.raises(DataError, match=message):
+        _open(tmp_path / "corpus", datasets=asked)
+    chosen = _open(tmp_path / "corpus", datasets=asked, recipe=Recipe(ica="none"))["dreamer"]
     assert chosen.manifest.folder == second.folder
+
+
+def test_one_of_two_builds_is_asked_for_by_its_folder(tmp_path: Path) -> None:
+    builds = [make_dataset(tmp_path / "corpus", recipe=Recipe(ica=i)) for i in ("fastica", "none")]
+    make_dataset(tmp_path / "corpus", name="amigos")
+    for build in builds:
+        corpus = _open(tmp_path / "corpus", datasets=["amigos", build.folder])
+        assert corpus.names == ("amigos", "dreamer")
+        assert corpus["dreamer"].manifest.folder == build.folder
+
+
+def test_the_folder_and_the_name_of_an_only_build_are_the_same(tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path / "corpus").folder
+    for asked in (["dreamer", folder], [folder, folder], [folder]):
+        assert _open(tmp_path / "corpus", datasets=asked).names == ("dreamer",)
+
+
+def test_builds_of_one_dataset_are_not_opened_together(tmp_path: Path) -> None:
+    one = make_dataset(tmp_path / "corpus").folder
+    other = make_dataset(tmp_path / "corpus", recipe=Recipe(ica="none")).folder
+    for asked in ([one, other], ["dreamer", one]):
+        with pytest.raises(DataError, match=f"one build of dreamer, asked for {', '.join(asked)}"):
+            _open(tmp_path / "corpus", datasets=asked)
+
+
+def test_a_folder_asked_for_must_be_there_and_of_the_recipe_asked_for(tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path / "corpus").folder
+    with pytest.raises(DataError, match="need the datasets dreamer-0123456789ab, got dreamer"):
+        _open(tmp_path / "corpus", datasets=["dreamer-0123456789ab"])
+    assert len(_open(tmp_path / "corpus", datasets=[folder], recipe=Recipe())) == 15
+    with pytest.raises(DataError, match=r"another recipe: .* has ica='fastica' instead of 'none'"):
+        _open(tmp_path / "corpus", datasets=[folder], recipe=Recipe(ica="none"))
 
 
 def test_rehearsal_data_and_real_data_of_one_dataset_are_not_mixed(tmp_path: Path) -> None:
