@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from emoray.corpus.read import Corpus, open_corpus
-from emoray.feed import PlanFeed, eligible_rows, pools
+from emoray.feed import PlanFeed, eligible_rows, pools, with_coordinates
 from emoray.methods.base import Batch
 from emoray.sampling import RoundPlan
 from tests.corpora import Made, write_corpus
@@ -74,6 +74,17 @@ def test_subjects_held_out_are_never_drawn(corpus: Corpus) -> None:
     drawn = {s for step in range(20) for s in subjects[plan.step(0, step % plan.n_steps)[0]].flat}
     assert drawn == {"01", "03"}
     assert set(subjects[eligible_rows(corpus["made_a"], ("02",))]) == {"01", "03"}
+
+
+def test_datasets_without_valence_and_arousal_are_left_out(tmp_path: Path) -> None:
+    corpus = open_corpus(write_corpus(tmp_path))
+    corpus["made_a"].va_S2[1:] = np.nan  # one segment is enough to draw from
+    assert with_coordinates(corpus).names == ("made_a", "made_b")
+    corpus["made_b"].va_S2[:, 1] = np.nan  # valence alone is no place in the square
+    assert with_coordinates(corpus).names == ("made_a",)
+    corpus["made_a"].va_S2[:] = np.nan
+    with pytest.raises(ValueError, match=r"with valence and arousal, got made_a, made_b"):
+        with_coordinates(corpus)
 
 
 def test_an_error_while_gathering_reaches_the_worker(tmp_path: Path) -> None:

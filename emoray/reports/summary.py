@@ -75,7 +75,7 @@ def files(places: Mapping[str, str]) -> RenderableType:
     grid.add_column(style="dim")
     grid.add_column(overflow="fold")
     for what, where in places.items():
-        grid.add_row(what, where)
+        grid.add_row(what, Text(where))  # as it is: brackets in a path are no markup
     return grid
 
 

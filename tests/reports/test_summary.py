@@ -1,0 +1,146 @@
+"""What is printed of a run: rehearsal data are marked everywhere, and what is unknown is blank."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console, RenderableType
+
+from emoray.evaluation.readout import AxisScores, ReadOut, Scores
+from emoray.reports import summary
+from emoray.sampling import REGION_NAMES, Occupancy
+
+MARK = "[rehearsal data]"
+EIGHT = ("amigos", "deap", "dreamer", "faced", "mahnob_hci", "mdme", "mped", "seed_vii")
+LONG = "s3://" + "/".join(["a-bucket-of-ours"] * 9)
+"""A place that no line of 100 columns holds."""
+
+
+def rendered(what: RenderableType) -> str:
+    said = io.StringIO()
+    Console(file=said, width=100).print(what)
+    return said.getvalue()
+
+
+def occupancy_of(names: tuple[str, ...]) -> Occupancy:
+    available_D9 = np.full((len(names), 9), 12_345)
+    available_D9[:, 0] = 0
+    drawn_D9 = np.full((len(names), 9), 27_800)
+    return Occupancy(names, 111_200, available_D9, drawn_D9)
+
+
+def arm(valence: float | None, arousal: float | None) -> dict[str, Any]:
+    """A read-out of two datasets as the driver stores it."""
+    scores = Scores(AxisScores(40, valence), AxisScores(40, arousal))
+    return asdict(ReadOut(scores, {"deap": scores, "mahnob_hci": scores}, {}, 160))
+
+
+SCORES = {"pretrained": arm(0.5, 0.25), "untrained": arm(0.125, -0.0625)}
+NOBODY: dict[str, Any] = {"pretrained": None, "untrained": None}
+
+PRINTED: dict[str, Callable[[bool], RenderableType]] = {
+    "occupancy": lambda r: summary.occupancy(occupancy_of(EIGHT), rehearsal=r),
+    "read_out": lambda r: summary.read_out(SCORES, rehearsal=r),
+    "read_out of nobody": lambda r: summary.read_out(NOBODY, rehearsal=r),
+    "end": lambda r: summary.end({"checkpoint": LONG}, 754.2, rehearsal=r),
+    "run": lambda r: summary.run({"corpus": f"{LONG}: 1,234 segments"}, rehearsal=r),
+}
+
+
+@pytest.mark.parametrize("what", PRINTED)
+def test_rehearsal_data_are_marked_and_nothing_else_is(what: str) -> None:
+    assert rendered(PRINTED[what](True)).count(MARK) == 1
+    assert MARK not in rendered(PRINTED[what](False))
+
+
+@pytest.mark.parametrize("what", PRINTED)
+def test_nothing_is_wider_than_a_hundred_columns(what: str) -> None:
+    assert max(map(len, rendered(PRINTED[what](True)).splitlines())) <= 100
+
+
+@pytest.mark.parametrize("what", ["end", "run"])
+def test_a_long_place_is_folded_and_stays_whole(what: str) -> None:
+    assert LONG in re.sub(r"\s", "", rendered(PRINTED[what](False)))
+
+
+def test_every_region_of_every_dataset_is_shown_with_its_draws() -> None:
+    said = rendered(PRINTED["occupancy"](False))
+    head, *lines = said.split("amigos")
+    for word in " ".join(REGION_NAMES).split():
+        assert word in head
+    for name in EIGHT[1:]:
+        assert name in said
+    assert said.count("12,345") == said.count("27,800") == 8 * 8
+    assert said.count(f"{8 * 12_345:,}") == 8
+    assert "draws in 111,200 rounds" in lines[-1]
+
+
+def test_an_empty_region_is_a_dash() -> None:
+    said = rendered(summary.occupancy(occupancy_of(("deap",)), rehearsal=False))
+    (line,) = [line for line in said.splitlines() if line.startswith("deap")]
+    assert line.split()[:3] == ["deap", "98,760", "-"]
+
+
+def rows_of(scores: dict[str, Any]) -> dict[str, list[str]]:
+    """Cells of the read-out by the row's name."""
+    lines = rendered(summary.read_out(scores, rehearsal=False)).splitlines()
+    split = [line.split() for line in lines if line.strip()]
+    return {words[0]: words[1:] for words in split if words[0] in ("deap", "mahnob_hci", "all")}
+
+
+def test_pretrained_stands_beside_untrained_for_each_dataset_and_all() -> None:
+    cells = ["40", "+0.50", "+0.12", "+0.25", "-0.06"]
+    assert rows_of(SCORES) == {"deap": cells, "mahnob_hci": cells, "all": cells}
+    assert "(Pearson r)" in rendered(PRINTED["read_out"](False))
+
+
+def test_a_correlation_that_cannot_be_computed_is_blank() -> None:
+    scores = {"pretrained": arm(None, None), "untrained": arm(None, None)}
+    assert rows_of(scores) == {name: ["40"] for name in ("deap", "mahnob_hci", "all")}
+    assert not re.search(
+        r"nan|none|[+-]\d|\b0\b", rendered(summary.read_out(scores, rehearsal=False)).lower()
+    )
+
+
+def test_a_blank_keeps_its_place_among_numbers() -> None:
+    scores = {"pretrained": arm(None, 0.25), "untrained": arm(0.5, None)}
+    said = rendered(summary.read_out(scores, rehearsal=False)).splitlines()
+    (line,) = [line for line in said if line.startswith("deap")]
+    whole = rendered(summary.read_out(SCORES, rehearsal=False)).splitlines()
+    (full,) = [line for line in whole if line.startswith("deap")]
+    assert line.split() == ["deap", "40", "+0.50", "+0.25"]
+    assert line.index("+0.50") == full.index("+0.12")
+    assert line.index("+0.25") == full.index("+0.25")
+
+
+def test_a_run_without_held_out_subjects_says_so_instead_of_numbers() -> None:
+    said = rendered(PRINTED["read_out of nobody"](False))
+    assert "nobody was held out" in said
+    assert not re.search(r"\d", said)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.4, "Done in 0 s"), (59.6, "Done in 1 min 0 s"), (754.2, "Done in 12 min 34 s")],
+)
+def test_the_time_taken_is_told_in_minutes_and_seconds(seconds: float, words: str) -> None:
+    assert rendered(summary.end({}, seconds, rehearsal=False)).splitlines()[0] == words
+
+
+def test_files_are_one_a_line_by_what_they_are() -> None:
+    said = rendered(summary.files({"checkpoint": "/runs/a/step-1", "loss curve": "/runs/a/l.png"}))
+    assert [line.split() for line in said.splitlines()] == [
+        ["checkpoint", "/runs/a/step-1"],
+        ["loss", "curve", "/runs/a/l.png"],
+    ]
+
+
+@pytest.mark.parametrize("place", ["/data/[old]/runs", "/data/[/b]/runs", "/data/[bold]x/runs"])
+def test_a_place_with_brackets_is_shown_as_it_is(place: str) -> None:
+    assert place in rendered(summary.files({"corpus": place}))
