@@ -14,6 +14,7 @@ import math
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass, replace
+from functools import reduce
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -80,6 +81,12 @@ def set_dotted(config: T, name: str, value: object) -> T:
 def dotted_fields(cls: type) -> dict[str, Any]:
     """Every field that holds a value, by dotted name (`loss.d_max`), with its type."""
     return dict(_dotted(cls, ""))
+
+
+def dotted_values(config: object) -> dict[str, Any]:
+    """Every value of a config, by dotted name (`loss.d_max`)."""
+    names = dotted_fields(type(config))
+    return {name: reduce(getattr, name.split("."), config) for name in names}
 
 
 # Down: config -> plain data -----------------------------------------------------------------------

@@ -204,12 +204,7 @@ def share(rows_DM9: IntArray, rank: int, world_size: int) -> IntArray:
         ValueError: the rounds cannot be shared equally, or there is no such rank.
     """
     n_rounds = rows_DM9.shape[-2]
-    if world_size not in worker_counts(n_rounds):
-        fitting = ", ".join(str(n) for n in worker_counts(n_rounds))
-        raise ValueError(
-            f"need a number of workers that divides the {n_rounds} rounds of a step "
-            f"({fitting}), got {world_size}"
-        )
+    check_workers(world_size, n_rounds)
     if not 0 <= rank < world_size:
         raise ValueError(f"need a rank in [0, {world_size - 1}], got {rank}")
     mine = n_rounds // world_size
@@ -219,6 +214,20 @@ def share(rows_DM9: IntArray, rank: int, world_size: int) -> IntArray:
 def worker_counts(rounds_per_step: int) -> tuple[int, ...]:
     """The numbers of workers among which the rounds of a step can be shared equally."""
     return tuple(n for n in range(1, rounds_per_step + 1) if rounds_per_step % n == 0)
+
+
+def check_workers(n_workers: int, rounds_per_step: int) -> None:
+    """Refuse a number of workers among which the rounds cannot be shared equally.
+
+    Raises:
+        ValueError: with the numbers that work.
+    """
+    if n_workers not in worker_counts(rounds_per_step):
+        fitting = ", ".join(str(n) for n in worker_counts(rounds_per_step))
+        raise ValueError(
+            f"need a number of workers that divides the {rounds_per_step} rounds of a step "
+            f"({fitting}), got {n_workers}"
+        )
 
 
 @dataclass(frozen=True, eq=False)

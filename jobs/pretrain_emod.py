@@ -1,19 +1,21 @@
 """Pretrain EMOD's encoder by valence-arousal guided contrast (Chen et al., EMOD).
 
-    python jobs/pretrain_emod.py                                    a rehearsal, minutes on a laptop
-    python jobs/pretrain_emod.py --corpus DIR --workers 4 --gpus-per-worker 1        the paper's run
-    python jobs/pretrain_emod.py --resume NAME                      go on with an interrupted run
+    python jobs/pretrain_emod.py                        a rehearsal, minutes on a laptop
+    python jobs/pretrain_emod.py --corpus DIR --workers 4 --gpus-per-worker 1     the paper's run
+    python jobs/pretrain_emod.py --resume NAME          go on with an interrupted run
 
 Without --corpus it writes rehearsal data (signals of a program, recorded from nobody) in the
 publishers' formats, builds a corpus from them once, and pretrains a small encoder. The paper's run
-is 100 epochs of 278 steps of 288 segments, 20 hours on four RTX 3090 in the paper.
+is 100 epochs of 278 steps of 288 segments and took 20 hours on four RTX 3090; all segments of DEAP
+and a fifth of the subjects held out make about 233 steps of it.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from typing import Annotated
 
@@ -21,13 +23,14 @@ import tyro
 from rich.console import Console
 
 from emoray import cluster
-from emoray.config import to_dict
+from emoray.config import dotted_values, to_dict
 from emoray.corpus.read import open_corpus
 from emoray.corpus.rehearsal import rehearsal_corpus
 from emoray.corpus.storage import Storage, absolute
 from emoray.feed import Gather, with_coordinates
 from emoray.methods.emod.method import Config, rehearsal_config
 from emoray.reports import figures, summary
+from emoray.sampling import check_workers
 from emoray.training import driver
 
 
@@ -38,13 +41,16 @@ class Options:
     corpus: str | None = None
     """Folder or URI of a corpus that jobs/build_corpus.py built; without it, rehearsal data."""
     datasets: tuple[str, ...] = ()
-    """Datasets of the corpus to train on; all that have valence and arousal without it."""
-    workers: int = 1
-    """Workers, each with its share of every step; must divide --rounds-per-step."""
-    cpus_per_worker: float = 0.0
-    """CPU cores of a worker; 0 for a fair share of what there is."""
-    gpus_per_worker: float = 0.0
-    """GPUs of a worker; a fraction lets several share one. 0 trains on CPUs."""
+    """Datasets of the corpus to train on, by name, or by folder where it holds several builds of
+    one; all that have valence and arousal without it."""
+    workers: int | None = None
+    """Workers, each with its share of every step; must divide --rounds-per-step. Default: 1, or
+    as many as a resumed run had."""
+    cpus_per_worker: float | None = None
+    """CPU cores of a worker; without it a fair share of what there is."""
+    gpus_per_worker: float | None = None
+    """GPUs of a worker; a fraction lets several share one. Without it CPUs, or what a resumed run
+    had."""
     held_out: float = 0.2
     """Share of each dataset's subjects that training never sees, for the read-out; 0 for none."""
     storage: str | None = None
@@ -54,7 +60,8 @@ class Options:
     name: str | None = None
     """Of the run; without it, made from the time."""
     resume: str | None = None
-    """Name of a run to go on with; its own settings hold, except workers and their resources."""
+    """Name of a run to go on with, by its own settings; beside it only --storage, --address,
+    --workers and their resources may be given."""
     checkpoint_every: int = 0
     """Steps between checkpoints; 0: once an epoch."""
     gather: Gather = "auto"
@@ -62,22 +69,30 @@ class Options:
     address: str | None = None
     """Ray cluster, host:port; without it $RAY_ADDRESS, one running here, or a new one."""
     emod: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
-    """What is computed; the defaults are the paper's with --corpus, small ones without."""
+    """What is computed; the defaults are the paper's."""
+
+
+PAPER = Options()
+
+WITH_RESUME = {
+    *("resume", "storage", "shared_storage", "address"),
+    *("workers", "cpus_per_worker", "gpus_per_worker"),
+}
+"""Options that say where a run goes on, not what it computes."""
 
 
 def main(options: Options) -> None:
     """Run the job: corpus, workers, read-out, summary."""
     began = time.monotonic()
     console = Console()
-    workers = cluster.connect(
-        address=options.address,
-        workers=cluster.WorkerDemand(
-            options.workers, options.cpus_per_worker, options.gpus_per_worker
-        ),
-    )
     storage = cluster.storage_root(options.storage, shared=options.shared_storage)
-    make = _stored if options.resume else _fresh
-    request = replace(make(options, storage), gather=options.gather, **asdict(workers))
+    stored = _stored(options, storage) if options.resume else None
+    workers = cluster.connect(address=options.address, workers=_demand(options, stored))
+    # Again, now that it is known whether other nodes must see it too.
+    cluster.storage_root(options.storage, shared=options.shared_storage)
+    request = stored or _fresh(options, storage)
+    assert workers is not None  # they were asked for
+    request = replace(request, **asdict(workers))
     corpus = request.open_corpus()
     plan = request.make_plan(corpus)
     driver.check(request, plan)
@@ -94,6 +109,28 @@ def main(options: Options) -> None:
     console.print(summary.end(places, seconds, rehearsal=corpus.rehearsal))
 
 
+def _stored(options: Options, storage: str) -> driver.Request:
+    """The run to go on with, as it was started, wherever its folder lies now."""
+    given = [f.name for f in fields(Options) if getattr(options, f.name) != getattr(PAPER, f.name)]
+    refused = [f"--{name.replace('_', '-')}" for name in given if name not in WITH_RESUME]
+    if refused:
+        raise ValueError(
+            f"need --resume without options that the run was started with, got {', '.join(refused)}"
+        )
+    runs = f"{storage}/runs"
+    return replace(driver.stored_request(Storage.at(runs).sub(options.resume or "")), storage=runs)
+
+
+def _demand(options: Options, stored: driver.Request | None) -> cluster.WorkerDemand:
+    """The workers asked for; a resumed run has what it had where nothing is asked."""
+    had = (stored.n_workers, stored.gpus_per_worker) if stored else (1, 0.0)
+    n_workers = had[0] if options.workers is None else options.workers
+    gpus = had[1] if options.gpus_per_worker is None else options.gpus_per_worker
+    rounds = stored.config["rounds_per_step"] if stored else options.emod.rounds_per_step
+    check_workers(n_workers, rounds)
+    return cluster.WorkerDemand(n_workers, options.cpus_per_worker or 0.0, gpus)
+
+
 def _fresh(options: Options, storage: str) -> driver.Request:
     """A run that nobody has started yet."""
     location = options.corpus
@@ -102,34 +139,47 @@ def _fresh(options: Options, storage: str) -> driver.Request:
         location = f"{storage}/rehearsal/corpus"
         rehearsal_corpus(cluster.local_folder(storage) / "rehearsal" / "raw", location)
     corpus = with_coordinates(open_corpus(location, datasets=options.datasets or None))
-    return driver.Request(
+    request = driver.Request(
         name=options.name or datetime.now().strftime("emod-%Y%m%d-%H%M%S"),
         storage=f"{storage}/runs",
         corpus=absolute(location),
-        datasets=corpus.names,
+        datasets=tuple(dataset.manifest.folder for dataset in corpus.datasets),
         method="emod",
         stage="pretrain",
         config=to_dict(options.emod),
         held_out=driver.held_out_of(corpus, fraction=options.held_out, seed=options.emod.seed),
         checkpoint_every=options.checkpoint_every,
+        gather=options.gather,
+    )
+    return replace(request, plan=request.make_plan(corpus).digest)
+
+
+def _defaults(words: Sequence[str]) -> Options:
+    """The paper's settings, or those of a rehearsal where there is no corpus to train on."""
+    given = {word.partition("=")[0] for word in words}
+    if given & {"--corpus", "--resume", "--help", "-h"}:
+        return PAPER
+    return replace(PAPER, emod=rehearsal_config())
+
+
+def _rehearsal_words() -> str:
+    """What a rehearsal sets otherwise, as options."""
+    rehearsal = dotted_values(rehearsal_config())
+    return " ".join(
+        f"--{name.replace('_', '-')} {value}"
+        for name, value in rehearsal.items()
+        if dotted_values(PAPER.emod)[name] != value
     )
 
 
-def _stored(options: Options, storage: str) -> driver.Request:
-    """The run of that name, as it was started."""
-    return driver.stored_request(Storage.at(f"{storage}/runs").sub(options.resume or ""))
-
-
 if __name__ == "__main__":
-    small = not any(word.split("=")[0] in ("--corpus", "--resume") for word in sys.argv[1:])
-    defaults = Options(emod=rehearsal_config() if small else Config())
     parsed = tyro.cli(
         Options,
-        default=defaults,
-        description=__doc__,
+        default=_defaults(sys.argv[1:]),
+        description=f"{__doc__}\nWithout --corpus the defaults are {_rehearsal_words()}.",
         config=(tyro.conf.FlagCreatePairsOff,),
     )
     try:
         main(parsed)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, driver.RunError) as error:
         sys.exit(f"error: {error}")

@@ -17,6 +17,7 @@ from emoray.config import (
     canonical_json,
     digest,
     dotted_fields,
+    dotted_values,
     from_dict,
     load_toml,
     set_dotted,
@@ -273,3 +274,11 @@ def test_dotted_fields_lead_through_tables_that_may_be_absent() -> None:
     assert found["loss.d_max"] is float
     assert found["warmup.epochs"] is int
     assert "loss" not in found
+
+
+def test_every_value_is_found_by_its_dotted_name() -> None:
+    from emoray.methods.emod.method import Config
+
+    values = dotted_values(Config())
+    assert values["loss.d_max"] == 5.0
+    assert values.keys() == dotted_fields(Config).keys()

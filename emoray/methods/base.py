@@ -105,7 +105,7 @@ class Stage(Protocol):
 
     @property
     def epochs(self) -> int:
-        """Passes over the plan."""
+        """How many; one draws as many segments as there are."""
         ...
 
     @property
@@ -125,6 +125,10 @@ class Stage(Protocol):
 
     def build(self) -> nn.Module:
         """The module with its initial weights, the same for the same seed."""
+        ...
+
+    def blind_loss(self, n_segments: int) -> float:
+        """What `total` is where no two of a step's segments are told apart."""
         ...
 
     def losses(self, module: nn.Module, batch: Batch) -> Mapping[str, Tensor]:

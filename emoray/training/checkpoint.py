@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from emoray import config as configs
+from emoray import methods
 from emoray.corpus.storage import Storage
 
 STATE_FILE = "state.pt"
@@ -153,6 +155,24 @@ def load_model(folder: Path, module: torch.nn.Module) -> None:
                 f"{folder}: checkpoint of another model: {name} needs {need}, got {got}"
             )
     module.load_state_dict(stored)
+
+
+def load_trained(folder: str | Path) -> torch.nn.Module:
+    """The module of a checkpoint, built by its own settings, in evaluation mode on the CPU.
+
+    Args:
+        folder: one of a run's `step-...` folders.
+
+    Raises:
+        CheckpointError: not a checkpoint, damaged, or of a model that this code no longer builds.
+    """
+    folder = Path(folder).expanduser()
+    facts = describe(folder)
+    room = methods.get(facts["method"])
+    stage = room.STAGES[facts["stage"]](configs.from_dict(room.Config, facts["config"]))
+    module: torch.nn.Module = stage.build()
+    load_model(folder, module)
+    return module.eval()
 
 
 def _difference(wanted: Any, got: Any, path: str) -> str | None:

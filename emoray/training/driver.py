@@ -10,8 +10,8 @@ A run is a folder `<storage>/runs/<name>`. Everything in it is written once or r
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
-import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,17 +24,17 @@ import torch
 from ray.train.torch import TorchTrainer, get_device
 from rich.console import Console
 
+from emoray import cluster, distributed, methods
 from emoray import config as configs
-from emoray import distributed, methods
 from emoray.corpus.read import Corpus, open_corpus
 from emoray.corpus.storage import Storage
 from emoray.evaluation.folds import held_out_subjects
 from emoray.evaluation.held_out import read_out_held_out
 from emoray.feed import Gather, PlanFeed, pools
 from emoray.methods.base import Stage
-from emoray.sampling import RoundPlan, worker_counts
+from emoray.sampling import RoundPlan, check_workers
 from emoray.training import checkpoint, worker
-from emoray.training.progress import Board, Display, watching
+from emoray.training.progress import Board, Display, watching, write_scalars
 
 REQUEST_FILE = "request.json"
 OCCUPANCY_FILE = "occupancy.json"
@@ -55,13 +55,15 @@ class Request:
     corpus: str
     """Folder or URI of the corpus."""
     datasets: tuple[str, ...]
-    """Which of the corpus's datasets to train on."""
+    """Which of the corpus's builds to train on, by folder (`deap-0d9cf00c654e`)."""
     method: str
     stage: str
     config: Mapping[str, Any]
     """The method's Config as a plain dict."""
     held_out: Mapping[str, tuple[str, ...]]
     """Subjects that training must not see, by dataset."""
+    plan: str = ""
+    """Digest of the plan: other segments, another run."""
     n_workers: int = 1
     cpus_per_worker: float = 1.0
     gpus_per_worker: float = 0.0
@@ -70,8 +72,6 @@ class Request:
     max_failures: int = 3
     """How often a lost worker is replaced before the run gives up."""
     gather: Gather = "auto"
-    cache_dir: str | None = None
-    """Node-local folder for shards of a remote corpus."""
 
     @property
     def folder(self) -> Storage:
@@ -86,11 +86,7 @@ class Request:
 
     def open_corpus(self) -> Corpus:
         """The corpus, with this run's datasets only; each shard is checked before its first use."""
-        return open_corpus(
-            self.corpus,
-            datasets=self.datasets,
-            cache_dir=None if self.cache_dir is None else Path(self.cache_dir),
-        )
+        return open_corpus(self.corpus, datasets=self.datasets)
 
     def make_plan(self, corpus: Corpus) -> RoundPlan:
         """What meets in each step: the same on every worker and machine."""
@@ -130,13 +126,13 @@ def check(request: Request, plan: RoundPlan) -> None:
 
     Raises:
         ValueError: a number of workers that does not divide the rounds; a run of that name that
-            is another run; a storage that cannot be written.
+            is another run; a corpus that is no longer the one that the run was started on.
     """
-    fitting = worker_counts(plan.rounds_per_step)
-    if request.n_workers not in fitting:
+    check_workers(request.n_workers, plan.rounds_per_step)
+    if plan.digest != request.plan:
         raise ValueError(
-            f"need a number of workers that divides the {plan.rounds_per_step} rounds of a step: "
-            f"{', '.join(map(str, fitting))}; got {request.n_workers}"
+            f"{request.corpus}: need the segments that run {request.name!r} was started on "
+            f"(plan {request.plan}), got others (plan {plan.digest})"
         )
     stored = request.folder.read(REQUEST_FILE)
     if stored is not None and _identity(json.loads(stored)) != _identity(request.to_json()):
@@ -157,7 +153,8 @@ def describe(request: Request, plan: RoundPlan, corpus: Corpus) -> dict[str, str
     stage = request.make_stage()
     n_parameters = sum(p.numel() for p in stage.build().parameters())
     n_drawn = sum(len(pool.rows_S) for pool in plan.pools)
-    n_held_out = sum(len(subjects) for subjects in request.held_out.values())
+    n_kept = sum(len(pool.rows_S) for pool in pools(corpus, {})) - n_drawn
+    n_subjects = sum(len(subjects) for subjects in request.held_out.values())
     each = (
         f"{request.gpus_per_worker:g} GPU"
         if request.gpus_per_worker
@@ -166,7 +163,7 @@ def describe(request: Request, plan: RoundPlan, corpus: Corpus) -> dict[str, str
     return {
         "run": request.folder.path(""),
         "corpus": f"{request.corpus}: {n_drawn:,} segments of {len(corpus.datasets)} datasets to "
-        f"train on, {len(corpus) - n_drawn:,} of {n_held_out} subjects held out",
+        f"train on, {n_kept:,} of {n_subjects} subjects held out",
         "model": f"{request.method} {request.stage}, {n_parameters:,} parameters",
         "steps": f"{stage.epochs} epochs of {plan.n_steps} steps of "
         f"{plan.n_segments_per_step} segments",
@@ -186,11 +183,18 @@ def stored_request(folder: Storage) -> Request:
     return Request.from_json(json.loads(stored))
 
 
+class RunError(RuntimeError):
+    """A run that cannot go on; says what happened on which worker."""
+
+
 def fit(request: Request, plan: RoundPlan, *, console: Console) -> None:
     """Run the workers until the last epoch is done; goes on from the run's last checkpoint.
 
+    Lost workers are replaced `max_failures` times. What would happen again (a damaged shard, a
+    loss that is not finite, a full disk) ends the run at once.
+
     Raises:
-        ray.train.TrainingFailedError: a worker failed more than `max_failures` times.
+        RunError: with the first worker's own words.
     """
     stage = request.make_stage()
     board = Board.remote()  # type: ignore[attr-defined]
@@ -201,7 +205,19 @@ def fit(request: Request, plan: RoundPlan, *, console: Console) -> None:
         tensorboard=Path(request.folder.path(TENSORBOARD)) if request.folder.is_local else None,
         console=console,
     )
-    trainer = TorchTrainer(
+    with watching(board, display):
+        for n_lost in range(request.max_failures + 1):
+            try:
+                _trainer(request, board).fit()
+                return
+            except ray.train.TrainingFailedError as error:
+                fault = ray.get(board.fault.remote())
+                if fault or n_lost == request.max_failures:
+                    raise RunError(fault or f"workers were lost {n_lost + 1} times") from error
+
+
+def _trainer(request: Request, board: Any) -> TorchTrainer:
+    return TorchTrainer(
         train_worker,
         train_loop_config={"request": request.to_json(), "board": board},
         scaling_config=ray.train.ScalingConfig(
@@ -213,23 +229,41 @@ def fit(request: Request, plan: RoundPlan, *, console: Console) -> None:
             name=request.name,
             storage_path=Storage.at(request.storage).root,
             storage_filesystem=Storage.at(request.storage).filesystem,
-            failure_config=ray.train.FailureConfig(max_failures=request.max_failures),
+            # Ray would also repeat what is bound to fail again; `fit` tells the two apart.
+            failure_config=ray.train.FailureConfig(max_failures=0),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     )
-    with watching(board, display):
-        trainer.fit()
 
 
 def train_worker(loop_config: Mapping[str, Any]) -> None:
-    """What each Ray Train worker runs."""
-    request = Request.from_json(loop_config["request"])
+    """What each Ray Train worker runs; faults that would come again are told before they rise."""
     board = loop_config["board"]
+    try:
+        _train(Request.from_json(loop_config["request"]), board)
+    except (ValueError, FloatingPointError, OSError, torch.OutOfMemoryError) as error:
+        if _comes_again(error):
+            where = f"worker {distributed.rank()}"
+            ray.get(board.tell_fault.remote(f"{where}: {type(error).__name__}: {error}"))
+        raise
+
+
+def _comes_again(error: Exception) -> bool:
+    """Whether a fresh worker would meet the same: not a lost connection, nor a killed peer."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
+    return True
+
+
+def _train(request: Request, board: Any) -> None:
     device = get_device()
     if device.type == "cpu":
         torch.set_num_threads(max(1, int(request.cpus_per_worker)))
     corpus = request.open_corpus()
+    if corpus.fits_here and ray.train.get_context().get_local_rank() == 0:
+        corpus.prepare()  # a damaged shard shows now, not in the middle of an epoch
+    distributed.barrier()
     plan = request.make_plan(corpus)
     stage = request.make_stage()
     feed = PlanFeed(
@@ -377,27 +411,37 @@ def finish(
         "steps": len(history["loss"]),
         "last_loss": history["loss"][-1],
         "seconds": round(seconds, 1),
+        "machine": cluster.describe(),
         "checkpoint": last_checkpoint(request.folder),
         "read_out": scores,
     }
     picture = loss_png(
         history["loss"],
         steps_per_epoch=plan.n_steps,
-        # Equal similarities: each positive has one share in B - 1 of the softmax.
-        blind=math.log(plan.n_segments_per_step - 1),
+        blind=request.make_stage().blind_loss(plan.n_segments_per_step),
         title=f"{request.method} {request.stage}: {request.name}",
         rehearsal=corpus.rehearsal,
     )
     request.folder.write_bytes(SUMMARY_FILE, _json(facts))
     request.folder.write_bytes(HISTORY_FILE, _csv(history))
     request.folder.write_bytes(LOSS_FILE, picture)
+    if not request.folder.is_local:
+        _upload_scalars(request.folder.sub(TENSORBOARD), history)
     return {
         "checkpoint": last_checkpoint(request.folder),
         "summary": request.folder.path(SUMMARY_FILE),
         "loss curve": request.folder.path(LOSS_FILE),
         "every step": request.folder.path(HISTORY_FILE),
-        "TensorBoard": request.folder.path(TENSORBOARD) if request.folder.is_local else "",
+        "TensorBoard": request.folder.path(TENSORBOARD),
     }
+
+
+def _upload_scalars(folder: Storage, history: Mapping[str, Sequence[float]]) -> None:
+    """TensorBoard's files of the whole run, where they could not be written as it ran."""
+    with tempfile.TemporaryDirectory() as local:
+        write_scalars(Path(local), history)
+        for path in Path(local).iterdir():
+            folder.write_bytes(path.name, path.read_bytes())
 
 
 def _csv(history: Mapping[str, Sequence[float]]) -> bytes:
@@ -427,7 +471,7 @@ def _resources(request: Request) -> dict[str, float]:
 def _identity(plain: Mapping[str, Any]) -> dict[str, Any]:
     """What makes two requests the same run: not where or on how many workers it goes on."""
     free = {"n_workers", "cpus_per_worker", "gpus_per_worker", "max_failures", "gather"}
-    free |= {"checkpoint_every", "cache_dir", "storage"}
+    free |= {"checkpoint_every", "storage"}
     return {key: value for key, value in plain.items() if key not in free}
 
 

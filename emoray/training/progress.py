@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,15 @@ class Board:
 
     def __init__(self) -> None:
         self._rows: list[Rows] = []
+        self._fault = ""
+
+    def tell_fault(self, said: str) -> None:
+        """Keep a worker's error; the first one is the cause, others follow from it."""
+        self._fault = self._fault or said
+
+    def fault(self) -> str:
+        """What was told; empty where workers were merely lost."""
+        return self._fault
 
     def tell(self, rows: Rows) -> None:
         """Add finished steps."""
@@ -139,12 +148,23 @@ class Display:
         return f"{hours}:{rest // 60:02}:{rest % 60:02} to go"
 
     def _write_scalars(self, rows: Rows) -> None:
-        if self._writer is None:
-            return
-        for name, values in rows.columns.items():
-            for i, value in enumerate(values):
-                self._writer.add_scalar(f"train/{name}", value, rows.first_step + i)
-        self._writer.flush()
+        if self._writer is not None:
+            _add_scalars(self._writer, rows.columns, rows.first_step)
+            self._writer.flush()
+
+
+def write_scalars(folder: Path, columns: Mapping[str, Sequence[float]]) -> None:
+    """Event files for TensorBoard: `train/NAME` for each column, one value a step from step 0."""
+    with SummaryWriter(str(folder)) as writer:
+        _add_scalars(writer, columns, 0)
+
+
+def _add_scalars(
+    writer: SummaryWriter, columns: Mapping[str, Sequence[float]], first_step: int
+) -> None:
+    for name, values in columns.items():
+        for i, value in enumerate(values):
+            writer.add_scalar(f"train/{name}", value, first_step + i)
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ from tests.corpora import write_corpus
 REPO = Path(__file__).parents[2]
 TINY = Config(
     encoder=EncoderConfig(d_model=8, n_heads=2, n_layers=1, d_feedforward=16),
-    epochs=20,
+    epochs=10,
     rounds_per_step=2,
 )
 EVERY = 7
@@ -48,7 +48,7 @@ def request_for(corpus: Path, storage: Path, name: str, **changes: object) -> Re
         name=name,
         storage=str(storage),
         corpus=str(corpus),
-        datasets=opened.names,
+        datasets=tuple(dataset.manifest.folder for dataset in opened.datasets),
         method="emod",
         stage="pretrain",
         config=to_dict(TINY),
@@ -57,7 +57,12 @@ def request_for(corpus: Path, storage: Path, name: str, **changes: object) -> Re
         cpus_per_worker=1.0,
         checkpoint_every=EVERY,
     )
-    return replace(request, **changes)  # type: ignore[arg-type]
+    return planned(replace(request, **changes))  # type: ignore[arg-type]
+
+
+def planned(request: Request) -> Request:
+    """The request with the digest of its plan."""
+    return replace(request, plan=request.make_plan(request.open_corpus()).digest)
 
 
 def run(request: Request) -> str:
@@ -146,13 +151,15 @@ def test_a_run_says_what_it_was_and_saw(unbroken: Request) -> None:
 def test_read_out_and_summary_say_that_they_are_of_rehearsal_data(
     unbroken: Request, tmp_path: Path
 ) -> None:
-    request = replace(
-        unbroken,
-        name="short",
-        storage=str(tmp_path),
-        config=to_dict(replace(TINY, epochs=2)),
-        held_out={"made_a": ("01",), "made_b": ("02",)},
-        n_workers=1,
+    request = planned(
+        replace(
+            unbroken,
+            name="short",
+            storage=str(tmp_path),
+            config=to_dict(replace(TINY, epochs=2)),
+            held_out={"made_a": ("01",), "made_b": ("02",)},
+            n_workers=1,
+        )
     )
     run(request)
     corpus = request.open_corpus()
@@ -171,7 +178,7 @@ def test_another_run_of_the_same_name_is_refused(corpus: Path, tmp_path: Path) -
     request = request_for(corpus, tmp_path, "taken")
     plan = request.make_plan(request.open_corpus())
     driver.start(request, plan)
-    other = replace(request, config=to_dict(replace(TINY, seed=1)))
+    other = planned(replace(request, config=to_dict(replace(TINY, epochs=2))))
     with pytest.raises(ValueError, match=r"another run of the name 'taken'.*--resume"):
         driver.check(other, plan)
     driver.check(replace(request, n_workers=1), plan)
@@ -181,9 +188,50 @@ def test_workers_that_do_not_divide_the_rounds_are_refused_before_anything_start
     corpus: Path, tmp_path: Path
 ) -> None:
     request = request_for(corpus, tmp_path, "three", n_workers=3)
-    with pytest.raises(ValueError, match=r"divides the 2 rounds of a step: 1, 2; got 3"):
+    with pytest.raises(ValueError, match=r"divides the 2 rounds of a step \(1, 2\), got 3"):
         driver.check(request, request.make_plan(request.open_corpus()))
     assert not request.folder.exists()
+
+
+def test_a_run_does_not_go_on_with_another_corpus(corpus: Path, tmp_path: Path) -> None:
+    request = request_for(corpus, tmp_path / "runs", "moved")
+    other = write_corpus(tmp_path / "corpus", seed=1)
+    moved = replace(request, corpus=str(other))
+    with pytest.raises(ValueError, match=r"need the segments that run 'moved' was started on"):
+        driver.check(moved, moved.make_plan(moved.open_corpus()))
+
+
+@pytest.mark.ray
+def test_a_damaged_shard_ends_the_run_at_once_and_by_its_name(
+    ray_cluster: None, tmp_path: Path
+) -> None:
+    request = request_for(write_corpus(tmp_path / "corpus"), tmp_path / "runs", "damaged")
+    shard = next((tmp_path / "corpus").glob("made_b-*/shards/made_b-s02-v1.arrow"))
+    damaged = bytearray(shard.read_bytes())
+    damaged[-2000] ^= 1
+    shard.write_bytes(damaged)
+    began = time.monotonic()
+    with pytest.raises(driver.RunError, match=r"made_b-s02-v1\.arrow: need SHA-256"):
+        run(request)
+    assert time.monotonic() - began < 60
+    assert checkpoint.latest_whole(request.folder) is None
+
+
+@pytest.mark.ray
+def test_the_readmes_lines_use_the_encoder(unbroken: Request) -> None:
+    readme = (REPO / "README.md").read_text()
+    (block,) = [part.split("```")[0] for part in readme.split("```python\n")[1:]]
+    places = {
+        "~/emoray/runs/NAME/step-00027800": driver.last_checkpoint(unbroken.folder),
+        "~/emoray/corpus": unbroken.corpus,
+        "deap": "made_a",
+    }
+    for written, here in places.items():
+        assert written in block
+        block = block.replace(written, here)
+    found: dict[str, object] = {}
+    exec(compile(block, "README.md", "exec"), found)
+    assert found["embeddings_NZ"].shape == (90, 8)  # type: ignore[attr-defined]
 
 
 def test_a_run_that_is_not_there_cannot_be_resumed(tmp_path: Path) -> None:
@@ -242,13 +290,14 @@ class job:
 
     def __init__(self, request: Request, *words: str) -> None:
         storage = str(Path(request.storage).parent)
-        options = [
-            *("--corpus", request.corpus, "--storage", storage, "--held-out", "0"),
-            *("--workers", "2", "--cpus-per-worker", "1", "--address", "local"),
-            *("--checkpoint-every", str(EVERY), "--epochs", str(TINY.epochs)),
-            *("--rounds-per-step", "2", "--encoder.d-model", "8", "--encoder.n-heads", "2"),
-            *("--encoder.n-layers", "1", "--encoder.d-feedforward", "16"),
-        ]
+        options = ["--storage", storage, "--address", "local", "--cpus-per-worker", "1"]
+        if "--resume" not in words:
+            options += [
+                *("--corpus", request.corpus, "--held-out", "0", "--workers", "2"),
+                *("--checkpoint-every", str(EVERY), "--epochs", str(TINY.epochs)),
+                *("--rounds-per-step", "2", "--encoder.d-model", "8", "--encoder.n-heads", "2"),
+                *("--encoder.n-layers", "1", "--encoder.d-feedforward", "16"),
+            ]
         log = Path(storage, f"{words[0].strip('-')}.log")
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log = log.open("w")

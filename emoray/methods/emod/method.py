@@ -6,6 +6,7 @@ defaults are the paper's values.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -55,7 +56,7 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """Weight updates."""
     epochs: int = 100
-    """Passes over the plan (paper)."""
+    """Epochs (paper). One draws as many segments as there are."""
     rounds_per_step: int = 4
     """m: draws from each region of each dataset in a step; 8 datasets x 9 x 4 = 288 (paper)."""
     empty: EmptyPolicy = "spread"
@@ -80,8 +81,8 @@ def rehearsal_config() -> Config:
     return Config(
         encoder=EncoderConfig.small(),
         optimizer=OptimizerConfig(learning_rate=2e-3),
-        epochs=2,
-        rounds_per_step=1,
+        epochs=3,
+        rounds_per_step=2,
     )
 
 
@@ -98,7 +99,7 @@ class Pretraining:
 
     @property
     def epochs(self) -> int:
-        """Passes over the plan."""
+        """How many; one draws as many segments as there are."""
         return self.config.epochs
 
     @property
@@ -121,6 +122,11 @@ class Pretraining:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
             return EmodPretraining(self.config.encoder)
+
+    def blind_loss(self, n_segments: int) -> float:
+        """Equal similarities give each of the other embeddings an equal share of the softmax."""
+        n_embeddings = 2 * n_segments if self.config.loss.objective == "augment" else n_segments
+        return math.log(n_embeddings - 1)
 
     def losses(self, module: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
         """The contrastive loss over the global batch: every worker computes the same value."""
