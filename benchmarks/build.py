@@ -1,6 +1,6 @@
 """How a build scales with CPUs, and what a task needs in memory.
 
-    python benchmarks/build.py [--datasets seed] [--subjects 4] [--duration-s 60]
+    python -m benchmarks.build [--datasets seed] [--subjects 4] [--duration-s 60]
 
 The same rehearsal release is built on 1 CPU and on 2, alternating, each time into a new folder and
 on a cluster of its own whose workers have loaded the libraries before the clock starts. Memory is
@@ -18,6 +18,7 @@ from pathlib import Path
 import ray
 import tyro
 
+from emoray import cluster
 from emoray.corpus.build import BuildReport, build
 from emoray.rehearsal import write_release
 from emoray.signals import Recipe
@@ -41,6 +42,7 @@ class Options:
 
 def main(options: Options) -> None:
     recipe = Recipe() if options.ica else Recipe(ica="none")
+    print(cluster._cpu_model())
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch, "data")
         write_release(
@@ -77,7 +79,8 @@ def timed_build(root: Path, out: Path, recipe: Recipe, n_cpus: int) -> tuple[flo
         log_to_driver=False,
     )
     try:
-        ray.get([_warm.remote() for _ in range(n_cpus)])
+        warm = ray.remote(_warm)
+        ray.get([warm.remote() for _ in range(n_cpus)])
         started = time.perf_counter()
         report = build(root, out, recipe=recipe, progress=False)
         return time.perf_counter() - started, report
@@ -85,7 +88,6 @@ def timed_build(root: Path, out: Path, recipe: Recipe, n_cpus: int) -> tuple[flo
         ray.shutdown()
 
 
-@ray.remote
 def _warm() -> None:
     """Load what the tasks need, and hold the CPU so that each gets one of these."""
     importlib.import_module("emoray.corpus.parts")

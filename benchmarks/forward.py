@@ -1,9 +1,9 @@
 """Speed and memory of EMOD's model, forward and backward: one forward for the whole batch beside
 one per dataset, and the chunked front end beside the plain one.
 
-    python benchmarks/forward.py                          # CPU: 2 segments of each dataset, ~2 min
-    python benchmarks/forward.py --segments 36            # the paper's step of 288, on a GPU
-    python benchmarks/forward.py --segments 36 --bf16 --compile --json forward.json
+    python -m benchmarks.forward                          # CPU: 2 segments of each dataset, ~2 min
+    python -m benchmarks.forward --segments 36            # the paper's step of 288, on a GPU
+    python -m benchmarks.forward --segments 36 --bf16 --compile --json forward.json
 
 The montages and rates are those of the eight pretraining datasets' cards; signals are noise. All
 variants run in turn in one process, and the ratios are against the first line.
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -26,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from emoray import datasets, electrodes
+from emoray import cluster, datasets, electrodes
 from emoray.methods.base import Group
 from emoray.methods.emod.draws import DropoutKey
 from emoray.methods.emod.loss import soft_va_contrast
@@ -108,7 +107,7 @@ def _variants(
         module: nn.Module = EmodPretraining(replace(config, frontend=front_end))
         module = module.to(options.device)
         if options.compile:
-            module = torch.compile(module)
+            module.compile()
         for parts in ([groups], [[group] for group in groups]):
             yield (front_end, len(parts)), _step(module, parts, options)
 
@@ -126,7 +125,7 @@ def _step(
         cast = torch.autocast(device_type, torch.bfloat16) if options.bf16 else nullcontext()
         with cast:
             z_BD: Tensor = torch.cat([module(part, DropoutKey(0, 0)) for part in parts])
-        soft_va_contrast(z_BD, va_B2, temperature=0.07, d_max=5.0).backward()
+        torch.autograd.backward(soft_va_contrast(z_BD, va_B2, temperature=0.07, d_max=5.0))
 
     return step
 
@@ -134,7 +133,9 @@ def _step(
 def seconds_of(step: Callable[[], None], device: str) -> float:
     """Wall time of one step, everything on the device done."""
     gc.collect()
-    wait = torch.cuda.synchronize if device.startswith("cuda") else (lambda: None)
+    wait: Callable[[], None] = (
+        torch.cuda.synchronize if device.startswith("cuda") else (lambda: None)
+    )
     wait()
     start = time.perf_counter()
     step()
@@ -191,13 +192,7 @@ def machine(options: argparse.Namespace) -> str:
     if options.device.startswith("cuda"):
         name = torch.cuda.get_device_name(options.device)
     else:
-        cpus = Path("/proc/cpuinfo")
-        models = [
-            line.partition(":")[2].strip()
-            for line in (cpus.read_text().splitlines() if cpus.exists() else [])
-            if line.startswith("model name")
-        ]
-        name = f"{models[0] if models else platform.machine()}, {options.threads} thread(s)"
+        name = f"{cluster._cpu_model()}, {options.threads} thread(s)"
     how = [word for word in ("bf16", "compile", "small") if getattr(options, word)]
     return ", ".join([name, f"torch {torch.__version__}", *how])
 

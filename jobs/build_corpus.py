@@ -5,7 +5,7 @@
 
 DATA has one folder per dataset, named as its publisher does (DEAP, SEED_IV, ...). A build that was
 ended, however it was, goes on where it stood; a finished one does nothing. It uses all CPUs of this
-machine, or of the Ray cluster that it is started on.
+machine or, where its folders are the same on all nodes (--shared-storage), of the Ray cluster.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ class Options:
 
     root: tyro.conf.Positional[Path]
     """Folder that holds one folder per dataset, under its name or its publisher's."""
-    out: str = "~/emoray/corpus"
-    """The corpus: a folder, or a URI that pyarrow.fs opens (s3://bucket/corpus)."""
+    out: str | None = None
+    """The corpus: a folder, or a URI that pyarrow.fs opens (s3://bucket/corpus); without it
+    `corpus` in $EMORAY_STORAGE, else in ~/emoray."""
     shared_storage: bool = False
-    """DATA and the corpus are the same folders on all nodes (NFS and the like)."""
+    """DATA and the corpus are the same folders on all nodes (NFS and the like). Without it only
+    the CPUs of this node are used."""
     address: str | None = None
     """Ray cluster, host:port; without it $RAY_ADDRESS, one running here, or a new one."""
     datasets: tuple[str, ...] = ()
@@ -55,11 +57,13 @@ class Options:
 def main(options: Options) -> int:
     """Run; 0 when all went well, 1 when a dataset is incomplete or something is quarantined."""
     names = options.datasets or None
+    here = not options.shared_storage
     if options.check:
         found = check(
             options.root,
             datasets=names,
             quick=options.quick,
+            here=here,
             connect=partial(cluster.connect, address=options.address),
         )
         print_tables(check_tables(found))
@@ -67,10 +71,12 @@ def main(options: Options) -> int:
         return 0 if asked and all(row.is_complete for row in asked) else 1
     report = build(
         options.root,
-        options.out,
+        options.out or f"{cluster.storage_root()}/corpus",
         recipe=_recipe(options),
         datasets=names,
         on_error=options.on_error,
+        here=here,
+        connect=partial(_connect, options),
     )
     print_tables(build_tables(report))
     print(f"{report.n_segments:,} segments in {report.out}; {_effort(report)}")
@@ -78,7 +84,7 @@ def main(options: Options) -> int:
 
 
 def _connect(options: Options) -> None:
-    """Join Ray, and refuse a folder of one machine where tasks run on several."""
+    """Join Ray, and refuse a corpus on one machine of several: training would not find it."""
     cluster.connect(address=options.address)
     cluster.storage_root(options.out, shared=options.shared_storage)
 

@@ -64,6 +64,7 @@ def check(
     datasets: Sequence[str] | None = None,
     quick: bool = False,
     progress: bool = True,
+    here: bool = False,
     connect: Callable[[], object] | None = None,
 ) -> Check:
     """Hold a folder of datasets against the cards.
@@ -73,6 +74,7 @@ def check(
         datasets: names; all without it.
         quick: look at names only and open no recording.
         progress: show how far it is.
+        here: use the CPUs of this node only, because no other sees `root`.
         connect: joins or starts Ray when it is not running; `cluster.connect` without it.
 
     Raises:
@@ -80,26 +82,26 @@ def check(
         ValueError: no such dataset.
     """
     root = Path(absolute(root))
-    here = find_folders(root)
+    data = find_folders(root)
     names = registry.names() if datasets is None else tuple(datasets)
     rows: dict[str, Found] = {}
     refs: list[RecordingRef] = []
     for name in names:
-        folder = here.folders.get(name)
+        folder = data.folders.get(name)
         rows[name] = Found(registry.get(name).CARD, folder)
         if folder is not None:
             refs += _list(rows[name], folder, is_rehearsal(root))
     if refs and not quick:
-        folders = {name: here.folders[name] for name in rows if rows[name].folder is not None}
+        folders = {name: data.folders[name] for name in rows if rows[name].folder is not None}
         join_ray(connect)
         with (
             Progress(len(refs), shown=progress) as shown,
-            closing(over_recordings(_Counter(folders), refs)) as answers,
+            closing(over_recordings(_Counter(folders), refs, here=here)) as answers,
         ):
             for answer in answers:
                 _add(rows[answer["dataset"]], answer)
                 shown.advance(answer["n_segments"])
-    return Check(root, tuple(rows.values()), here.unexpected)
+    return Check(root, tuple(rows.values()), data.unexpected)
 
 
 def expected(card: Card) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -68,24 +68,46 @@ def over_recordings(
         function: its answer is plain JSON; it is sent to the tasks, so it holds no arrays.
         refs: one task each.
         here: on this node only, because no other sees the files.
+
+    Raises:
+        ValueError: this node gives Ray no CPU.
     """
     import ray
 
     rows = [{"ref": json.dumps(asdict(ref))} for ref in refs]
     # One block per recording: a block is what Ray hands to a task.
     table = ray.data.from_items(rows, override_num_blocks=len(rows))
-    node = {"ray.io/node-id": ray.get_runtime_context().get_node_id()} if here else None
-    answers = table.map(_Task(function), num_cpus=1, memory=_memory(), label_selector=node)
+    nodes, selector = _nodes(), None
+    if here:
+        node_id = ray.get_runtime_context().get_node_id()
+        nodes, selector = {node_id: nodes[node_id]}, {"ray.io/node-id": node_id}
+        _check_cpus(nodes[node_id])
+    memory = _memory(nodes.values())
+    answers = table.map(_Task(function), num_cpus=1, memory=memory, label_selector=selector)
     _silence(answers)
     for row in answers.iter_rows():
         yield json.loads(row["answer"])
 
 
-def _memory() -> int:
-    """`TASK_BYTES`, or all of the largest node's where no node has that much."""
+def _nodes() -> dict[str, Mapping[str, float]]:
+    """Resources of the nodes that run, by id."""
     import ray
 
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+
+
+def _check_cpus(resources: Mapping[str, float]) -> None:
+    """Ray would wait for ever."""
+    n_cpus = resources.get("CPU", 0)
+    if n_cpus < 1:
+        raise ValueError(
+            f"need a CPU of this node for Ray, got {n_cpus:g}: only this node is known to see the "
+            "files; say so if all do, or start from one that has CPUs"
+        )
+
+
+def _memory(nodes: Iterable[Mapping[str, float]]) -> int:
+    """`TASK_BYTES`, or all of the largest node's where no node has that much."""
     return min(TASK_BYTES, int(max(node.get("memory", 0) for node in nodes)))
 
 

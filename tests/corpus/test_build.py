@@ -23,7 +23,7 @@ from emoray.corpus.build import BuildReport, build
 from emoray.corpus.manifest import MANIFEST, PARTS, SHARDS
 from emoray.corpus.read import open_corpus
 from emoray.corpus.storage import Storage, sha256_of
-from emoray.corpus.tasks import over_recordings
+from emoray.corpus.tasks import _check_cpus, over_recordings
 from emoray.rehearsal import MARKER, write_release
 from emoray.schema import DataError, Listing, RecordingRef
 from tests.conftest import QUICK_RECIPE
@@ -386,6 +386,12 @@ def test_an_unforeseen_error_in_a_task_names_its_recording(ray_cluster: None, ro
     refs = datasets.get("seed").find(root / "seed").recordings[:1]
     with pytest.raises(RayError, match=r"This was seed-s01-v1, read from .*mat"):
         list(over_recordings(_stumbles, refs))
+
+
+def test_a_node_without_cpus_is_refused_instead_of_waited_for() -> None:
+    _check_cpus({"CPU": 1.0})
+    with pytest.raises(ValueError, match="need a CPU of this node for Ray, got 0: only this node"):
+        _check_cpus({"memory": 1e9})
 
 
 BUILD = """

@@ -23,7 +23,10 @@ def root(tiny_release: Path, tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _in_process(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     def over(
-        function: Callable[[RecordingRef], dict[str, Any]], refs: Sequence[RecordingRef]
+        function: Callable[[RecordingRef], dict[str, Any]],
+        refs: Sequence[RecordingRef],
+        *,
+        here: bool = False,
     ) -> Generator[dict[str, Any], None, None]:
         yield from (function(ref) for ref in refs)
 
@@ -94,6 +97,20 @@ def test_the_table_fits_a_hundred_columns(root: Path) -> None:
     assert "presentations" in text
     assert "rehearsal data" in text
     assert "not there: " in text
+
+
+def test_the_last_row_adds_the_pretraining_datasets_beside_both_totals_of_the_paper(
+    root: Path,
+) -> None:
+    found = check(root, quick=True, progress=False)
+    for row in found.found:
+        row.n_segments = 100 if row.folder is not None else None
+    lines = _text(found).splitlines()
+    total = next(i for i, line in enumerate(lines) if line.strip().startswith("pretraining"))
+    assert lines[total].split() == ["pretraining", "100", "80,070"]  # SEED is for evaluation
+    assert lines[total + 1].split() == ["79,070"]
+    assert "EMOD's Table 1 adds to 80,070 segments, its text says 79,070" in "".join(lines)
+    assert "pretraining" not in _text(check(root, datasets=["seed"], quick=True, progress=False))
 
 
 @pytest.mark.ray
