@@ -3,16 +3,15 @@
     python -m benchmarks.feed [--megabytes 1000] [--workers 2]
 
 In one run: a plain loop that gathers the plan's rows out of the mapped shards in one thread; the
-feed in the worker's prefetch thread; the feed behind Ray Data actors. Each is timed inside the
-workers of a Ray Train-like group of actors, from the moment they are up. Then the share of a step
-that a training worker spends waiting, and the resident memory of a worker while the corpus grows
-tenfold. Ratios are what counts: shared machines are noisy.
+feed in the worker's prefetch thread; the feed behind Ray Data actors. Each is timed inside actors
+that stand for training workers, from the moment they are up. Then the resident memory of a worker
+while the corpus grows tenfold. Ratios are what counts: shared machines are noisy. (What share of a
+step a training worker spends waiting is in every run's `history.csv`, and in read_out.py's lines.)
 """
 
 from __future__ import annotations
 
 import json
-import platform
 import tempfile
 import time
 from dataclasses import dataclass
@@ -138,13 +137,14 @@ def measure_feeds(location: Path, options: Options) -> list[dict[str, Any]]:
     """MB/s of all workers together, and the slower one's first batch."""
     workers = start(location, options, options.workers)
     found = []
-    for name, call in (
-        ("plain loop", lambda w: w.plain.remote(options.seconds)),
-        ("worker", lambda w: w.feed.remote("worker", options.seconds)),
-        ("cluster", lambda w: w.feed.remote("cluster", options.seconds)),
-        ("plain loop", lambda w: w.plain.remote(options.seconds)),
+    for name, method, arguments in (
+        ("plain loop", "plain", ()),
+        ("worker", "feed", ("worker",)),
+        ("cluster", "feed", ("cluster",)),
+        ("plain loop", "plain", ()),
     ):
-        each = ray.get([call(worker) for worker in workers])
+        calls = [getattr(worker, method) for worker in workers]
+        each = ray.get([call.remote(*arguments, options.seconds) for call in calls])
         found.append(
             {
                 "gather": name,
@@ -178,7 +178,8 @@ def main(options: Options) -> None:
         feeds = measure_feeds(location, options)
         memory = measure_memory(options, folder)
     plain = max(row["mb_per_s"] for row in feeds if row["gather"] == "plain loop")
-    table = Table(title=f"{options.workers} workers, {options.megabytes} MB, {platform.machine()}")
+    machine = cluster.describe()["driver_cpu"]
+    table = Table(title=f"{options.workers} workers, {options.megabytes} MB, {machine}")
     for column in ("gather", "MB/s", "of the plain loop", "first batch"):
         table.add_column(column, justify="left" if column == "gather" else "right")
     for row in feeds:

@@ -83,7 +83,9 @@ def main(options: Options) -> None:
         table.add_column(column, justify="right")
     found = []
     for seed in range(options.seeds):
-        pretrained, untrained, seconds = one_seed(corpus, held_out, replace(config, seed=seed))
+        pretrained, untrained, seconds, waited_s = one_seed(
+            corpus, held_out, replace(config, seed=seed)
+        )
         cells = (
             *(pretrained.valence.r, untrained.valence.r, pretrained.arousal.r),
             *(untrained.arousal.r, pretrained.mean_r, untrained.mean_r),
@@ -93,7 +95,10 @@ def main(options: Options) -> None:
         )
         if pretrained.mean_r is not None and untrained.mean_r is not None:
             found.append(pretrained.mean_r - untrained.mean_r)
-        console.print(f"seed {seed}: {cells[4]} against {cells[5]} in {seconds:.0f} s")
+        console.print(
+            f"seed {seed}: {cells[4]:+.3f} against {cells[5]:+.3f} in {seconds:.0f} s, "
+            f"of them {100 * waited_s / seconds:.2f} % waiting for data"
+        )
     console.print(table)
     interval = paired_interval(found)
     if interval is not None:
@@ -107,16 +112,17 @@ def main(options: Options) -> None:
 
 def one_seed(
     corpus: Corpus, held_out: dict[str, tuple[str, ...]], config: Config
-) -> tuple[Scores, Scores, float]:
-    """Scores of the trained and of the untrained encoder, and the seconds of training."""
+) -> tuple[Scores, Scores, float, float]:
+    """Scores of the trained and of the untrained encoder, seconds of training and of waiting."""
     stage = Pretraining(config)
     plan = RoundPlan(
         pools(corpus, held_out), seed=config.seed, rounds_per_step=config.rounds_per_step
     )
+    feed = PlanFeed(corpus, plan)
     began = time.perf_counter()
     module = worker.train(
         stage,
-        PlanFeed(corpus, plan),
+        feed,
         steps_per_epoch=plan.n_steps,
         checkpoints=Nowhere(),
         checkpoint_every=1 << 30,
@@ -127,7 +133,7 @@ def one_seed(
     untrained = read_out_held_out(stage.build(), corpus, held_out, device=CPU)
     assert pretrained is not None
     assert untrained is not None
-    return pretrained.scores, untrained.scores, seconds
+    return pretrained.scores, untrained.scores, seconds, feed.waited_s
 
 
 if __name__ == "__main__":
