@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from emoray.training import progress
 from emoray.training.checkpoint import HISTORY
-from emoray.training.progress import PLAIN_EVERY_S, Display
+from emoray.training.progress import PLAIN_EVERY_S, Board, Display, write_scalars
 from emoray.training.worker import Rows
 
 
@@ -176,6 +176,13 @@ def test_tensorboard_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:
         assert [event.step for event in events.Scalars("train/loss")] == [0, 1]
 
 
+def test_the_scalars_of_a_whole_run_can_be_written_at_its_end(tmp_path: Path) -> None:
+    write_scalars(tmp_path, steps(0, 4).columns)
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert set(events.Tags()["scalars"]) == {f"train/{name}" for name in HISTORY}
+    assert [event.step for event in events.Scalars("train/loss")] == [0, 1, 2, 3]
+
+
 class Answers:
     """Stands for the board: what each call of `take` hands over."""
 
@@ -206,3 +213,16 @@ def test_an_error_of_the_run_passes_and_what_was_done_is_still_shown(
     ):
         raise FloatingPointError("loss is inf at step 3")
     assert "step 3/20" in said.getvalue()
+
+
+@pytest.mark.ray
+def test_the_board_hands_over_rows_once_and_keeps_the_first_fault(ray_cluster: None) -> None:
+    board = Board.remote()
+    assert ray.get(board.fault.remote()) == ""
+    for rows in (steps(0, 2), steps(2, 3)):
+        board.tell.remote(rows)
+    assert ray.get(board.take.remote()) == [steps(0, 2), steps(2, 3)]
+    assert ray.get(board.take.remote()) == []
+    for fault in ("worker 1: loss is inf at step 3", "worker 0: lost its peer"):
+        board.tell_fault.remote(fault)
+    assert ray.get(board.fault.remote()) == "worker 1: loss is inf at step 3"
