@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Annotated
 
@@ -111,8 +111,9 @@ def main(options: Options) -> None:
 
 def _stored(options: Options, storage: str) -> driver.Request:
     """The run to go on with, as it was started, wherever its folder lies now."""
-    given = [f.name for f in fields(Options) if getattr(options, f.name) != getattr(PAPER, f.name)]
-    refused = [f"--{name.replace('_', '-')}" for name in given if name not in WITH_RESUME]
+    usual = dotted_values(PAPER)
+    given = [name for name, value in dotted_values(options).items() if value != usual[name]]
+    refused = [_option(name) for name in given if name not in WITH_RESUME]
     if refused:
         raise ValueError(
             f"need --resume without options that the run was started with, got {', '.join(refused)}"
@@ -166,10 +167,15 @@ def _rehearsal_words() -> str:
     """What a rehearsal sets otherwise, as options."""
     rehearsal = dotted_values(rehearsal_config())
     return " ".join(
-        f"--{name.replace('_', '-')} {value}"
+        f"{_option(name)} {value}"
         for name, value in rehearsal.items()
         if dotted_values(PAPER.emod)[name] != value
     )
+
+
+def _option(name: str) -> str:
+    """A dotted field of `Options` or of its config, as it is typed."""
+    return "--" + name.removeprefix("emod.").replace("_", "-")
 
 
 if __name__ == "__main__":

@@ -39,16 +39,17 @@ def read_out_held_out(
         at_most: segments of a dataset on either side, spread evenly over its index.
 
     Returns:
-        None where nobody is held out: there is then no number to trust.
+        None where no segment with valence and arousal is of a held-out subject: there is then no
+        number to trust.
     """
-    if not any(held_out.values()):
-        return None
     train = [
         (d, evenly(eligible_rows(d, held_out.get(d.name, ())), at_most)) for d in corpus.datasets
     ]
     test = [
         (d, evenly(_held_out_rows(d, held_out.get(d.name, ())), at_most)) for d in corpus.datasets
     ]
+    if not any(len(rows) for _, rows in test):
+        return None
     return read_out(
         _embedded(module, train, device),
         _coordinates(train),

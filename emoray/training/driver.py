@@ -30,7 +30,7 @@ from emoray.corpus.read import Corpus, open_corpus
 from emoray.corpus.storage import Storage
 from emoray.evaluation.folds import held_out_subjects
 from emoray.evaluation.held_out import read_out_held_out
-from emoray.feed import Gather, PlanFeed, pools
+from emoray.feed import Gather, PlanFeed, eligible_rows, pools
 from emoray.methods.base import Stage
 from emoray.sampling import RoundPlan, check_workers
 from emoray.training import checkpoint, worker
@@ -112,13 +112,14 @@ class Request:
 
 
 def held_out_of(corpus: Corpus, *, fraction: float, seed: int) -> dict[str, tuple[str, ...]]:
-    """Subjects held out of each dataset of a corpus (`folds.held_out_subjects`)."""
-    return {
-        dataset.name: held_out_subjects(
-            dataset.name, dataset.column("subject").tolist(), fraction=fraction, seed=seed
+    """Subjects to hold out of each dataset, among those with valence and arousal."""
+    chosen = {}
+    for dataset in corpus.datasets:
+        subjects = dataset.column("subject")[eligible_rows(dataset, ())]
+        chosen[dataset.name] = held_out_subjects(
+            dataset.name, subjects.tolist(), fraction=fraction, seed=seed
         )
-        for dataset in corpus.datasets
-    }
+    return chosen
 
 
 def check(request: Request, plan: RoundPlan) -> None:

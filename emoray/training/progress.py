@@ -94,6 +94,7 @@ class Display:
         self._task: TaskID = self._progress.add_task("starting workers", total=n_steps)
         self._said = 0.0
         self._done = 0
+        self._done_before = 0
         self._has_begun = False
 
     def __enter__(self) -> Display:
@@ -111,8 +112,9 @@ class Display:
         if n == 0:
             self._say_where_it_begins(rows.first_step)
             return
-        self._done = rows.first_step + n
         self._write_scalars(rows)
+        self._done = rows.first_step + n
+        self._done_before = max(self._done_before, self._done)
         line = self.line(rows)
         self._progress.update(self._task, completed=self._done, description=line)
         last = self._done == self._n_steps
@@ -124,12 +126,14 @@ class Display:
     def _say_where_it_begins(self, step: int) -> None:
         if self._has_begun:
             self._console.print(f"  a worker was lost; the run goes on from step {step}")
+        elif step == self._n_steps:
+            self._console.print("  the run is complete already")
         elif step:
             self._console.print(f"  the run goes on from step {step}")
         self._has_begun = True
 
     def line(self, rows: Rows) -> str:
-        """`epoch 3/100  step 812/27800  loss 5.123  140 segments/s  waiting 2 %`."""
+        """`epoch 3/100  step 812/27800  loss 5.1234  140 segments/s  data wait 2 %`."""
         n, spent_s = len(rows.columns["loss"]), sum(rows.columns["step_s"])
         done = rows.first_step + n
         epoch = (done - 1) // self._steps_per_epoch + 1
@@ -138,7 +142,7 @@ class Display:
         return (
             f"epoch {epoch}/{-(-self._n_steps // self._steps_per_epoch)}  "
             f"step {done}/{self._n_steps}  loss {rows.columns['loss'][-1]:.4f}  "
-            f"{rate:.0f} segments/s  waiting for data {waiting:.0f} %"
+            f"{rate:.0f} segments/s  data wait {waiting:.0f} %"
         )
 
     def _remaining(self, rows: Rows) -> str:
@@ -149,7 +153,10 @@ class Display:
 
     def _write_scalars(self, rows: Rows) -> None:
         if self._writer is not None:
-            _add_scalars(self._writer, rows.columns, rows.first_step)
+            # Steps done again after a loss are the same numbers; once is enough.
+            known = max(0, self._done_before - rows.first_step)
+            fresh = {name: values[known:] for name, values in rows.columns.items()}
+            _add_scalars(self._writer, fresh, rows.first_step + known)
             self._writer.flush()
 
 

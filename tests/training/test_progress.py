@@ -66,8 +66,7 @@ def said_of(*rows: Rows) -> str:
 
 def test_a_line_tells_epoch_step_loss_rate_waiting_and_remaining_time() -> None:
     assert said_of(steps(4, 8)) == (
-        "  epoch 2/4  step 8/20  loss 0.0700  144 segments/s  waiting for data 25 %"
-        "  0:00:24 to go\n"
+        "  epoch 2/4  step 8/20  loss 0.0700  144 segments/s  data wait 25 %  0:00:24 to go\n"
     )
 
 
@@ -88,7 +87,7 @@ def test_remaining_time_counts_hours() -> None:
 
 
 def test_steps_that_took_no_time_are_shown_all_the_same() -> None:
-    assert "waiting for data 0 %" in said_of(steps(0, 1, step_s=0.0, wait_s=0.0))
+    assert "data wait 0 %" in said_of(steps(0, 1, step_s=0.0, wait_s=0.0))
 
 
 def test_a_fresh_run_begins_in_silence() -> None:
