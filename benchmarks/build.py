@@ -42,7 +42,7 @@ class Options:
 
 def main(options: Options) -> None:
     recipe = Recipe() if options.ica else Recipe(ica="none")
-    print(cluster._cpu_model())
+    print(cluster.cpu_model())
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch, "data")
         write_release(

@@ -192,7 +192,7 @@ def machine(options: argparse.Namespace) -> str:
     if options.device.startswith("cuda"):
         name = torch.cuda.get_device_name(options.device)
     else:
-        name = f"{cluster._cpu_model()}, {options.threads} thread(s)"
+        name = f"{cluster.cpu_model()}, {options.threads} thread(s)"
     how = [word for word in ("bf16", "compile", "small") if getattr(options, word)]
     return ", ".join([name, f"torch {torch.__version__}", *how])
 

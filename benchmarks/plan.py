@@ -64,7 +64,7 @@ def measure(n_segments: int) -> None:
 def _machine() -> str:
     from emoray import cluster  # loads Ray, which the measured processes must not hold
 
-    return cluster._cpu_model()
+    return cluster.cpu_model()
 
 
 def _pool(card: Card, size: int) -> Pool:

@@ -146,6 +146,19 @@ def connect(
         raise
 
 
+def with_gpus(demand: WorkerDemand) -> WorkerDemand:
+    """The same workers with a GPU each, where the connected cluster's live nodes have so many.
+
+    The demand comes back unchanged where they do not.
+    """
+    if sum(int(node.gpus) for node in _live_nodes()) < demand.n_workers:
+        return demand
+    with_one = replace(demand, cpus_per_worker=0.0, gpus_per_worker=1.0)
+    settled = _settle(with_one)
+    assert settled is not None
+    return settled
+
+
 def _settle(workers: WorkerDemand | None) -> WorkerDemand | None:
     """The demand with CPUs for each worker, once it is known that it can be met."""
     if workers is None:
@@ -531,7 +544,7 @@ def describe() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "driver_cpu": _cpu_model(),
+        "driver_cpu": cpu_model(),
         "driver_cores": _cores(),
         "nodes": [_describe_node(e["Resources"]) for e in _live_entries()],
         "versions": {"emoray": __version__} | {name: metadata.version(name) for name in VERSIONED},
@@ -549,7 +562,7 @@ def _describe_node(resources: Mapping[str, float]) -> dict[str, Any]:
     }
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

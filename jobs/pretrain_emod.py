@@ -49,8 +49,8 @@ class Options:
     cpus_per_worker: float | None = None
     """CPU cores of a worker; without it a fair share of what there is."""
     gpus_per_worker: float | None = None
-    """GPUs of a worker; a fraction lets several share one. Without it CPUs, or what a resumed run
-    had."""
+    """GPUs of a worker; 0 trains on CPUs, a fraction lets several share one. Without it one each
+    where there are enough, or what a resumed run had."""
     held_out: float = 0.2
     """Share of each dataset's subjects that training never sees, for the read-out; 0 for none."""
     storage: str | None = None
@@ -88,10 +88,12 @@ def main(options: Options) -> None:
     storage = cluster.storage_root(options.storage, shared=options.shared_storage)
     stored = _stored(options, storage) if options.resume else None
     workers = cluster.connect(address=options.address, workers=_demand(options, stored))
+    assert workers is not None  # they were asked for
+    if stored is None and options.gpus_per_worker is None:
+        workers = cluster.with_gpus(workers)
     # Again, now that it is known whether other nodes must see it too.
     cluster.storage_root(options.storage, shared=options.shared_storage)
     request = stored or _fresh(options, storage)
-    assert workers is not None  # they were asked for
     request = replace(request, **asdict(workers))
     corpus = request.open_corpus()
     plan = request.make_plan(corpus)

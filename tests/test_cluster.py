@@ -461,3 +461,15 @@ def test_a_running_cluster_is_joined_with_our_code_and_its_autoscaler_asked(
     assert "py_modules_files" in found["where"]
     assert len(found["refused"]) == 1
     assert "at most 3 nodes with 10 CPUs and 2 GPUs" in found["refused"][0]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "each"), [((0, 0), 0.0), ((1, 0), 0.0), ((1, 1), 1.0), ((4,), 1.0)]
+)
+def test_workers_take_a_gpu_each_where_there_are_enough(
+    monkeypatch: pytest.MonkeyPatch, gpus: tuple[int, ...], each: float
+) -> None:
+    nodes = [cluster.Node(cpus=8.0, gpus=float(n)) for n in gpus]
+    monkeypatch.setattr(cluster, "_live_nodes", lambda: nodes)
+    demand = cluster.WorkerDemand(2, 1.0)
+    assert cluster.with_gpus(demand).gpus_per_worker == each

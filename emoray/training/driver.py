@@ -21,7 +21,7 @@ from typing import Any
 import ray
 import ray.train
 import torch
-from ray.train.torch import TorchTrainer, get_device
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from rich.console import Console
 
 from emoray import cluster, distributed, methods
@@ -221,6 +221,8 @@ def _trainer(request: Request, board: Any) -> TorchTrainer:
     return TorchTrainer(
         train_worker,
         train_loop_config={"request": request.to_json(), "board": board},
+        # NCCL refuses two workers on one GPU.
+        torch_config=TorchConfig(backend="gloo" if 0 < request.gpus_per_worker < 1 else None),
         scaling_config=ray.train.ScalingConfig(
             num_workers=request.n_workers,
             use_gpu=request.gpus_per_worker > 0,
