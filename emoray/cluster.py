@@ -563,6 +563,7 @@ def _describe_node(resources: Mapping[str, float]) -> dict[str, Any]:
 
 
 def cpu_model() -> str:
+    """Name of this machine's processor; empty where the system does not say."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
