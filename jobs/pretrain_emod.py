@@ -12,6 +12,7 @@ and a fifth of the subjects held out make about 233 steps of it.
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -159,10 +160,10 @@ def _fresh(options: Options, storage: str) -> driver.Request:
 
 def _defaults(words: Sequence[str]) -> Options:
     """The paper's settings, or those of a rehearsal where there is no corpus to train on."""
-    given = {word.partition("=")[0] for word in words}
-    if given & {"--corpus", "--resume", "--help", "-h"}:
+    if {word.partition("=")[0] for word in words} & {"--corpus", "--resume", "--help", "-h"}:
         return PAPER
-    return replace(PAPER, emod=rehearsal_config())
+    asked = re.search(r"--workers[= ](\d+)", " ".join(words))
+    return replace(PAPER, emod=rehearsal_config(max(1, int(asked[1])) if asked else 1))
 
 
 def _rehearsal_words() -> str:

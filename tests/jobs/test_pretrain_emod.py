@@ -133,12 +133,25 @@ def test_an_option_that_cannot_be_is_refused_by_its_name(
 def test_workers_that_do_not_divide_the_rounds_are_refused_before_anything_starts(
     environment: None, no_cluster: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    said = end_of_job(monkeypatch, "--storage", tmp_path / "here", "--workers", 3)
+    words = ("--storage", tmp_path / "here", "--workers", 3)
+    said = end_of_job(monkeypatch, *words, "--rounds-per-step", 2)
     assert said == (
         "error: need a number of workers that divides the 2 rounds of a step (1, 2), got 3"
     )
-    said = end_of_job(monkeypatch, "--storage", tmp_path / "here", "--workers", 3, "--corpus", "x")
+    said = end_of_job(monkeypatch, *words, "--corpus", "x")
     assert "divides the 4 rounds of a step (1, 2, 4), got 3" in str(said)  # the paper's four
+
+
+@pytest.mark.parametrize("words", [("--workers", 3), ("--workers=3",)])
+def test_a_rehearsal_has_a_round_for_each_worker(
+    environment: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: tuple[object, ...]
+) -> None:
+    def asked(**given: object) -> None:
+        raise ValueError(f"asked for {given['workers']}")
+
+    monkeypatch.setattr(cluster, "connect", asked)
+    said = end_of_job(monkeypatch, "--storage", tmp_path / "here", *words)
+    assert said == "error: asked for 3 workers of 0 CPU"
 
 
 def test_a_resumed_run_keeps_what_it_was_started_with(
