@@ -174,7 +174,7 @@ def store_run(storage: Path) -> None:
         datasets=corpus.names,
         method="emod",
         stage="pretrain",
-        config=to_dict(rehearsal_config()),
+        config=to_dict(rehearsal_config(n_workers=2)),
         held_out={},
     )
     plan = request.make_plan(corpus)
