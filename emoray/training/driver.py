@@ -156,11 +156,8 @@ def describe(request: Request, plan: RoundPlan, corpus: Corpus) -> dict[str, str
     n_drawn = sum(len(pool.rows_S) for pool in plan.pools)
     n_kept = sum(len(pool.rows_S) for pool in pools(corpus, {})) - n_drawn
     n_subjects = sum(len(subjects) for subjects in request.held_out.values())
-    each = (
-        f"{request.gpus_per_worker:g} GPU"
-        if request.gpus_per_worker
-        else (f"{request.cpus_per_worker:g} CPU cores")
-    )
+    each = f"{request.gpus_per_worker or request.cpus_per_worker:g} "
+    each += "GPU" if request.gpus_per_worker else "CPU"
     return {
         "run": request.folder.path(""),
         "corpus": f"{request.corpus}: {n_drawn:,} segments of {len(corpus.datasets)} datasets to "
@@ -168,7 +165,7 @@ def describe(request: Request, plan: RoundPlan, corpus: Corpus) -> dict[str, str
         "model": f"{request.method} {request.stage}, {n_parameters:,} parameters",
         "steps": f"{stage.epochs} epochs of {plan.n_steps} steps of "
         f"{plan.n_segments_per_step} segments",
-        "workers": f"{request.n_workers} with {each} each",
+        "workers": f"{request.n_workers}, each with {each}",
     }
 
 
