@@ -121,7 +121,8 @@ class Display:
         due = time.monotonic() - self._said > PLAIN_EVERY_S
         if not self._console.is_terminal and (due or last):
             self._said = time.monotonic()
-            self._console.print(f"  {line}  {self._remaining(rows)}", highlight=False)
+            text = f"  {line}  {self._remaining(rows)}"
+            self._console.print(text, highlight=False, soft_wrap=True)
 
     def _say_where_it_begins(self, step: int) -> None:
         if self._has_begun:

@@ -127,10 +127,22 @@ def test_a_terminal_shows_a_bar_instead_of_lines() -> None:
     assert "to go" not in said.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("n_steps", "loss", "step_s"), [(20, 5.0, 1.0), (27_800, 5.6559, 2.59), (1_000_000, 1e12, 9e3)]
-)
-def test_output_is_never_wider_than_the_console(n_steps: int, loss: float, step_s: float) -> None:
+def test_a_line_of_a_log_is_not_broken_where_the_window_is_narrow() -> None:
+    said = io.StringIO()
+    with Display(
+        n_steps=20,
+        steps_per_epoch=5,
+        segments_per_step=72,
+        tensorboard=None,
+        console=Console(file=said, width=40),
+    ) as shown:
+        shown.show(steps(0, 20))
+    (line,) = said.getvalue().splitlines()
+    assert line.endswith("to go")
+
+
+@pytest.mark.parametrize(("n_steps", "loss", "step_s"), [(20, 5.0, 1.0), (27_800, 5.6559, 2.59)])
+def test_output_fits_a_hundred_columns(n_steps: int, loss: float, step_s: float) -> None:
     said = io.StringIO()
     with display(said, n_steps=n_steps) as shown:
         shown.show(begins_at(n_steps - 1))
