@@ -363,9 +363,9 @@ class DatasetNorm(nn.Module):
     """Batch normalisation over each dataset's segments of the *global* batch.
 
     The released head runs BatchNorm1d on one dataset at a time and on each GPU's part of it. The
-    first is kept: what tells caps and rates apart is taken away before datasets meet, and without
-    any statistics over segments the embeddings fall into one point within a few steps. The second
-    is not: statistics are of all workers' segments, so that the step does not depend on their
+    first is kept: what tells caps and rates apart is taken away before datasets meet (LayerNorm was
+    tried, and the embeddings fell into one point; see the README on what that shows). The second is
+    not: statistics are of all workers' segments, so that the step does not depend on their
     number.
     """
 
