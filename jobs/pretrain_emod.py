@@ -27,11 +27,11 @@ from emoray import cluster
 from emoray.config import dotted_values, to_dict
 from emoray.corpus.read import open_corpus
 from emoray.corpus.rehearsal import rehearsal_corpus
-from emoray.corpus.storage import Storage, absolute
 from emoray.feed import Gather, with_coordinates
 from emoray.methods.emod.method import Config, rehearsal_config
 from emoray.reports import figures, summary
 from emoray.sampling import check_workers
+from emoray.storage import Storage, absolute
 from emoray.training import driver
 
 

@@ -11,9 +11,9 @@ from emoray.corpus.assemble import assemble
 from emoray.corpus.manifest import Layout, build_digest
 from emoray.corpus.parts import Part
 from emoray.corpus.shards import write_shard
-from emoray.corpus.storage import Storage
 from emoray.schema import Card
 from emoray.signals import Recipe
+from emoray.storage import Storage
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ REPO = Path(__file__).parents[1]
 PACKAGE = REPO / "emoray"
 
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("schema", "affect", "electrodes", "signals", "config", "distributed", "cluster"),
+    ("schema", "affect", "electrodes", "signals", "config", "distributed", "cluster", "storage"),
     ("datasets", "results"),
     ("rehearsal", "corpus", "sampling", "evaluation.folds", "evaluation.metrics"),
     ("methods",),

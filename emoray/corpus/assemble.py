@@ -26,9 +26,9 @@ from emoray.corpus.manifest import (
     layout_to_metadata,
 )
 from emoray.corpus.parts import Part
-from emoray.corpus.storage import Storage
 from emoray.schema import Card, DataError
 from emoray.signals import Recipe
+from emoray.storage import Storage
 
 _PACKAGES = ("numpy", "scipy", "mne", "scikit-learn", "pyarrow", "ray")
 

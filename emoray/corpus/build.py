@@ -22,11 +22,11 @@ from emoray.corpus.folders import choose_folders
 from emoray.corpus.manifest import MANIFEST, PARTS, SHARDS, Manifest, build_digest
 from emoray.corpus.parts import Job, Part, make_part, read_part, unchanged, write_part
 from emoray.corpus.progress import Progress
-from emoray.corpus.storage import Storage, absolute
 from emoray.corpus.tasks import join_ray, over_recordings
 from emoray.rehearsal import is_rehearsal
 from emoray.schema import Card, DataError, Listing, RecordingRef
 from emoray.signals import Recipe
+from emoray.storage import Storage, absolute
 
 OnError = Literal["fail", "skip"]
 """`fail`: the first recording that cannot be read ends the build; what is written stays for the

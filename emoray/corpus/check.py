@@ -12,11 +12,11 @@ from typing import Any
 from emoray import datasets as registry
 from emoray.corpus.folders import find_folders, top_folder
 from emoray.corpus.progress import Progress
-from emoray.corpus.storage import absolute
 from emoray.corpus.tasks import join_ray, over_recordings
 from emoray.rehearsal import MARKER, is_rehearsal
 from emoray.schema import Card, DataError, Listing, RecordingRef
 from emoray.signals import count_segments
+from emoray.storage import absolute
 
 
 @dataclass(slots=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from emoray.corpus.manifest import ShardFile
 from emoray.corpus.shards import ShardMap, map_shard
-from emoray.corpus.storage import Storage, check_sha256, sha256_of
 from emoray.schema import DataError
+from emoray.storage import Storage, check_sha256, sha256_of
 
 
 class LocalShards:

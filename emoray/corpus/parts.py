@@ -20,9 +20,9 @@ import emoray
 from emoray import datasets
 from emoray.corpus.manifest import PARTS, SHARDS, Layout, ShardFile, Source
 from emoray.corpus.shards import write_shard
-from emoray.corpus.storage import Storage, sha256_of
 from emoray.schema import Recording, RecordingRef
 from emoray.signals import Prepared, Recipe, prepare
+from emoray.storage import Storage, sha256_of
 
 _DECIDES = ("schema.py", "affect.py", "electrodes.py", "signals/**/*.py", "datasets/*.py")
 

@@ -33,8 +33,8 @@ from emoray.corpus.manifest import (
     layout_from_metadata,
 )
 from emoray.corpus.shards import ShardMap, Signals
-from emoray.corpus.storage import Storage
 from emoray.schema import DataError, FloatArray, IntArray
+from emoray.storage import Storage
 
 if TYPE_CHECKING:
     from emoray.signals import Recipe

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from emoray import datasets as registry
 from emoray.corpus.build import BuildReport, build
-from emoray.corpus.storage import Storage
 from emoray.rehearsal import write_release
 from emoray.signals import Recipe
+from emoray.storage import Storage
 
 N_SUBJECTS = 3
 """Of each dataset: two to learn from and one to hold out."""

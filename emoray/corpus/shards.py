@@ -18,8 +18,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from emoray.corpus.manifest import SHARDS, ShardFile
-from emoray.corpus.storage import Storage
 from emoray.schema import DataError
+from emoray.storage import Storage
 
 Signals = NDArray[np.floating[Any]]
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from emoray import config as configs
 from emoray import methods
-from emoray.corpus.storage import Storage
+from emoray.storage import Storage
 
 STATE_FILE = "state.pt"
 RUN_FILE = "run.json"

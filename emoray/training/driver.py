@@ -27,12 +27,12 @@ from rich.console import Console
 from emoray import cluster, distributed, methods
 from emoray import config as configs
 from emoray.corpus.read import Corpus, open_corpus
-from emoray.corpus.storage import Storage
 from emoray.evaluation.folds import held_out_subjects
 from emoray.evaluation.held_out import read_out_held_out
 from emoray.feed import Gather, PlanFeed, eligible_rows, pools
 from emoray.methods.base import Stage
 from emoray.sampling import RoundPlan, check_workers
+from emoray.storage import Storage
 from emoray.training import checkpoint, worker
 from emoray.training.progress import Board, Display, watching, write_scalars
 

@@ -23,10 +23,10 @@ from emoray.corpus import build as building
 from emoray.corpus.build import BuildReport, build
 from emoray.corpus.manifest import MANIFEST, PARTS, SHARDS
 from emoray.corpus.read import open_corpus
-from emoray.corpus.storage import Storage, sha256_of
 from emoray.corpus.tasks import _check_cpus, over_recordings
 from emoray.rehearsal import MARKER, write_release
 from emoray.schema import DataError, Listing, RecordingRef
+from emoray.storage import Storage, sha256_of
 from tests.conftest import QUICK_RECIPE
 
 Files = dict[str, bytes]

@@ -15,9 +15,9 @@ from pyarrow import fs
 
 from emoray.corpus.manifest import INDEX, MANIFEST, SHARDS
 from emoray.corpus.read import Corpus, CorpusDataset, open_corpus
-from emoray.corpus.storage import Storage
 from emoray.schema import DataError
 from emoray.signals import Recipe
+from emoray.storage import Storage
 from tests.corpus.made import N_CHANS, N_ECG, N_LEADS, N_TIMES, eeg_of, make_dataset
 
 
@@ -211,7 +211,7 @@ from pathlib import Path
 import numpy as np
 from pyarrow import fs
 from emoray.corpus.read import open_corpus
-from emoray.corpus.storage import Storage
+from emoray.storage import Storage
 storage = Storage(fs.SubTreeFileSystem(sys.argv[1], fs.LocalFileSystem()), "corpus")
 dataset = open_corpus(storage, cache_dir=Path(sys.argv[1], "cache"))["dreamer"]
 dataset.prepare()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from emoray.corpus.storage import Storage
+from emoray.storage import Storage
 from emoray.training import checkpoint
 from emoray.training.checkpoint import HISTORY, CheckpointError, State
 

@@ -20,9 +20,9 @@ from rich.console import Console
 
 from emoray.config import to_dict
 from emoray.corpus.read import open_corpus
-from emoray.corpus.storage import Storage
 from emoray.methods.emod.method import Config
 from emoray.methods.emod.model import EncoderConfig
+from emoray.storage import Storage
 from emoray.training import checkpoint, driver
 from emoray.training.driver import Request
 from tests.corpora import write_corpus

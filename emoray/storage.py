@@ -1,4 +1,4 @@
-"""Where a corpus lies: a local folder or anything `pyarrow.fs` opens, by one set of verbs.
+"""Where files lie: a local folder or anything `pyarrow.fs` opens, by one set of verbs.
 
 Writing is atomic everywhere. Locally: a temporary name, fsync, rename; a lock on the temporary
 file tells the files of a live writer from those of one that was killed. Object stores show a

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from pyarrow import fs
 
-from emoray.corpus.storage import Storage, sha256_of
 from emoray.schema import DataError
+from emoray.storage import Storage, sha256_of
 
 ENDLESS = """
 import sys
-from emoray.corpus.storage import Storage
+from emoray.storage import Storage
 storage = Storage.at(sys.argv[1])
 for i in range(10**6):
     with storage.write(f"{i % 3}.bin", n_bytes=1) as file:
