@@ -22,10 +22,11 @@ from rich.table import Table
 from emoray.corpus.read import Corpus, open_corpus
 from emoray.corpus.rehearsal import rehearsal_corpus
 from emoray.evaluation.held_out import read_out_held_out
-from emoray.evaluation.readout import Scores, paired_interval
+from emoray.evaluation.readout import Scores
 from emoray.feed import PlanFeed, pools
 from emoray.methods.emod.method import Config, Pretraining, rehearsal_config
 from emoray.sampling import RoundPlan
+from emoray.statistics import paired_interval
 from emoray.training import driver, worker
 from emoray.training.checkpoint import State
 

@@ -19,9 +19,26 @@ REPO = Path(__file__).parents[1]
 PACKAGE = REPO / "emoray"
 
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("schema", "affect", "electrodes", "signals", "config", "distributed", "cluster", "storage"),
+    (
+        "schema",
+        "affect",
+        "electrodes",
+        "signals",
+        "config",
+        "distributed",
+        "cluster",
+        "storage",
+        "statistics",
+    ),
     ("datasets", "results"),
-    ("rehearsal", "corpus", "sampling", "evaluation.folds", "evaluation.metrics"),
+    (
+        "rehearsal",
+        "corpus",
+        "sampling",
+        "evaluation.folds",
+        "evaluation.metrics",
+        "evaluation.audit",
+    ),
     ("methods",),
     ("feed",),
     ("evaluation",),

@@ -8,12 +8,10 @@ Shapes: N training segments, M test segments, D width of an embedding, 2 = (vale
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import stats
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
@@ -67,21 +65,6 @@ class ReadOut:
     n_train: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """Mean of paired differences and its confidence interval."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether zero lies outside."""
-        return self.low > 0 or self.high < 0
-
-
 def read_out(
     train_ZD: FloatArray,
     train_va_N2: FloatArray,
@@ -132,32 +115,6 @@ def read_out(
             rows_M = datasets_M == dataset
             by_dataset[dataset] = _scores(test_va_N2[rows_M], read_M2[rows_M])
     return ReadOut(_scores(test_va_N2, read_M2), by_dataset, penalties, len(train_ZD))
-
-
-def paired_interval(differences: Sequence[float], confidence: float = 0.95) -> Interval | None:
-    """Confidence interval of the mean of paired differences, by Student's t.
-
-    Args:
-        differences: one for each pair, as pretrained minus untrained for each seed.
-        confidence: in (0, 1).
-
-    Returns:
-        None with fewer than two pairs, where there is no spread to judge by.
-
-    Raises:
-        ValueError: a difference is not finite, or `confidence` is not inside (0, 1).
-    """
-    if not 0 < confidence < 1:
-        raise ValueError(f"need a confidence inside (0, 1), got {confidence:g}")
-    values = np.asarray(differences, dtype=np.float64)
-    if not np.all(np.isfinite(values)):
-        raise ValueError(f"need finite differences, got {list(differences)}")
-    if len(values) < 2:
-        return None
-    mean = float(values.mean())
-    error = float(values.std(ddof=1)) / math.sqrt(len(values))
-    reach = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1)) * error
-    return Interval(mean, mean - reach, mean + reach, len(values))
 
 
 def _check(

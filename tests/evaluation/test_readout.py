@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from emoray.evaluation.readout import AxisScores, Scores, paired_interval, read_out
+from emoray.evaluation.readout import AxisScores, Scores, read_out
 
 D = 12
 
@@ -152,39 +148,3 @@ def test_shapes_that_do_not_fit_are_refused():
     broken_ND[3, 0] = np.nan
     with pytest.raises(ValueError, match="row 3 of the test part"):
         read_out(z_ND, va_N2, broken_ND, va_N2, train_subjects=subjects)
-
-
-def test_the_interval_is_students():
-    # By hand: mean 0.2, sd 0.1, n 4, t(0.975, 3) = 3.182446.
-    found = paired_interval([0.1, 0.1, 0.3, 0.3])
-    assert found is not None
-    reach = 3.18244630 * math.sqrt(0.04 / 3) / 2
-    assert found.mean == pytest.approx(0.2)
-    assert found.low == pytest.approx(0.2 - reach, rel=1e-5)
-    assert found.high == pytest.approx(0.2 + reach, rel=1e-5)
-    assert found.excludes_zero
-    assert found.n == 4
-
-
-def test_one_pair_has_no_interval():
-    assert paired_interval([0.3]) is None
-    assert paired_interval([]) is None
-
-
-def test_a_missing_difference_is_refused():
-    with pytest.raises(ValueError, match="finite"):
-        paired_interval([0.1, math.nan])
-    with pytest.raises(ValueError, match="confidence"):
-        paired_interval([0.1, 0.2], confidence=1.0)
-
-
-@settings(max_examples=50, deadline=None)
-@given(
-    st.lists(st.floats(-10, 10), min_size=2, max_size=20),
-    st.floats(0.5, 0.9),
-)
-def test_more_confidence_never_narrows_the_interval(differences, confidence):
-    narrow, wide = paired_interval(differences, confidence), paired_interval(differences, 0.95)
-    assert narrow is not None
-    assert wide is not None
-    assert wide.low <= narrow.low <= narrow.mean <= narrow.high <= wide.high

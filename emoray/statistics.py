@@ -1,0 +1,103 @@
+"""A few numbers and how sure they are: mean, spread, interval, paired test.
+
+Small samples throughout (five seeds, some folds), so Student's t.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from emoray.schema import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Mean of values or of paired differences and its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether zero lies outside."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a cell of a table says of its values."""
+
+    n: int
+    mean: float
+    sd: float | None
+    """Of the sample, with n - 1; None for a single value."""
+    interval: Interval | None
+    """95 % interval of the mean; None for a single value."""
+
+
+def summarise(values: Sequence[float]) -> Summary | None:
+    """How many, where, how far apart; None where there is no value.
+
+    Raises:
+        ValueError: a value is not finite.
+    """
+    found_N = _finite(values, "values")
+    if len(found_N) == 0:
+        return None
+    sd = float(found_N.std(ddof=1)) if len(found_N) > 1 else None
+    return Summary(len(found_N), float(found_N.mean()), sd, paired_interval(values))
+
+
+def paired_interval(differences: Sequence[float], confidence: float = 0.95) -> Interval | None:
+    """Confidence interval of the mean of paired differences, by Student's t.
+
+    Args:
+        differences: one for each pair, as pretrained minus untrained for each seed.
+        confidence: in (0, 1).
+
+    Returns:
+        None with fewer than two pairs, where there is no spread to judge by.
+
+    Raises:
+        ValueError: a difference is not finite, or `confidence` is not inside (0, 1).
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"need a confidence inside (0, 1), got {confidence:g}")
+    found_N = _finite(differences, "differences")
+    if len(found_N) < 2:
+        return None
+    mean = float(found_N.mean())
+    error = float(found_N.std(ddof=1)) / math.sqrt(len(found_N))
+    reach = float(stats.t.ppf((1 + confidence) / 2, len(found_N) - 1)) * error
+    return Interval(mean, mean - reach, mean + reach, len(found_N))
+
+
+def paired_p(differences: Sequence[float]) -> float | None:
+    """Two-sided p of the paired t-test: how often chance alone differs so much.
+
+    Returns:
+        None with fewer than two pairs, and where all pairs differ alike: the test divides by
+        the spread, and what rounding leaves of it (under 1e-12 of the largest) is none.
+
+    Raises:
+        ValueError: a difference is not finite.
+    """
+    found_N = _finite(differences, "differences")
+    if len(found_N) < 2 or np.ptp(found_N) <= 1e-12 * np.abs(found_N).max():
+        return None
+    error = float(found_N.std(ddof=1)) / math.sqrt(len(found_N))
+    return float(2 * stats.t.sf(abs(float(found_N.mean())) / error, len(found_N) - 1))
+
+
+def _finite(values: Sequence[float], what: str) -> FloatArray:
+    found_N = np.asarray(values, dtype=np.float64)
+    if not np.all(np.isfinite(found_N)):
+        raise ValueError(f"need finite {what}, got {list(values)}")
+    return found_N
