@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from emoray import cluster, datasets, electrodes
 from emoray.methods.base import Group
-from emoray.methods.emod.draws import DropoutKey
+from emoray.methods.draws import DropoutKey
 from emoray.methods.emod.loss import soft_va_contrast
 from emoray.methods.emod.model import EmodPretraining, EncoderConfig
 

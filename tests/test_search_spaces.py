@@ -67,7 +67,7 @@ def test_every_range_can_be_drawn_from(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
 def test_every_parameter_is_a_field_that_holds_all_its_values(path: Path) -> None:
-    config = methods.get(path.stem).Config()
+    config = methods.get(path.stem).STAGES["pretrain"].config_type()
     fields = dotted_fields(type(config))
     for name, parameter in space_of(path).items():
         assert name in fields, f"{path.name}: {name} is no field of {type(config).__name__}"
@@ -78,7 +78,7 @@ def test_every_parameter_is_a_field_that_holds_all_its_values(path: Path) -> Non
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
 def test_the_default_lies_inside_every_range(path: Path) -> None:
-    config = methods.get(path.stem).Config()
+    config = methods.get(path.stem).STAGES["pretrain"].config_type()
     for name, parameter in space_of(path).items():
         default: Any = config
         for step in name.split("."):

@@ -13,7 +13,7 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> ModuleType:
-    """The room `method.py` of a method: its `Config`, and `STAGES` by name.
+    """The room `method.py` of a method: its `STAGES` by name, each with a `config_type`.
 
     Raises:
         ValueError: there is no such method; the message lists those there are.

@@ -1,6 +1,6 @@
 """What a method offers to the one training loop, and what the loop hands it.
 
-Shapes: B segments of one worker's share of a step, C electrodes, T samples,
+Shapes: B segments of one worker's share of a step, C electrodes, T samples, K classes,
 2 = (valence, arousal).
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +48,10 @@ class Batch:
     """Steps since the start of the run, from 0; names the batch whoever draws it."""
     groups: tuple[Group, ...]
     va_B2: Tensor
-    """Valence and arousal in [-4, 4], the groups' segments one after the other."""
+    """Valence and arousal in [-4, 4], the groups' segments one after the other; nan where a
+    dataset has none."""
+    labels_B: Tensor | None = None
+    """Class indices, int64; None where the stage learns from valence and arousal."""
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Batch:
         """The same batch on another device, signals and coordinates in another dtype."""
@@ -56,6 +59,7 @@ class Batch:
             self,
             groups=tuple(group.to(device, dtype) for group in self.groups),
             va_B2=self.va_B2.to(device, non_blocking=True).to(dtype),
+            labels_B=None if self.labels_B is None else self.labels_B.to(device, non_blocking=True),
         )
 
     @property
@@ -133,4 +137,60 @@ class Stage(Protocol):
 
     def losses(self, module: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
         """Named scalars of the *global* batch; `total` is the one that is minimised."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """What a classifier is built for: a dataset's segments and classes, in braindecode's words."""
+
+    channels: tuple[str, ...]
+    """Electrodes, canonical names, in the order of the arrays."""
+    sfreq: float
+    """Hz."""
+    n_times: int
+    """Samples of a segment."""
+    n_outputs: int
+    """Classes."""
+
+    @property
+    def n_chans(self) -> int:
+        """Electrodes."""
+        return len(self.channels)
+
+    @property
+    def input_window_seconds(self) -> float:
+        """Seconds of a segment."""
+        return self.n_times / self.sfreq
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A trained module that a stage may start from."""
+
+    config: Mapping[str, Any]
+    """Of the stage that trained it, as a plain dict."""
+    model: Mapping[str, Tensor]
+    """Its weights by name, on the CPU."""
+
+
+class ClassifierStage(Stage, Protocol):
+    """A stage whose module tells classes apart, and whose best epoch is chosen on validation."""
+
+    @property
+    def batch_size(self) -> int:
+        """Segments of a step."""
+        ...
+
+    @property
+    def start_words(self) -> str:
+        """Where its weights come from: `from scratch`, `pretrained` ..."""
+        ...
+
+    def scores(self, module: nn.Module, groups: Sequence[Group]) -> Tensor:
+        """Class scores of segments, (B, K), without dropout; the module is in evaluation mode."""
+        ...
+
+    def n_parameters(self, module: nn.Module) -> Mapping[str, int]:
+        """Trainable numbers of the `encoder` and of the `head` that replaces what it had before."""
         ...

@@ -168,8 +168,8 @@ def load_trained(folder: str | Path) -> torch.nn.Module:
     """
     folder = Path(folder).expanduser()
     facts = describe(folder)
-    room = methods.get(facts["method"])
-    stage = room.STAGES[facts["stage"]](configs.from_dict(room.Config, facts["config"]))
+    kind = methods.get(facts["method"]).STAGES[facts["stage"]]
+    stage = kind(configs.from_dict(kind.config_type, facts["config"]))
     module: torch.nn.Module = stage.build()
     load_model(folder, module)
     return module.eval()

@@ -80,8 +80,8 @@ class Request:
 
     def make_stage(self) -> Stage:
         """The stage that this run trains."""
-        room = methods.get(self.method)
-        stage: Stage = room.STAGES[self.stage](configs.from_dict(room.Config, self.config))
+        kind = methods.get(self.method).STAGES[self.stage]
+        stage: Stage = kind(configs.from_dict(kind.config_type, self.config))
         return stage
 
     def open_corpus(self) -> Corpus:
@@ -90,7 +90,8 @@ class Request:
 
     def make_plan(self, corpus: Corpus) -> RoundPlan:
         """What meets in each step: the same on every worker and machine."""
-        stage_config = configs.from_dict(methods.get(self.method).Config, self.config)
+        kind = methods.get(self.method).STAGES[self.stage]
+        stage_config = configs.from_dict(kind.config_type, self.config)
         return RoundPlan(
             pools(corpus, self.held_out),
             seed=stage_config.seed,

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from emoray.methods import draws
 from emoray.methods.base import Group
-from emoray.methods.emod import draws
+from emoray.methods.draws import DropoutKey
 from emoray.methods.emod.augment import (
     AugmentConfig,
     add_noise,
@@ -17,7 +18,6 @@ from emoray.methods.emod.augment import (
     mask_time,
     shuffle_electrodes,
 )
-from emoray.methods.emod.draws import DropoutKey
 
 KEY = DropoutKey(5, 3)
 

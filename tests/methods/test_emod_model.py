@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from emoray.methods import draws
 from emoray.methods.base import Group
-from emoray.methods.emod import draws, frontend, model
-from emoray.methods.emod.draws import DropoutKey
+from emoray.methods.draws import DropoutKey
+from emoray.methods.emod import frontend, model
 from emoray.methods.emod.frontend import Branch, spectrum, tap_moments, token_windows
 from emoray.methods.emod.model import (
     DatasetNorm,

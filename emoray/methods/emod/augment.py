@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from emoray.methods import draws
 from emoray.methods.base import Group
-from emoray.methods.emod import draws
-from emoray.methods.emod.draws import DropoutKey
+from emoray.methods.draws import DropoutKey
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""EMOD's pretraining as a stage: its settings, and a batch turned into a loss.
+"""EMOD's stages, pretraining and fine-tuning: their settings, and a batch turned into a loss.
 
 Source: Chen et al., EMOD, "V-A Guided Contrastive Learning" and "Pretraining Settings". The
 defaults are the paper's values.
@@ -9,20 +9,28 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from emoray.config import to_dict
 from emoray.distributed import gather_with_grad
-from emoray.methods.base import Batch, Group, OptimizerConfig, Precision
+from emoray.methods.base import Batch, Group, InputSpec, OptimizerConfig, Precision, Start
+from emoray.methods.classification import Classification, ClassifierConfig
 from emoray.methods.emod.augment import augmented
 from emoray.methods.emod.loss import (
     augmentation_contrast,
     hard_va_contrast,
     soft_va_contrast,
 )
-from emoray.methods.emod.model import DropoutKey, EmodPretraining, EncoderConfig
+from emoray.methods.emod.model import (
+    DropoutKey,
+    EmodClassifier,
+    EmodPretraining,
+    EncoderConfig,
+    HeadKind,
+)
 from emoray.sampling import EmptyPolicy
 
 
@@ -91,6 +99,8 @@ def rehearsal_config(n_workers: int = 1) -> Config:
 
 class Pretraining:
     """The stage `pretrain` of EMOD."""
+
+    config_type = Config
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -180,5 +190,81 @@ def _gathered_in_order(batch: Batch, *columns: Tensor) -> tuple[Tensor, ...]:
     return torch.split(rows[:, 1:], widths, dim=1)
 
 
-STAGES = {"pretrain": Pretraining}
-"""Stages by name, each made from a `Config`."""
+@dataclass(frozen=True)
+class FinetuneConfig(ClassifierConfig):
+    """Everything that decides what fine-tuning computes."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    """Architecture; of the same parts and sizes as the pretrained encoder's."""
+    head: HeadKind = "linear"
+    """`linear` is the paper's text; `mlp` has a hidden layer (the released code's are larger)."""
+    frozen: bool = False
+    """Whether only the head learns; the paper trains the entire model."""
+
+
+def rehearsal_finetune_config() -> FinetuneConfig:
+    """Settings that tell rehearsal data's classes apart within seconds on a CPU core."""
+    return FinetuneConfig(
+        encoder=EncoderConfig.small(),
+        optimizer=OptimizerConfig(learning_rate=2e-3),
+        epochs=4,
+        batch_size=16,
+    )
+
+
+class Finetuning(Classification):
+    """The stage `finetune` of EMOD: a classifier on the encoder, all of it trained."""
+
+    config_type = FinetuneConfig
+
+    def __init__(self, config: FinetuneConfig, spec: InputSpec, start: Start | None) -> None:
+        super().__init__(config, spec, start)
+        self.config = config
+        if start is not None:
+            _check_same_encoder(config.encoder, start.config)
+
+    def build(self) -> EmodClassifier:
+        """Encoder, with the pretrained weights where there are any, and a new head."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            module = EmodClassifier(self.config.encoder, self.spec.n_outputs, self.config.head)
+        if self.start is not None:
+            prefix = "encoder."
+            module.encoder.load_state_dict(
+                {
+                    name.removeprefix(prefix): weights
+                    for name, weights in self.start.model.items()
+                    if name.startswith(prefix)
+                }
+            )
+        if self.config.frozen:
+            module.encoder.requires_grad_(False)
+        return module
+
+
+_MAY_DIFFER = ("dropout", "frontend")
+"""Of the encoder's settings: those that change no weight's meaning."""
+
+
+def _check_same_encoder(wanted: EncoderConfig, trained: Mapping[str, Any]) -> None:
+    """Refuse weights of another architecture.
+
+    Raises:
+        ValueError: names the settings that differ.
+    """
+    stored = trained.get("encoder")
+    if stored is None:
+        raise ValueError("need a checkpoint of EMOD, got one without settings of an encoder")
+    different = [
+        f"encoder.{name} {value!r} instead of {stored.get(name)!r}"
+        for name, value in to_dict(wanted).items()
+        if name not in _MAY_DIFFER and stored.get(name) != value
+    ]
+    if different:
+        raise ValueError(
+            "need the encoder that the checkpoint was trained with, got " + ", ".join(different)
+        )
+
+
+STAGES = {"pretrain": Pretraining, "finetune": Finetuning}
+"""Stages by name; each names the `config_type` it is made from."""

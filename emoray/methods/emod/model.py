@@ -19,13 +19,14 @@ from torch.utils.checkpoint import checkpoint
 
 from emoray.distributed import gather_with_grad
 from emoray.electrodes import N_EMBEDDINGS
+from emoray.methods import draws
 from emoray.methods.base import Group
-from emoray.methods.emod import draws
-from emoray.methods.emod.draws import DropoutKey
+from emoray.methods.draws import DropoutKey
 from emoray.methods.emod.frontend import Branch, Mode, spectrum
 
 __all__ = [
     "DropoutKey",
+    "EmodClassifier",
     "EmodPretraining",
     "Encoder",
     "EncoderConfig",
@@ -34,6 +35,8 @@ __all__ = [
     "SegmentDropout",
 ]
 
+
+HeadKind = Literal["linear", "mlp"]
 
 SEQUENCES_AT_ONCE = 1 << 15
 SCORES_AT_ONCE = 1 << 27
@@ -467,6 +470,50 @@ class EmodPretraining(nn.Module):
         Shape (B, D), stacked in the order of `groups`. Without dropout; call it in evaluation
         mode, or `forward`'s key is missed.
         """
+        return torch.cat([tokens.mean((1, 2)) for tokens in self.encoder(groups)])
+
+
+class ClassifierHead(nn.Module):
+    """Class scores from the mean of a segment's tokens.
+
+    Args:
+        d_model: D.
+        n_outputs: K.
+        kind: `linear` (paper, "V-A Guided Contrastive Learning"), or `mlp` with a hidden layer of
+            4 D. The released code has an MLP on all tokens, another for each dataset, of up to
+            98.7 million numbers beside an encoder of 0.8.
+    """
+
+    def __init__(self, d_model: int, n_outputs: int, kind: HeadKind) -> None:
+        super().__init__()
+        self.widen = nn.Linear(d_model, 4 * d_model) if kind == "mlp" else None
+        self.out = nn.Linear(d_model if self.widen is None else 4 * d_model, n_outputs)
+
+    def forward(self, tokens: Sequence[Tensor]) -> Tensor:
+        """Scores (B, K) of all groups' segments, in the order of the groups."""
+        h_BD = torch.cat([tokens_BCKD.mean((1, 2)) for tokens_BCKD in tokens])
+        if self.widen is not None:
+            h_BD = F.gelu(self.widen(h_BD))
+        scores_BK: Tensor = self.out(h_BD)
+        return scores_BK
+
+
+class EmodClassifier(nn.Module):
+    """The encoder with a classifier appended: what is fine-tuned."""
+
+    def __init__(self, config: EncoderConfig, n_outputs: int, head: HeadKind = "linear") -> None:
+        super().__init__()
+        self.encoder = Encoder(config)
+        self.head = ClassifierHead(config.d_model, n_outputs, head)
+
+    def forward(self, groups: Sequence[Group], key: DropoutKey | None = None) -> Tensor:
+        """Class scores, shape (B, K), stacked in the order of `groups`."""
+        scores_BK: Tensor = self.head(self.encoder(groups, key))
+        return scores_BK
+
+    @torch.no_grad()
+    def embed(self, groups: Sequence[Group]) -> Tensor:
+        """The encoder's tokens averaged over electrodes and time, as in `EmodPretraining`."""
         return torch.cat([tokens.mean((1, 2)) for tokens in self.encoder(groups)])
 
 
