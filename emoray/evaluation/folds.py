@@ -1,12 +1,351 @@
-"""Who is held out: pure functions from an index to subjects.
+"""Protocols: which segments train, which choose the epoch, which test. Pure functions.
 
-A subject's recordings never stand on both sides.
+The same index gives the same folds on every machine and for every seed, whatever the order of
+its rows. A protocol's name confesses what stands on two sides: `same_subjects`, `same_stimuli`.
+
+Shapes: S segments that have a class, N segments of one side.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+from emoray.schema import IntArray
+
+Mix = Literal["neighbour", "subject", "stimulus"]
+"""What may stand on two sides of a fold. `neighbour`: segments of one presentation."""
+
+TRAIN, VAL, TEST, UNUSED = 0, 1, 2, -1
+
+SUBJECT_GROUPS = 5
+"""Folds with subjects apart; fewer where there are fewer subjects."""
+RANDOM_GROUPS = 5
+GROUPS = 3
+"""A group to train, one to choose the epoch, one to test: the least there can be. Stimuli are
+cut in no more, because FACED shows three clips of a class and each side needs one."""
+
+FACED_PARTS = (80, 20, 23)
+"""Of FACED's 123 subjects, by number: those that train, choose the epoch and test."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """One assignment: rows of the index, sorted; no row is on two sides."""
+
+    name: str
+    """`2_of_5`."""
+    train_N: IntArray
+    val_N: IntArray
+    test_N: IntArray
+
+
+Splitter = Callable[[pa.Table], Iterable[IntArray]]
+"""Segments that have a class -> for each fold, the side of each: shape (S,)."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A rule that makes folds."""
+
+    name: str
+    mixes: frozenset[Mix]
+    """All that its folds may have on two sides."""
+    words: str
+    """One line for people."""
+    split: Splitter
+
+
+def protocols_of(dataset: str) -> tuple[str, ...]:
+    """Protocols that a dataset is evaluated by: the paper's first, then safer ones.
+
+    Raises:
+        ValueError: the paper evaluates nothing on the dataset.
+    """
+    return (paper_protocol(dataset), *_SAFER[dataset])
+
+
+def paper_protocol(dataset: str) -> str:
+    """The protocol behind the published numbers (EMOD, Evaluation; as CBraMod's code splits).
+
+    Raises:
+        ValueError: the paper evaluates nothing on the dataset.
+    """
+    if dataset not in _PAPER:
+        raise ValueError(f"need a dataset among {', '.join(sorted(_PAPER))}; got {dataset!r}")
+    return _PAPER[dataset]
+
+
+def folds(protocol: str, dataset: str, index: pa.Table) -> tuple[Fold, ...]:
+    """The folds of a protocol. Segments without a class take no part.
+
+    Args:
+        protocol: a name in `PROTOCOLS`.
+        dataset: whose index it is.
+        index: as `CorpusDataset.index`.
+
+    Raises:
+        ValueError: no such protocol, the paper's protocol of another dataset, another dataset's
+            index, too few subjects or stimuli, an empty side, or a class that no segment of
+            train has. The message names dataset, protocol and what was needed.
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"need a protocol among {', '.join(sorted(PROTOCOLS))}; got {protocol!r}")
+    if protocol in _PAPER.values() and _PAPER.get(dataset) != protocol:
+        owner = next(name for name, paper in _PAPER.items() if paper == protocol)
+        raise ValueError(f"need {owner} for the protocol {protocol}, got {dataset}")
+    check_dataset(index, dataset)
+    rows_S = np.flatnonzero(index.column("label").to_numpy() >= 0)
+    try:
+        return tuple(_folds(PROTOCOLS[protocol], index.take(pa.array(rows_S)), rows_S))
+    except ValueError as error:
+        raise ValueError(f"{dataset} {protocol}: {error}") from None
+
+
+def check_dataset(index: pa.Table, dataset: str) -> None:
+    """Refuse the index of another dataset.
+
+    Raises:
+        ValueError: a row is of another dataset.
+    """
+    found = set(index.column("dataset").unique().to_pylist())
+    if not found <= {dataset}:
+        raise ValueError(f"need an index of {dataset}, got one of {', '.join(sorted(found))}")
+
+
+def coded(column: pa.ChunkedArray) -> tuple[IntArray, list[str]]:
+    """Words as places in the sorted list of those that occur, and that list."""
+    if pa.types.is_dictionary(column.type):
+        # A dictionary may hold words that no row has, in an order that depends on the rows'.
+        column = column.cast(column.type.value_type)
+    encoded = column.combine_chunks().dictionary_encode()
+    words = encoded.dictionary.to_pylist()
+    order = sorted(range(len(words)), key=words.__getitem__)
+    place = np.argsort(np.array(order, dtype=np.int64))
+    return place[encoded.indices.to_numpy()], [words[i] for i in order]
+
+
+def _folds(protocol: Protocol, segments: pa.Table, rows_S: IntArray) -> Iterable[Fold]:
+    if not len(rows_S):
+        raise ValueError("need segments that have a class, got none")
+    sides = list(protocol.split(segments))
+    label_S = segments.column("label").to_numpy()
+    for k, side_S in enumerate(sides):
+        name = f"{k + 1}_of_{len(sides)}"
+        _check_sides(name, side_S, label_S)
+        yield Fold(name, *(rows_S[side_S == side] for side in (TRAIN, VAL, TEST)))
+
+
+def _check_sides(name: str, side_S: IntArray, label_S: IntArray) -> None:
+    for side, words in ((TRAIN, "train"), (VAL, "validation"), (TEST, "test")):
+        if not np.any(side_S == side):
+            raise ValueError(f"need segments in {words} of fold {name}, got none")
+    absent = sorted(set(label_S.tolist()) - set(label_S[side_S == TRAIN].tolist()))
+    if absent:
+        raise ValueError(
+            f"need every class in train of fold {name}, got none of class "
+            f"{', '.join(map(str, absent))}"
+        )
+
+
+# The paper's --------------------------------------------------------------------------------------
+
+
+def _faced_paper(segments: pa.Table) -> Iterable[IntArray]:
+    """By the publisher's number; rehearsal data have few subjects and keep the shares."""
+    number_S = _numbers(segments, "subject")
+    n_train, n_val, n_test = FACED_PARTS
+    if segments.column("rehearsal").to_numpy().any():
+        present, number_S = np.unique(number_S, return_inverse=True)
+        _at_least(GROUPS, len(present), "subjects")
+        n_val, n_test = (
+            max(1, round(len(present) * n / sum(FACED_PARTS))) for n in (n_val, n_test)
+        )
+        n_train = len(present) - n_val - n_test
+    yield np.digitize(number_S, (n_train, n_train + n_val))
+
+
+def _seed_v_paper(segments: pa.Table) -> Iterable[IntArray]:
+    """Presentations 0-4, 5-9 and 10-14 of each session; each block shows each class once."""
+    yield np.digitize(segments.column("presentation").to_numpy(), (5, 10))
+
+
+def _seed_paper(segments: pa.Table) -> Iterable[IntArray]:
+    """The first visit, the second, the third."""
+    yield np.digitize(_numbers(segments, "session"), (2, 3))
+
+
+def _numbers(segments: pa.Table, column: str) -> IntArray:
+    codes_S, words = coded(segments.column(column))
+    return np.array([int(word) for word in words])[codes_S]
+
+
+# With groups apart --------------------------------------------------------------------------------
+
+
+def _subjects_apart(segments: pa.Table) -> Iterable[IntArray]:
+    subject_S, subjects = coded(segments.column("subject"))
+    _at_least(GROUPS, len(subjects), "subjects")
+    n = min(SUBJECT_GROUPS, len(subjects))
+    return _in_turn(_dealt(subject_S, n), n)
+
+
+def _stimuli_apart(segments: pa.Table) -> Iterable[IntArray]:
+    stimulus_S, stimuli = coded(segments.column("stimulus"))
+    class_S = segments.column("label").to_numpy()
+    several = [s for s, k in zip(stimuli, _n_classes(stimulus_S, class_S), strict=True) if k > 1]
+    if several:
+        raise ValueError(f"need one class for each stimulus, got several for {several[0]}")
+    return _in_turn(_dealt(stimulus_S, GROUPS, class_S), GROUPS)
+
+
+def _both_apart(segments: pa.Table) -> Iterable[IntArray]:
+    """A segment takes part where its subject and its stimulus are on the same side."""
+    subject_S, subjects = coded(segments.column("subject"))
+    _at_least(GROUPS, len(subjects), "subjects")
+    by_subject = _in_turn(_dealt(subject_S, GROUPS), GROUPS)
+    for of_subject_S, of_stimulus_S in zip(by_subject, _stimuli_apart(segments), strict=True):
+        yield np.where(of_subject_S == of_stimulus_S, of_subject_S, UNUSED)
+
+
+def _random_segments(segments: pa.Table) -> Iterable[IntArray]:
+    """Segments in the order of a digest of their names: random, and the same everywhere."""
+    names = zip(
+        *(segments.column(c).to_pylist() for c in ("recording", "presentation", "segment")),
+        strict=True,
+    )
+    digests = [hashlib.sha256("/".join(map(str, name)).encode()).digest() for name in names]
+    order_S = sorted(range(len(digests)), key=digests.__getitem__)
+    group_S = np.empty(len(digests), dtype=np.int64)
+    group_S[order_S] = np.arange(len(digests)) % RANDOM_GROUPS
+    return _in_turn(group_S, RANDOM_GROUPS)
+
+
+def _in_turn(group_S: IntArray, n: int) -> Iterable[IntArray]:
+    """Each group tests once, while the next one chooses the epoch and the others train."""
+    for k in range(n):
+        side_S = np.full(len(group_S), TRAIN)
+        side_S[group_S == k] = TEST
+        side_S[group_S == (k + 1) % n] = VAL
+        yield side_S
+
+
+def _dealt(code_S: IntArray, n: int, class_S: IntArray | None = None) -> IntArray:
+    """Deal codes (subjects or stimuli) to n groups, as evenly as they come.
+
+    The largest of each class first, each to the group that has fewest of the class and of these
+    to the one with fewest segments. scikit-learn's `GroupKFold` looks at segments alone, breaks
+    ties otherwise in other versions, and knows no class.
+
+    Returns:
+        Group of each segment, shape (S,).
+    """
+    sizes = np.bincount(code_S)
+    class_of = np.zeros(len(sizes), dtype=np.int64)
+    if class_S is not None:
+        class_of[code_S] = class_S
+    group_of = np.empty(len(sizes), dtype=np.int64)
+    segments_of = np.zeros(n, dtype=np.int64)
+    for label in np.unique(class_of):
+        members_of = np.zeros(n, dtype=np.int64)
+        members = np.flatnonzero(class_of == label)
+        for code in members[np.argsort(-sizes[members], kind="stable")]:
+            group = min(range(n), key=lambda g: (members_of[g], segments_of[g]))
+            group_of[code] = group
+            members_of[group] += 1
+            segments_of[group] += int(sizes[code])
+    return group_of[code_S]
+
+
+def _n_classes(code_S: IntArray, class_S: IntArray) -> IntArray:
+    """How many classes the segments of each code have."""
+    pairs_P2 = np.unique(np.stack([code_S, class_S], axis=1), axis=0)
+    return np.bincount(pairs_P2[:, 0])
+
+
+def _at_least(wanted: int, found: int, what: str) -> None:
+    if found < wanted:
+        raise ValueError(f"need at least {wanted} {what}, got {found}")
+
+
+# By name ------------------------------------------------------------------------------------------
+
+
+_ALL = (
+    Protocol(
+        "paper_same_stimuli",
+        frozenset({"stimulus"}),
+        "the paper's: 80 subjects train, 20 choose the epoch, 23 test; all saw the same stimuli",
+        _faced_paper,
+    ),
+    Protocol(
+        "paper_same_subjects",
+        frozenset({"subject"}),
+        "the paper's: of each session the first five stimuli train, the next five choose the "
+        "epoch, the last five test; same subjects",
+        _seed_v_paper,
+    ),
+    Protocol(
+        "paper_same_subjects_same_stimuli",
+        frozenset({"subject", "stimulus"}),
+        "the paper's: the first visit trains, the second chooses the epoch, the third tests; "
+        "same subjects, same stimuli",
+        _seed_paper,
+    ),
+    Protocol(
+        "subjects_apart_same_stimuli",
+        frozenset({"stimulus"}),
+        "each fifth of the subjects tests once, the next chooses the epoch, the others train; "
+        "same stimuli",
+        _subjects_apart,
+    ),
+    Protocol(
+        "stimuli_apart_same_subjects",
+        frozenset({"subject"}),
+        "each third of the stimuli of a class tests once, the next chooses the epoch, the last "
+        "trains; same subjects",
+        _stimuli_apart,
+    ),
+    Protocol(
+        "subjects_and_stimuli_apart",
+        frozenset(),
+        "a third of the subjects on a third of the stimuli tests, trains or chooses the epoch; "
+        "the rest is unused",
+        _both_apart,
+    ),
+    Protocol(
+        "random_segments_same_subjects_same_stimuli",
+        frozenset({"neighbour", "subject", "stimulus"}),
+        "each fifth of the segments, drawn at random, tests once: neighbours of a presentation "
+        "on all sides; it shows what leakage is worth, not how good a method is",
+        _random_segments,
+    ),
+)
+
+PROTOCOLS: Mapping[str, Protocol] = MappingProxyType({p.name: p for p in _ALL})
+"""Every protocol by name."""
+
+_PAPER: Mapping[str, str] = {
+    "faced": "paper_same_stimuli",
+    "seed": "paper_same_subjects_same_stimuli",
+    "seed_v": "paper_same_subjects",
+}
+
+_APART = ("stimuli_apart_same_subjects", "subjects_and_stimuli_apart")
+_SAFER: Mapping[str, tuple[str, ...]] = {
+    "faced": _APART,  # the paper's has the subjects apart
+    "seed": ("subjects_apart_same_stimuli", *_APART),
+    "seed_v": ("subjects_apart_same_stimuli", *_APART),
+}
+
+
+# Held out of a pretraining ------------------------------------------------------------------------
 
 
 def held_out_subjects(
