@@ -158,6 +158,32 @@ class Storage:
         except OSError as error:
             raise OSError(error.errno, self._explain(name, error, n_bytes)) from error
 
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a small file unless there is one of that name already.
+
+        Of two writers on a local or shared folder exactly one is the first. An object store
+        cannot be asked that: there both may be told that they were, and the later file stays.
+
+        Returns:
+            Whether this call made the file.
+
+        Raises:
+            OSError: the folder cannot be written or is full; the message says which.
+        """
+        if self.read(name) is not None:
+            return False
+        if not self.is_local:
+            self.write_bytes(name, data)
+            return True
+        try:
+            with self._local(name, place=_place_new) as sink:
+                sink.write(data)
+        except OSError as error:
+            if isinstance(error, FileExistsError) and self.read(name) is not None:
+                return False  # another writer was quicker
+            raise OSError(error.errno, self._explain(name, error, len(data))) from error
+        return True
+
     def _explain(self, name: str, error: OSError, n_bytes: int) -> str:
         message = f"cannot write {self.path(name)}, which needs {n_bytes:,} bytes: {error}"
         if self.is_local and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -166,7 +192,9 @@ class Storage:
         return message
 
     @contextlib.contextmanager
-    def _local(self, name: str) -> Iterator[IO[bytes]]:
+    def _local(
+        self, name: str, *, place: Callable[[Path, Path], object] = Path.replace
+    ) -> Iterator[IO[bytes]]:
         final = Path(self.path(name))
         final.parent.mkdir(parents=True, exist_ok=True)
         temporary = final.with_name(f"{final.name}{_TEMPORARY}{uuid.uuid4().hex[:12]}")
@@ -175,7 +203,7 @@ class Storage:
                 yield sink
                 sink.flush()
                 os.fsync(sink.fileno())
-                temporary.replace(final)
+                place(temporary, final)
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
@@ -280,6 +308,21 @@ def _locked(path: Path) -> Iterator[IO[bytes]]:
                 continue
             yield sink
             return
+
+
+def _place_new(temporary: Path, final: Path) -> None:
+    """Give a file its name unless the name is taken: a link, unlike a rename, replaces nothing."""
+    try:
+        os.link(temporary, final)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        # A file system without links leaves a moment between looking and naming.
+        if final.exists():
+            raise FileExistsError(errno.EEXIST, "there already", str(final)) from error
+        temporary.replace(final)
+    else:
+        temporary.unlink()
 
 
 def _remove_if_abandoned(path: Path) -> bool:

@@ -29,8 +29,9 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "cluster",
         "storage",
         "statistics",
+        "versions",
     ),
-    ("datasets", "results"),
+    ("datasets", "results", "papers", "comparison"),
     (
         "rehearsal",
         "corpus",
@@ -47,7 +48,16 @@ LEVELS: tuple[tuple[str, ...], ...] = (
 )
 """A room imports from its own line of this list or an earlier one; the longest entry counts."""
 
-REPORTS_MAY_IMPORT = ("reports", "results", "schema", "config", "sampling")
+REPORTS_MAY_IMPORT = (
+    "reports",
+    "results",
+    "papers",
+    "comparison",
+    "statistics",
+    "schema",
+    "config",
+    "sampling",
+)
 """Reports stand apart: they read result rows, `paper.toml` and a plan's occupancy only."""
 
 ROOMS_OF: dict[str, tuple[str, ...]] = {

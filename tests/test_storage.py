@@ -10,6 +10,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from pyarrow import fs
@@ -177,3 +178,59 @@ def test_a_fetched_file_with_another_checksum_is_refused_and_not_kept(tmp_path: 
     assert sha256_of(target) == hashlib.sha256(b"abc").hexdigest()
     with pytest.raises(DataError, match="need the file bucket/b, got none"):
         remote.fetch("b", target, n_bytes=3, sha256="")
+
+
+# Files that are made once -------------------------------------------------------------------------
+
+
+def test_a_file_is_made_once_and_stays(storage: Storage) -> None:
+    assert storage.create("x/a", b"first")
+    assert not storage.create("x/a", b"second")
+    assert storage.read("x/a") == b"first"
+    assert [path.name for path in Path(storage.path("x")).iterdir()] == ["a"]
+
+
+def test_of_many_writers_of_one_name_one_is_told_that_it_was_first(storage: Storage) -> None:
+    for i in range(20):
+        ready = Barrier(4)
+
+        def write(letter: bytes, ready: Barrier = ready, name: str = str(i)) -> bool:
+            ready.wait()
+            return storage.create(name, letter * 50_000)
+
+        letters = [b"a", b"b", b"c", b"d"]
+        with ThreadPoolExecutor(4) as pool:
+            was_first = list(pool.map(write, letters))
+        assert sum(was_first) == 1
+        assert storage.read(str(i)) == letters[was_first.index(True)] * 50_000
+
+
+def test_a_file_is_made_once_where_there_are_no_links(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_link(source: object, target: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "no links here")
+
+    monkeypatch.setattr(os, "link", no_link)
+    assert storage.create("a", b"first")
+    assert not storage.create("a", b"second")
+    monkeypatch.setattr(Storage, "read", lambda self, name: None)  # looked too early
+    with pytest.raises(FileExistsError, match="there already"):
+        storage.create("a", b"second")
+    assert Path(storage.path("a")).read_bytes() == b"first"
+    assert list(storage.files()) == ["a"]
+
+
+def test_a_place_that_cannot_be_a_folder_is_no_file_that_was_there(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OSError, match=r"cannot write .*file/x/a, which needs 3 bytes"):
+        Storage.at(tmp_path / "file").create("x/a", b"abc")
+    with pytest.raises(OSError, match="cannot write"):
+        Storage.at(tmp_path / "file").create("a", b"abc")
+
+
+def test_a_file_is_made_once_on_a_remote_file_system(tmp_path: Path) -> None:
+    remote = Storage(fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem()), "bucket")
+    assert remote.create("x/a", b"first")
+    assert not remote.create("x/a", b"second")
+    assert remote.read("x/a") == b"first"

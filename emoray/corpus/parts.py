@@ -6,23 +6,22 @@ recording, so that a build can be ended at any moment and goes on from the parts
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-import emoray
 from emoray import datasets
 from emoray.corpus.manifest import PARTS, SHARDS, Layout, ShardFile, Source
 from emoray.corpus.shards import write_shard
 from emoray.schema import Recording, RecordingRef
 from emoray.signals import Prepared, Recipe, prepare
 from emoray.storage import Storage, sha256_of
+from emoray.versions import source_version
 
 _DECIDES = ("schema.py", "affect.py", "electrodes.py", "signals/**/*.py", "datasets/*.py")
 
@@ -204,12 +203,6 @@ def _same_bytes(storage: Storage, part: Part, sources: Sequence[Source]) -> bool
     return part.shard is None or found.get(part.shard.file) == part.shard.bytes
 
 
-@cache
 def code_version() -> str:
     """emoray's version and a digest of the source files that decide what a corpus holds."""
-    package = Path(emoray.__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(path for pattern in _DECIDES for path in package.glob(pattern)):
-        digest.update(f"{path.relative_to(package).as_posix()}\0".encode())
-        digest.update(path.read_bytes())
-    return f"{emoray.__version__}+{digest.hexdigest()[:12]}"
+    return source_version(_DECIDES)
