@@ -19,7 +19,8 @@ from typing import Any, Literal, NoReturn, get_args
 import numpy as np
 
 from emoray import config as configs
-from emoray.schema import DataError, IntArray
+from emoray.evaluation.metrics import scores_of
+from emoray.schema import DataError
 from emoray.storage import Storage
 from emoray.versions import source_version
 
@@ -40,8 +41,10 @@ _DECIDES = (
     "feed.py",  # what a batch holds
     "methods/**/*.py",  # models, losses, augmentations, defaults
     "training/worker.py",  # the loop
+    "training/run.py",  # which epoch is kept, what is scored
     "corpus/read.py",  # what a segment's array is
     "evaluation/folds.py",  # who is in train, validation and test
+    "evaluation/predict.py",  # which class is answered
     "evaluation/metrics.py",  # what a score means
 )
 """Source files that decide a number. What the corpus holds has its own digest; reports, progress
@@ -409,28 +412,8 @@ def _check_scores(row: ResultRow) -> None:
     counts_KK = np.array(row.confusion, dtype=np.int64)
     if counts_KK.min() < 0 or counts_KK.sum() != row.n_test:
         _refuse("confusion", f"counts of {row.n_test} test segments", row.confusion)
-    for name, value in scores_of(counts_KK).items():
-        if abs(row.metric(name) - value) > _TOLERANCE:
-            _refuse(name, f"{value!r}, as its confusion matrix says", row.metric(name))
-
-
-def scores_of(confusion_KK: IntArray) -> dict[Metric, float]:
-    """The scores that a confusion matrix stands for, by their definitions.
-
-    Args:
-        confusion_KK: counts; rows are true classes, columns predicted ones; at least one count.
-
-    Returns:
-        `bacc`: mean recall of the classes that occur; `kappa`: (agreement - chance) / (1 - chance),
-        0 where that is 0 / 0; `wf1`: 2 hits / (true + predicted) weighted by the true counts.
-    """
-    hits_K, true_K = np.diag(confusion_KK), confusion_KK.sum(axis=1)
-    predicted_K = confusion_KK.sum(axis=0)
-    n, chance = int(true_K.sum()), int(true_K @ predicted_K)  # chance in n^2-ths, exact
-    occurs_K = true_K > 0
-    f1_K = 2 * hits_K / np.maximum(true_K + predicted_K, 1)
-    return {
-        "bacc": float(np.mean(hits_K[occurs_K] / true_K[occurs_K])),
-        "kappa": (n * int(hits_K.sum()) - chance) / (n * n - chance) if chance < n * n else 0.0,
-        "wf1": float(true_K @ f1_K) / n,
-    }
+    scores = scores_of(counts_KK)
+    for name in METRICS:
+        needed, found = getattr(scores, name), row.metric(name)
+        if abs(found - needed) > _TOLERANCE:
+            _refuse(name, f"{needed!r}, as its confusion matrix says", found)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,14 @@ Confusion = Sequence[Sequence[int]]
 CONFUSION: Confusion = ((8, 1, 1), (2, 7, 1), (0, 3, 7))
 
 
-def scores(confusion_KK: Confusion) -> dict[str, float]:
+def scores(confusion: Confusion) -> dict[str, float]:
     """bacc, kappa and wf1 of a confusion matrix, from its segments one by one."""
-    counts_KK = np.array(confusion_KK)
+    return dict(_scores(tuple(map(tuple, confusion))))
+
+
+@cache
+def _scores(confusion: tuple[tuple[int, ...], ...]) -> dict[str, float]:
+    counts_KK = np.array(confusion)
     true_KK, predicted_KK = np.indices(counts_KK.shape)
     true_N = np.repeat(true_KK.ravel(), counts_KK.ravel())
     predicted_N = np.repeat(predicted_KK.ravel(), counts_KK.ravel())

@@ -5,24 +5,27 @@ import json
 import math
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Barrier
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import fs
 
-from emoray.results import KEY_PARTS, ResultRow, ResultStore, key_of, scores_of
+import emoray
+from emoray.results import KEY_PARTS, METRICS, ResultRow, ResultStore, code_version, key_of
 from emoray.schema import DataError
 from emoray.storage import Storage
+from emoray.versions import source_version
 from tests.rows import CONFUSION, fields, made_row, scores, text_of
 
 REPO = Path(__file__).parents[1]
@@ -212,23 +215,22 @@ confusions = st.integers(2, 5).flatmap(
 )
 
 
+@settings(deadline=None)
 @given(confusions)
-def test_the_scores_of_a_confusion_matrix_are_scikit_learns(confusion: list[list[int]]) -> None:
-    found = scores_of(np.array(confusion))
-    for name, value in scores(confusion).items():
-        assert found[name] == pytest.approx(value, abs=1e-12)  # type: ignore[index]
+def test_a_row_of_any_confusion_matrix_has_scikit_learns_scores(confusion: list[list[int]]) -> None:
+    row = made_row(confusion)
+    assert row.n_test == sum(map(sum, confusion))
+    for metric in METRICS:
+        value = row.metric(metric)
+        with pytest.raises(ValueError, match=f"need {metric} to be"):
+            made_row(confusion, **{metric: value + 2e-9})
 
 
-def test_a_classifier_that_always_answers_alike_is_at_chance() -> None:
-    assert scores_of(np.array([[5, 0], [5, 0]])) == {"bacc": 0.5, "kappa": 0.0, "wf1": 1 / 3}
-    assert scores_of(np.array([[5, 0], [0, 0]])) == {"bacc": 1.0, "kappa": 0.0, "wf1": 1.0}
-    assert scores_of(np.array([[0, 5], [5, 0]])) == {"bacc": 0.0, "kappa": -1.0, "wf1": 0.0}
-
-
-def test_kappa_of_many_segments_and_one_error_is_exact() -> None:
+def test_one_error_among_very_many_segments_is_seen() -> None:
     confusion = ((117_743, 0), (1, 0))
-    assert scores_of(np.array(confusion))["kappa"] == 0.0
     assert made_row(confusion).n_test == 117_744
+    with pytest.raises(ValueError, match="need wf1 to be"):
+        made_row(confusion, wf1=1.0)
 
 
 # The store ----------------------------------------------------------------------------------------
@@ -424,6 +426,54 @@ def test_hidden_files_are_the_file_systems_own(store: ResultStore) -> None:
     store.add(made_row())
     file_of(store, made_row().key).with_name(".nfs0001").write_text("")
     assert store.rows() == [made_row()]
+
+
+# The code -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the sources that a test may change."""
+    copied = tmp_path / "emoray"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(Path(emoray.__file__).parent, copied, ignore=ignored)
+    monkeypatch.setattr(emoray, "__file__", str(copied / "__init__.py"))
+    source_version.cache_clear()
+    yield copied
+    source_version.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("file", "decides"),
+    [
+        ("methods/emod/model.py", True),
+        ("methods/classification.py", True),
+        ("distributed.py", True),
+        ("electrodes.py", True),
+        ("sampling.py", True),
+        ("feed.py", True),
+        ("training/worker.py", True),
+        ("training/run.py", True),
+        ("corpus/read.py", True),
+        ("evaluation/folds.py", True),
+        ("evaluation/predict.py", True),
+        ("evaluation/metrics.py", True),
+        ("evaluation/audit.py", False),
+        ("reports/figures.py", False),
+        ("training/progress.py", False),
+        ("corpus/build.py", False),
+        ("methods/emod/paper.toml", False),
+        ("results.py", False),
+    ],
+)
+def test_the_code_of_a_row_is_what_decides_its_numbers(
+    package: Path, file: str, decides: bool
+) -> None:
+    before = code_version()
+    path = package / file
+    path.write_text(path.read_text() + "\n")
+    source_version.cache_clear()
+    assert (code_version() != before) is decides
 
 
 # Two writers, and a kill --------------------------------------------------------------------------

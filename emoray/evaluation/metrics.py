@@ -45,7 +45,15 @@ def classification_scores(
     Raises:
         ValueError: nothing to score, lengths that differ, or a class index outside its range.
     """
-    confusion_KK = _confusion(true_N, predicted_N, n_classes)
+    return scores_of(_confusion(true_N, predicted_N, n_classes))
+
+
+def scores_of(confusion_KK: IntArray) -> Scores:
+    """The scores that a confusion matrix stands for, as `classification_scores` says.
+
+    Args:
+        confusion_KK: counts; rows are true, columns predicted; at least one count in it.
+    """
     n = int(confusion_KK.sum())
     hits_K, true_K, predicted_K = (
         confusion_KK.diagonal(),
