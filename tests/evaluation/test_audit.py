@@ -1,0 +1,325 @@
+"""Every way in which weights can know the test segments is found, and none is made up."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emoray.evaluation.audit import Audit, Leak, LeakageError, audit, check
+from emoray.evaluation.folds import PROTOCOLS, Fold, folds, paper_protocol, protocols_of
+from tests.indexes import index_table, published, shuffled, thinned
+
+RANDOM = "random_segments_same_subjects_same_stimuli"
+STRICT = PROTOCOLS["subjects_and_stimuli_apart"]
+NONE: tuple[dict[str, dict[str, list[str]]], ...] = ()
+
+
+@pytest.fixture(scope="module")
+def index() -> pa.Table:
+    """SEED of six subjects: three visits, and at each the same fifteen stimuli."""
+    return index_table(published("seed", 6))
+
+
+def rows(index: pa.Table, **wanted: object) -> list[int]:
+    """Rows that have these values in these columns."""
+    kept = np.ones(index.num_rows, bool)
+    for name, value in wanted.items():
+        kept &= np.array([found == value for found in index.column(name).to_pylist()])
+    return np.flatnonzero(kept).tolist()
+
+
+def fold_of(train: list[int], validation: list[int], test: list[int]) -> Fold:
+    sides = (np.array(sorted(side), dtype=np.int64) for side in (train, validation, test))
+    return Fold("made", *sides)
+
+
+@pytest.fixture(scope="module")
+def clean(index: pa.Table) -> Fold:
+    """Another subject at another stimulus on each side."""
+    return fold_of(
+        rows(index, subject="01", stimulus="01"),
+        rows(index, subject="02", stimulus="02"),
+        rows(index, subject="03", stimulus="03"),
+    )
+
+
+def moved(fold: Fold, side: str, extra: list[int]) -> Fold:
+    """The same fold with more rows in train or validation."""
+    name = {"train": "train_N", "validation": "val_N"}[side]
+    more_N = np.union1d(getattr(fold, name), np.array(extra, dtype=np.int64))
+    return replace(fold, **{name: more_N})
+
+
+def found_in(audited: Audit) -> dict[tuple[str, str], int]:
+    return {(leak.kind, leak.where): leak.n_segments for leak in audited.leaks}
+
+
+def test_a_clean_fold_passes(index: pa.Table, clean: Fold) -> None:
+    others = {"seed": {"04": ["04"]}, "deap": {"03": ["03"]}}
+    found = audit(index, "seed", clean, STRICT, [others, {}])
+    assert found == Audit(leaks=(), admitted=())
+    assert found.verdict == "clean"
+    check(found)
+
+
+SIDES = pytest.mark.parametrize("side", ["train", "validation"])
+
+
+@SIDES
+def test_a_segment_on_both_sides(index: pa.Table, clean: Fold, side: str) -> None:
+    test = clean.test_N.tolist()
+    found = audit(index, "seed", moved(clean, side, test[4:6]), PROTOCOLS[RANDOM], NONE)
+    assert found_in(found)["segment", side] == 2
+    assert found.verdict == "LEAK: same segments; same presentations, same subjects, same stimuli"
+    with pytest.raises(
+        LeakageError,
+        match=rf"segment in {side}: 2 test segments \(such as recording seed-s03-v1 presentation 2 "
+        rf"segment 4, recording seed-s03-v1 presentation 2 segment 5\)$",
+    ):
+        check(found, allow_contaminated=True)
+
+
+def test_a_segment_that_is_twice_in_the_index(index: pa.Table, clean: Fold) -> None:
+    """Another row of the same name is the same segment, and no neighbour of itself."""
+    one = fold_of(clean.train_N.tolist(), clean.val_N.tolist(), clean.test_N[:1].tolist())
+    twice = pa.concat_tables([index, index.take(pa.array(one.test_N))])
+    copied = moved(one, "train", [index.num_rows])
+    found = found_in(audit(twice, "seed", copied, STRICT, NONE))
+    assert found["segment", "train"] == 1
+    assert ("neighbour", "train") not in found
+
+
+@SIDES
+def test_a_neighbour_of_the_same_presentation(index: pa.Table, clean: Fold, side: str) -> None:
+    """One segment of a presentation trains: all others of it are its neighbours."""
+    first, *rest = rows(index, recording="seed-s03-v2", stimulus="03")
+    fold = moved(replace(clean, test_N=np.array(rest)), side, [first])
+    protocol = PROTOCOLS["paper_same_subjects_same_stimuli"]
+    found = audit(index, "seed", fold, protocol, NONE)
+    assert found_in(found)["neighbour", side] == len(rest) == 40
+    assert ("segment", side) not in found_in(found)
+    assert found.verdict == "LEAK: same presentations; same subjects, same stimuli"
+    with pytest.raises(
+        LeakageError,
+        match=rf"got neighbour in {side}: 40 test segments "
+        r"\(such as recording seed-s03-v2 presentation 2\)$",
+    ):
+        check(found)
+
+
+def test_another_visit_is_no_neighbour(index: pa.Table, clean: Fold) -> None:
+    """The same subject sees the same stimulus again: same subject and stimulus, no more."""
+    test = rows(index, recording="seed-s03-v1", stimulus="03")
+    train = rows(index, recording="seed-s03-v2", stimulus="03")
+    found = audit(index, "seed", fold_of(train, clean.val_N.tolist(), test), STRICT, NONE)
+    assert set(found_in(found)) == {("subject", "train"), ("stimulus", "train")}
+
+
+@SIDES
+def test_a_subject_on_both_sides(index: pa.Table, clean: Fold, side: str) -> None:
+    extra = rows(index, subject="03", stimulus="05")
+    found = audit(index, "seed", moved(clean, side, extra), STRICT, NONE)
+    assert found_in(found) == {("subject", side): len(clean.test_N)}
+    assert found.leaks[0].examples == ("subject 03",)
+    assert found.verdict == "LEAK: same subjects"
+    with pytest.raises(LeakageError, match=rf"got subject in {side}: 123 test segments \(such as"):
+        check(found)
+    admitting = PROTOCOLS["stimuli_apart_same_subjects"]
+    admitted = audit(index, "seed", moved(clean, side, extra), admitting, NONE)
+    assert admitted.verdict == "same subjects"
+    check(admitted)
+
+
+@SIDES
+def test_a_stimulus_on_both_sides(index: pa.Table, clean: Fold, side: str) -> None:
+    extra = rows(index, subject="05", stimulus="03")
+    found = audit(index, "seed", moved(clean, side, extra), STRICT, NONE)
+    assert found_in(found) == {("stimulus", side): len(clean.test_N)}
+    assert found.verdict == "LEAK: same stimuli"
+    with pytest.raises(LeakageError, match=rf"stimulus in {side}: .*such as stimulus 03\)$"):
+        check(found)
+    admitting = PROTOCOLS["subjects_apart_same_stimuli"]
+    check(audit(index, "seed", moved(clean, side, extra), admitting, NONE))
+
+
+def test_all_that_is_not_admitted_is_named_at_once(index: pa.Table, clean: Fold) -> None:
+    fold = moved(clean, "train", rows(index, subject="03", stimulus="05"))
+    fold = moved(fold, "validation", rows(index, subject="05", stimulus="03"))
+    found = audit(index, "seed", fold, STRICT, [{"seed": {"06": ["03"]}}])
+    assert found.verdict == (
+        "LEAK: same subjects, same stimuli; CONTAMINATED: pretraining saw test stimuli"
+    )
+    with pytest.raises(LeakageError) as raised:
+        check(found)
+    for part in ("subject in train", "stimulus in validation", "stimulus in pretraining"):
+        assert part in str(raised.value)
+
+
+def test_a_pretraining_that_holds_a_test_subject(index: pa.Table, clean: Fold) -> None:
+    fold = fold_of(
+        clean.train_N.tolist(),
+        clean.val_N.tolist(),
+        [*clean.test_N.tolist(), *rows(index, subject="04", stimulus="04")],
+    )
+    found = audit(index, "seed", fold, STRICT, [{"seed": {"06": ["06"]}}, {"seed": {"03": ["09"]}}])
+    assert found_in(found) == {("pretraining subject", "pretraining"): 123}
+    assert found.leaks[0].examples == ("subject 03",)
+    assert found.verdict == "CONTAMINATED: pretraining saw test subjects"
+    with pytest.raises(LeakageError, match=r"subject in pretraining: 123 test segments \(such as"):
+        check(found)
+    check(found, allow_contaminated=True)
+
+
+def test_a_pretraining_that_saw_a_test_stimulus(index: pa.Table, clean: Fold) -> None:
+    found = audit(index, "seed", clean, STRICT, [{"seed": {"05": ["07", "03"]}}])
+    assert found_in(found) == {("pretraining stimulus", "pretraining"): 123}
+    assert found.verdict == "CONTAMINATED: pretraining saw test stimuli"
+    with pytest.raises(LeakageError, match=r"stimulus in pretraining: .*such as stimulus 03\)$"):
+        check(found)
+
+
+def test_a_pretraining_that_saw_the_test_subject_at_the_test_stimulus(
+    index: pa.Table, clean: Fold
+) -> None:
+    apart = [{"seed": {"03": ["09"], "05": ["03"]}}]  # both are known, not with each other
+    assert ("pretraining segment", "pretraining") not in found_in(
+        audit(index, "seed", clean, STRICT, apart)
+    )
+    found = audit(index, "seed", clean, STRICT, [{"seed": {"03": ["03"]}}])
+    assert {leak.kind for leak in found.leaks} == {
+        "pretraining segment",
+        "pretraining subject",
+        "pretraining stimulus",
+    }
+    assert found.leaks[0].examples == ("subject 03 stimulus 03",)
+    with pytest.raises(LeakageError, match="segment in pretraining: 123 test segments"):
+        check(found)
+
+
+def test_no_protocol_admits_what_pretraining_saw(index: pa.Table) -> None:
+    for name in (*protocols_of("seed"), RANDOM):
+        fold = folds(name, "seed", index)[0]
+        seen = [{"seed": {"nobody": ["01", "02", "03", "04", "05"]}}]
+        found = audit(index, "seed", fold, PROTOCOLS[name], seen)
+        assert found.verdict.startswith("CONTAMINATED: pretraining saw test stimuli")
+        with pytest.raises(LeakageError, match="stimulus in pretraining"):
+            check(found)
+        check(found, allow_contaminated=True)
+
+
+def test_allowing_contamination_allows_no_other_leak(index: pa.Table, clean: Fold) -> None:
+    fold = moved(clean, "train", rows(index, subject="03", stimulus="05"))
+    found = audit(index, "seed", fold, STRICT, [{"seed": {"03": ["05"]}}])
+    with pytest.raises(LeakageError, match="got subject in train: 123") as raised:
+        check(found, allow_contaminated=True)
+    assert "pretraining" not in str(raised.value)
+
+
+def test_three_examples_in_the_order_of_names(index: pa.Table) -> None:
+    (fold,) = folds("paper_same_subjects_same_stimuli", "seed", index)
+    other, order = shuffled(index, np.random.default_rng(0))
+    place = np.argsort(order)
+    mixed = fold_of(*(place[side].tolist() for side in (fold.train_N, fold.val_N, fold.test_N)))
+    one, two = (audit(i, "seed", f, STRICT, NONE) for i, f in ((index, fold), (other, mixed)))
+    assert one == two
+    assert one.leaks[0].examples == ("subject 01", "subject 02", "subject 03")
+
+
+@pytest.mark.parametrize("dataset", ["faced", "seed", "seed_v"])
+@pytest.mark.parametrize("n_subjects", [3, 7])
+def test_every_protocol_admits_what_it_mixes_and_no_more(dataset: str, n_subjects: int) -> None:
+    index = index_table(published(dataset, n_subjects), rehearsal=True)
+    verdicts = {}
+    for name in (*protocols_of(dataset), RANDOM):
+        for fold in folds(name, dataset, index):
+            found = audit(index, dataset, fold, PROTOCOLS[name], NONE)
+            check(found)
+            assert {leak.kind for leak in found.leaks} == PROTOCOLS[name].mixes
+            verdicts[name] = found.verdict
+    assert verdicts["subjects_and_stimuli_apart"] == "clean"
+    assert verdicts["stimuli_apart_same_subjects"] == "same subjects"
+    assert verdicts[RANDOM] == "same presentations, same subjects, same stimuli"
+    expected = {
+        "faced": "same stimuli",
+        "seed": "same subjects, same stimuli",
+        "seed_v": "same subjects",
+    }
+    assert verdicts[paper_protocol(dataset)] == expected[dataset]
+
+
+SMALL = index_table(thinned(published("seed", 3), np.random.default_rng(0)))
+NAMES = {
+    "segment": ("recording", "presentation", "segment"),
+    "subject": ("subject",),
+    "stimulus": ("stimulus",),
+}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 40))
+def test_counts_are_those_of_plain_loops(seed: int, n: int) -> None:
+    """Any rows on any side, overlapping or not."""
+    rng = np.random.default_rng(seed)
+    train, val, test = (sorted(rng.integers(0, SMALL.num_rows, n).tolist()) for _ in range(3))
+    found = found_in(audit(SMALL, "seed", fold_of(train, val, test), STRICT, NONE))
+    table = SMALL.to_pylist()
+    for where, other in (("train", train), ("validation", val)):
+        for kind, columns in NAMES.items():
+            known = {tuple(table[row][c] for c in columns) for row in other}
+            shared = [row for row in test if tuple(table[row][c] for c in columns) in known]
+            assert found.get((kind, where), 0) == len(shared)
+        neighbours = [row for row in test if any(is_neighbour(table, row, o) for o in other)]
+        assert found.get(("neighbour", where), 0) == len(neighbours)
+
+
+def is_neighbour(table: list[dict[str, object]], one: int, other: int) -> bool:
+    a, b = table[one], table[other]
+    same = (a["recording"], a["presentation"]) == (b["recording"], b["presentation"])
+    return same and a["segment"] != b["segment"]
+
+
+def test_an_audit_of_full_size_takes_no_time() -> None:
+    """117,744 segments: 0.02 s of one core where this was written, so that a second is ample."""
+    index = index_table(published("seed_v"))
+    (fold,) = folds("paper_same_subjects", "seed_v", index)
+    everyone = {
+        f"{s:02d}": [f"{v}-{k:02d}" for v in "123" for k in range(1, 16)] for s in range(17)
+    }
+    began = time.process_time()
+    found = audit(index, "seed_v", fold, PROTOCOLS["paper_same_subjects"], [{"seed_v": everyone}])
+    assert time.process_time() - began < 1
+    assert found_in(found)["pretraining segment", "pretraining"] == 40_352
+
+
+def test_an_audit_survives_json(index: pa.Table, clean: Fold) -> None:
+    found = audit(index, "seed", clean, PROTOCOLS[RANDOM], [{"seed": {"03": ["03"]}}])
+    plain = found.to_json()
+    assert plain["verdict"] == found.verdict
+    assert Audit.from_json(json.loads(json.dumps(plain))) == found
+
+
+def test_the_verdict_is_worked_out_not_believed() -> None:
+    leak = Leak("subject", "train", 3, ("subject 01",))
+    plain = Audit((leak,), ()).to_json() | {"verdict": "clean"}
+    assert Audit.from_json(plain).verdict == "LEAK: same subjects"
+
+
+@pytest.mark.parametrize(
+    "broken", [{}, {"leaks": []}, {"leaks": [{"kind": "subject"}], "admitted": []}]
+)
+def test_what_is_no_audit_is_refused(broken: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="need an audit with leaks and admitted, got"):
+        Audit.from_json(broken)
+
+
+def test_the_index_of_another_dataset_is_refused(index: pa.Table, clean: Fold) -> None:
+    """Otherwise what pretraining saw would be looked up under the wrong name."""
+    with pytest.raises(ValueError, match="need an index of seed_v, got one of seed"):
+        audit(index, "seed_v", clean, STRICT, NONE)
