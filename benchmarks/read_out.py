@@ -121,7 +121,7 @@ def one_seed(
     )
     feed = PlanFeed(corpus, plan)
     began = time.perf_counter()
-    module = worker.train(
+    trained = worker.train(
         stage,
         feed,
         steps_per_epoch=plan.n_steps,
@@ -130,7 +130,7 @@ def one_seed(
         device=CPU,
     )
     seconds = time.perf_counter() - began
-    pretrained = read_out_held_out(module, corpus, held_out, device=CPU)
+    pretrained = read_out_held_out(trained.module, corpus, held_out, device=CPU)
     untrained = read_out_held_out(stage.build(), corpus, held_out, device=CPU)
     assert pretrained is not None
     assert untrained is not None

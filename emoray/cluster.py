@@ -541,12 +541,18 @@ def _probe(root: str, source: str) -> None:
 
 def describe() -> dict[str, Any]:
     """Machine and cluster, for run records: nodes with CPUs, GPUs and memory, and versions."""
+    facts = machine()
+    driver = {"driver_cpu": facts.pop("cpu"), "driver_cores": facts.pop("cores")}
+    return facts | driver | {"nodes": [_describe_node(e["Resources"]) for e in _live_entries()]}
+
+
+def machine() -> dict[str, Any]:
+    """This process's machine and versions, for result rows; needs no cluster."""
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "driver_cpu": cpu_model(),
-        "driver_cores": _cores(),
-        "nodes": [_describe_node(e["Resources"]) for e in _live_entries()],
+        "cpu": cpu_model(),
+        "cores": _cores(),
         "versions": {"emoray": __version__} | {name: metadata.version(name) for name in VERSIONED},
     }
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -22,10 +23,11 @@ from torch import Tensor
 from emoray import electrodes
 from emoray.corpus.read import Corpus, CorpusDataset
 from emoray.methods.base import Batch, Group
-from emoray.sampling import Pool, RoundPlan, share
+from emoray.sampling import Pool, RoundPlan, SegmentPlan, share
 from emoray.schema import IntArray
 
 Gather = Literal["auto", "worker", "cluster"]
+Item = TypeVar("Item")
 
 DEPTH = 2
 """Batches that wait ready: one being taken, one behind it. More only costs memory."""
@@ -63,11 +65,40 @@ def eligible_rows(dataset: CorpusDataset, held_out: Sequence[str]) -> IntArray:
     return np.flatnonzero(placed_S & ~np.isin(dataset.column("subject"), list(held_out)))
 
 
+class Feed(ABC):
+    """A worker's batches by step, prefetched; those derived from it say how one is made.
+
+    Attributes:
+        waited_s: seconds that the caller spent waiting for batches, in all.
+        n_bytes: bytes of signals handed out, in all.
+    """
+
+    def __init__(self) -> None:
+        self.waited_s = 0.0
+        self.n_bytes = 0
+
+    def batches(self, first_step: int, last_step: int) -> Iterator[Batch]:
+        """Batches of the steps `first_step` to `last_step - 1`, counted from the run's start."""
+        source = prefetched(self._make(range(first_step, last_step)))
+        while True:
+            began = time.perf_counter()
+            batch = next(source, None)
+            self.waited_s += time.perf_counter() - began
+            if batch is None:
+                return
+            self.n_bytes += sum(group.x_BCT.nbytes for group in batch.groups)
+            yield batch
+
+    @abstractmethod
+    def _make(self, steps: range) -> Iterator[Batch]:
+        """Batches of these steps, each made when it is asked for."""
+
+
 ACTORS = 2
 """Ray Data actors that gather for one worker, where it does not gather itself."""
 
 
-class PlanFeed:
+class PlanFeed(Feed):
     """Batches of one worker, prefetched.
 
     Args:
@@ -78,10 +109,6 @@ class PlanFeed:
         gather: where row numbers become tensors; `auto` is the worker, unless shards are remote
             and this node's disk has no room for copies.
         pin_memory: whether batches lie in page-locked memory, for asynchronous copies to a GPU.
-
-    Attributes:
-        waited_s: seconds that the caller spent waiting for batches, in all.
-        n_bytes: bytes of signals handed out, in all.
 
     Raises:
         ValueError: `world_size` does not divide the rounds; the message lists counts that do.
@@ -97,6 +124,7 @@ class PlanFeed:
         gather: Gather = "auto",
         pin_memory: bool = False,
     ) -> None:
+        super().__init__()
         self._corpus = corpus
         self._plan = plan
         self._rank = rank
@@ -106,22 +134,10 @@ class PlanFeed:
             gather = "worker" if corpus.fits_here else "cluster"
         self.gather = gather
         self._offsets = _offsets(plan)
-        self.waited_s = 0.0
-        self.n_bytes = 0
         share(plan.step(0, 0), rank, world_size)  # a wrong worker count fails here, at once
 
-    def batches(self, first_step: int, last_step: int) -> Iterator[Batch]:
-        """Batches of the steps `first_step` to `last_step - 1`, counted from the run's start."""
-        make = self._from_cluster if self.gather == "cluster" else self._from_shards
-        source = _prefetched(make(range(first_step, last_step)))
-        while True:
-            began = time.perf_counter()
-            batch = next(source, None)
-            self.waited_s += time.perf_counter() - began
-            if batch is None:
-                return
-            self.n_bytes += sum(group.x_BCT.nbytes for group in batch.groups)
-            yield batch
+    def _make(self, steps: range) -> Iterator[Batch]:
+        return self._from_cluster(steps) if self.gather == "cluster" else self._from_shards(steps)
 
     def _share(self, step: int) -> IntArray:
         epoch, step_of_epoch = divmod(step, self._plan.n_steps)
@@ -179,6 +195,56 @@ class PlanFeed:
         return Batch(step=step, groups=tuple(groups), va_B2=torch.cat(va))
 
 
+class FoldFeed(Feed):
+    """Batches of one dataset's segments with their labels, for one worker.
+
+    Args:
+        dataset: the segments; shards that are not local are copied to this node.
+        plan: which segments meet.
+        pin_memory: whether batches lie in page-locked memory, for asynchronous copies to a GPU.
+    """
+
+    def __init__(
+        self, dataset: CorpusDataset, plan: SegmentPlan, *, pin_memory: bool = False
+    ) -> None:
+        super().__init__()
+        self._dataset = dataset
+        self._plan = plan
+        self._pin = pin_memory
+        self._labels_S = dataset.column("label").astype(np.int64)
+
+    def _make(self, steps: range) -> Iterator[Batch]:
+        for step in steps:
+            rows_B = self._plan.step(*divmod(step, self._plan.n_steps))
+            yield Batch(
+                step=step,
+                groups=(_group(self._dataset, rows_B, pin=self._pin),),
+                va_B2=torch.from_numpy(self._dataset.va_S2[rows_B]),
+                labels_B=torch.from_numpy(self._labels_S[rows_B]),
+            )
+
+
+def in_order(
+    dataset: CorpusDataset, rows_N: IntArray, *, batch_size: int, pin_memory: bool = False
+) -> Iterator[Group]:
+    """Segments of some rows of a dataset, in their order, prefetched."""
+
+    def make() -> Iterator[Group]:
+        for start in range(0, len(rows_N), batch_size):
+            yield _group(dataset, rows_N[start : start + batch_size], pin=pin_memory)
+
+    return prefetched(make())
+
+
+def _group(dataset: CorpusDataset, rows_B: IntArray, *, pin: bool) -> Group:
+    return Group(
+        x_BCT=_gathered(dataset, rows_B, pin=pin),
+        electrode_ids_C=torch.tensor(electrodes.ids(dataset.channels)),
+        sfreq=dataset.sfreq,
+        positions_B=torch.arange(len(rows_B)),
+    )
+
+
 class RoundGatherer:
     """Gathers rounds inside a Ray Data actor; the corpus travels as its location."""
 
@@ -202,14 +268,14 @@ def _offsets(plan: RoundPlan) -> list[int]:
     return [i * n_rounds * n_regions for i in range(n_datasets)]
 
 
-def _gathered(dataset: CorpusDataset, rows_R9: IntArray, *, pin: bool) -> Tensor:
-    """Segments of the rows, straight into the tensor that the batch will hold: (R * 9, C, T)."""
+def _gathered(dataset: CorpusDataset, rows: IntArray, *, pin: bool) -> Tensor:
+    """Segments of the rows, straight into the tensor that the batch will hold: (B, C, T)."""
     x_BCT = torch.empty(
-        (rows_R9.size, dataset.n_chans, dataset.n_times),
+        (rows.size, dataset.n_chans, dataset.n_times),
         dtype=torch.float16 if dataset.dtype == np.float16 else torch.float32,
         pin_memory=pin,
     )
-    dataset.gather(rows_R9.reshape(-1), out=x_BCT.numpy())
+    dataset.gather(rows.reshape(-1), out=x_BCT.numpy())
     return x_BCT
 
 
@@ -218,12 +284,16 @@ def _merged(cell: NDArray[Any]) -> Tensor:
     return torch.from_numpy(np.array(cell)).flatten(0, 1)
 
 
-def _prefetched(source: Iterator[Batch]) -> Iterator[Batch]:
+class _End:
+    """Comes after the last item."""
+
+
+def prefetched(source: Iterator[Item]) -> Iterator[Item]:
     """Run an iterator in a thread, `DEPTH` items ahead; its errors reach the caller."""
-    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=DEPTH)
+    ready: queue.Queue[Item | BaseException | _End] = queue.Queue(maxsize=DEPTH)
     stopped = threading.Event()
 
-    def put(item: Batch | BaseException | None) -> bool:
+    def put(item: Item | BaseException | _End) -> bool:
         while not stopped.is_set():
             try:
                 ready.put(item, timeout=0.1)
@@ -237,13 +307,13 @@ def _prefetched(source: Iterator[Batch]) -> Iterator[Batch]:
             for item in source:
                 if not put(item):
                     return
-            put(None)
+            put(_End())
         except BaseException as error:  # whatever it is, the training thread must see it
             put(error)
 
     threading.Thread(target=run, name="feed", daemon=True).start()
     try:
-        while (item := ready.get()) is not None:
+        while not isinstance(item := ready.get(), _End):
             if isinstance(item, BaseException):
                 raise item
             yield item

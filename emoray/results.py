@@ -41,6 +41,8 @@ _DECIDES = (
     "feed.py",  # what a batch holds
     "methods/**/*.py",  # models, losses, augmentations, defaults
     "training/worker.py",  # the loop
+    "training/run.py",  # what is trained, chosen and tested
+    "evaluation/predict.py",  # which class a score means
     "training/run.py",  # which epoch is kept, what is scored
     "corpus/read.py",  # what a segment's array is
     "evaluation/folds.py",  # who is in train, validation and test

@@ -31,6 +31,9 @@ EmptyPolicy = Literal["spread", "nearest", "error"]
 REGION_NAMES: tuple[str, ...] = tuple(f"V{v} A{a}" for a in "-0+" for v in "-0+")
 """By region number: low, middle and high valence and arousal."""
 
+_ALL_REGIONS = -1
+"""In a stream's key: the segments of a `SegmentPlan`, whatever their region."""
+
 _BLOCK = 4096
 """Fewest words shuffled at once: small decks are made many at a time, for the steps to come."""
 
@@ -192,6 +195,48 @@ class RoundPlan:
     def _rows(self, first: int, n_rounds: int) -> IntArray:
         rounds_R = np.arange(first, first + n_rounds, dtype=np.int64)
         return np.stack([dealer.deal(rounds_R) for dealer in self._dealers])
+
+
+class SegmentPlan:
+    """Every segment of a split once an epoch, in a new order each time.
+
+    A pure function of rows, seed and step, as `RoundPlan`: fine-tuning resumes by the step's number
+    too. All steps of an epoch have the same number of segments but for one: a last step of two or
+    three would weigh them like a whole batch, and normalise over them.
+
+    Raises:
+        ValueError: no rows, or a batch size below 1.
+    """
+
+    def __init__(self, name: str, digest: str, rows_S: IntArray, *, seed: int, batch_size: int):
+        """Plan the draws of one dataset.
+
+        Args:
+            name: the dataset.
+            digest: of the dataset's index.
+            rows_S: row numbers in the index.
+            seed: of the run.
+            batch_size: most segments of a step.
+        """
+        _check_positive(segments=len(rows_S), batch_size=batch_size)
+        self.rows_S = rows_S
+        self.n_steps = -(-len(rows_S) // batch_size)
+        self._deck = _Deck(_key(seed, name, digest, _ALL_REGIONS), rows_S)
+
+    def step(self, epoch: int, step: int) -> IntArray:
+        """Index rows of one step, shape (B,).
+
+        Raises:
+            ValueError: the epoch or step does not exist.
+        """
+        if epoch < 0 or not 0 <= step < self.n_steps:
+            raise ValueError(
+                f"need an epoch of at least 0 and a step in [0, {self.n_steps - 1}], "
+                f"got {epoch} and {step}"
+            )
+        n = len(self.rows_S)
+        low, high = n * step // self.n_steps, n * (step + 1) // self.n_steps
+        return self._deck.draw(epoch * n + np.arange(low, high))
 
 
 def share(rows_DM9: IntArray, rank: int, world_size: int) -> IntArray:

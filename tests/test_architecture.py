@@ -43,6 +43,8 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("feed",),
     ("evaluation",),
     ("training",),
+    ("experiment",),
+    ("reproduce",),
     ("tuning",),
 )
 """A room imports from its own line of this list or an earlier one; the longest entry counts."""

@@ -42,17 +42,6 @@ if TYPE_CHECKING:
 _VERIFY_THREADS = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """Whom and what a set of segments shows; a leakage audit compares these."""
-
-    dataset: str
-    subjects: tuple[str, ...]
-    stimuli: tuple[str, ...]
-    n_segments: int
-    rehearsal: bool
-
-
 class CorpusDataset:
     """One dataset of a corpus: its index in memory, its signals by row.
 
@@ -141,16 +130,13 @@ class CorpusDataset:
             raise ValueError(f"need a column among {known}; got {name!r}")
         return cast(NDArray[Any], self.index.column(name).to_numpy())
 
-    def provenance(self, rows: IntArray | Sequence[int] | None = None) -> Provenance:
-        """Subjects and stimuli of these rows (of all without `rows`)."""
-        index = self.index if rows is None else self.index.take(pa.array(rows, pa.int64()))
-        return Provenance(
-            dataset=self.name,
-            subjects=tuple(sorted(index.column("subject").unique().to_pylist())),
-            stimuli=tuple(sorted(index.column("stimulus").unique().to_pylist())),
-            n_segments=index.num_rows,
-            rehearsal=self.rehearsal,
-        )
+    def seen(self, rows_N: IntArray) -> dict[str, list[str]]:
+        """Whom and what these rows show: subject -> stimuli. Leakage audits rely on it."""
+        subjects, stimuli = self.column("subject")[rows_N], self.column("stimulus")[rows_N]
+        found: dict[str, list[str]] = {}
+        for subject, stimulus in sorted(set(zip(subjects.tolist(), stimuli.tolist(), strict=True))):
+            found.setdefault(subject, []).append(stimulus)
+        return found
 
     def gather(
         self,

@@ -5,16 +5,15 @@ Shapes: N segments, C electrodes, T samples, Z width of an embedding.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import cast
 
 import numpy as np
 import torch
 from torch import nn
 
-from emoray import electrodes
 from emoray.corpus.read import CorpusDataset
-from emoray.methods.base import Embedder, Group
+from emoray.feed import in_order
+from emoray.methods.base import Embedder
 from emoray.schema import Float32Array, IntArray
 
 
@@ -33,24 +32,11 @@ def embed(
     float32.
     """
     embedder = cast(Embedder, module.to(device, torch.float32).eval())
-    batches = _groups(dataset, rows_N, device, batch_size)
-    parts = [embedder.embed((group,)).cpu().numpy() for group in batches]
+    parts = [
+        embedder.embed((group.to(device, torch.float32),)).cpu().numpy()
+        for group in in_order(dataset, rows_N, batch_size=batch_size)
+    ]
     return np.concatenate(parts).astype(np.float32)
-
-
-def _groups(
-    dataset: CorpusDataset, rows_N: IntArray, device: torch.device, batch_size: int
-) -> Iterator[Group]:
-    ids_C = torch.tensor(electrodes.ids(dataset.channels))
-    for start in range(0, len(rows_N), batch_size):
-        rows_B = rows_N[start : start + batch_size]
-        group = Group(
-            x_BCT=torch.from_numpy(dataset.gather(rows_B)),
-            electrode_ids_C=ids_C,
-            sfreq=dataset.sfreq,
-            positions_B=torch.arange(len(rows_B)),
-        )
-        yield group.to(device, torch.float32)
 
 
 def evenly(rows_N: IntArray, at_most: int) -> IntArray:

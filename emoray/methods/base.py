@@ -178,6 +178,11 @@ class ClassifierStage(Stage, Protocol):
     """A stage whose module tells classes apart, and whose best epoch is chosen on validation."""
 
     @property
+    def spec(self) -> InputSpec:
+        """What it is built for."""
+        ...
+
+    @property
     def batch_size(self) -> int:
         """Segments of a step."""
         ...

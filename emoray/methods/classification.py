@@ -58,8 +58,13 @@ class Classification:
 
     def __init__(self, config: ClassifierConfig, spec: InputSpec, start: Start | None) -> None:
         self._shared = config
-        self.spec = spec
+        self._spec = spec
         self.start = start
+
+    @property
+    def spec(self) -> InputSpec:
+        """What it is built for."""
+        return self._spec
 
     @property
     def seed(self) -> int:

@@ -6,10 +6,12 @@ stranger runs no code); `run.json` holds everything a person may want to read.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from torch import Tensor
 
 from emoray import config as configs
 from emoray import methods
+from emoray.methods.base import InputSpec
 from emoray.storage import Storage
 
 STATE_FILE = "state.pt"
@@ -36,6 +39,18 @@ class CheckpointError(ValueError):
 
 
 @dataclass(frozen=True)
+class Best:
+    """The epoch that scores highest so far."""
+
+    epoch: int
+    """Counted from 0."""
+    scores: tuple[float, ...]
+    """Of every epoch so far."""
+    model: Mapping[str, Tensor]
+    """Weights after the best one, on the CPU."""
+
+
+@dataclass(frozen=True)
 class State:
     """Where a run stands after `step` steps.
 
@@ -49,6 +64,8 @@ class State:
     optimizer: Mapping[str, Any]
     history: Mapping[str, list[float]] = field(default_factory=dict)
     """`HISTORY` columns, one value a step."""
+    best: Best | None = None
+    """Where epochs are scored."""
 
 
 def save(folder: Path, state: State, run: Mapping[str, Any]) -> None:
@@ -67,6 +84,7 @@ def save(folder: Path, state: State, run: Mapping[str, Any]) -> None:
             "model": dict(state.model),
             "optimizer": dict(state.optimizer),
             "history": history,
+            "best": None if state.best is None else asdict(state.best),
         },
         folder / STATE_FILE,
     )
@@ -133,10 +151,63 @@ def load(folder: Path, *, like: Mapping[str, Any] | None = None) -> State:
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
         history = {name: column.tolist() for name, column in stored.pop("history").items()}
+        best = stored.pop("best", None)
     except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
         said = str(error).partition("\n")[0]
         raise CheckpointError(f"{path}: need a whole checkpoint, got {said}") from error
-    return State(history=history, **stored)
+    return State(history=history, best=None if best is None else Best(**best), **stored)
+
+
+@contextlib.contextmanager
+def local(folder: Storage) -> Iterator[Path]:
+    """A checkpoint's folder on this machine, copied for the time being where it is remote.
+
+    Raises:
+        CheckpointError: a file of it is missing.
+    """
+    if folder.is_local:
+        yield Path(folder.root)
+        return
+    with tempfile.TemporaryDirectory() as copy:
+        for name in (RUN_FILE, STATE_FILE):
+            content = folder.read(name)
+            if content is None:
+                raise CheckpointError(f"{folder}: need a checkpoint of emoray, got no {name}")
+            Path(copy, name).write_bytes(content)
+        yield Path(copy)
+
+
+class FolderCheckpoints:
+    """Checkpoints of a run in one process, below a folder; the last one is kept."""
+
+    def __init__(self, folder: Storage, facts: Mapping[str, Any], *, like: Sequence[str]) -> None:
+        self._folder = folder
+        self._facts = facts
+        self._like = like
+
+    def latest(self) -> State | None:
+        """The last whole state.
+
+        Raises:
+            CheckpointError: it is of another run.
+        """
+        name = latest_whole(self._folder)
+        if name is None:
+            return None
+        with local(self._folder.sub(name)) as copy:
+            return load(copy, like={key: self._facts[key] for key in self._like})
+
+    def save(self, state: State) -> None:
+        """Keep a state and let go of earlier ones."""
+        earlier = [name for name in self._folder.folders() if name.startswith(PREFIX)]
+        name = f"{PREFIX}{state.step:08d}"
+        with tempfile.TemporaryDirectory() as fresh:
+            save(Path(fresh), state, self._facts)
+            for file in (STATE_FILE, RUN_FILE):  # what says how long the other is comes last
+                self._folder.sub(name).write_bytes(file, Path(fresh, file).read_bytes())
+        for old in earlier:
+            if old != name:
+                self._folder.filesystem.delete_dir(self._folder.path(old))
 
 
 def load_model(folder: Path, module: torch.nn.Module) -> None:
@@ -169,7 +240,8 @@ def load_trained(folder: str | Path) -> torch.nn.Module:
     folder = Path(folder).expanduser()
     facts = describe(folder)
     kind = methods.get(facts["method"]).STAGES[facts["stage"]]
-    stage = kind(configs.from_dict(kind.config_type, facts["config"]))
+    built_for = (configs.from_dict(InputSpec, facts["spec"]), None) if "spec" in facts else ()
+    stage = kind(configs.from_dict(kind.config_type, facts["config"]), *built_for)
     module: torch.nn.Module = stage.build()
     load_model(folder, module)
     return module.eval()

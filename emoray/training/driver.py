@@ -340,15 +340,15 @@ def seen(
     corpus: Corpus, held_out: Mapping[str, tuple[str, ...]]
 ) -> dict[str, dict[str, list[str]]]:
     """Whom and what training could draw: dataset -> subject -> stimuli. Audits rely on it."""
-    found: dict[str, dict[str, list[str]]] = {}
-    for dataset, pool in zip(corpus.datasets, pools(corpus, held_out), strict=True):
-        subjects = dataset.column("subject")[pool.rows_S]
-        stimuli = dataset.column("stimulus")[pool.rows_S]
-        pairs = sorted(set(zip(subjects.tolist(), stimuli.tolist(), strict=True)))
-        of: dict[str, list[str]] = found.setdefault(dataset.name, {})
-        for subject, stimulus in pairs:
-            of.setdefault(subject, []).append(stimulus)
-    return found
+    return {
+        dataset.name: dataset.seen(pool.rows_S)
+        for dataset, pool in zip(corpus.datasets, pools(corpus, held_out), strict=True)
+    }
+
+
+def last_name(request: Request, plan: RoundPlan) -> str:
+    """Name of the checkpoint that the run ends with."""
+    return f"{checkpoint.PREFIX}{request.make_stage().epochs * plan.n_steps:08d}"
 
 
 def last_checkpoint(folder: Storage) -> str:
@@ -457,9 +457,9 @@ def _csv(history: Mapping[str, Sequence[float]]) -> bytes:
 @contextlib.contextmanager
 def local_checkpoint(run_folder: Storage) -> Iterator[Path]:
     """A run's last checkpoint as a local folder, copied where the storage is remote."""
-    found = ray.train.Checkpoint(last_checkpoint(run_folder), filesystem=run_folder.filesystem)
-    with found.as_directory() as folder:
-        yield Path(folder)
+    name = last_checkpoint(run_folder).rpartition("/")[2]
+    with checkpoint.local(run_folder.sub(name)) as folder:
+        yield folder
 
 
 def _resources(request: Request) -> dict[str, float]:

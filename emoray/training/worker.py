@@ -10,7 +10,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from emoray import distributed
-from emoray.feed import PlanFeed
+from emoray.feed import Feed
 from emoray.methods.base import Batch, OptimizerConfig, Stage
-from emoray.training.checkpoint import HISTORY, State
+from emoray.training.checkpoint import HISTORY, Best, State
 
 FLUSH_S = 1.0
 """Seconds between two looks at the losses; each look waits for the device."""
@@ -48,6 +48,18 @@ class Rows:
     again."""
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What a run of the loop leaves."""
+
+    module: nn.Module
+    """Not wrapped, on the device; with the weights of the best epoch where epochs were scored."""
+    history: dict[str, list[float]]
+    """`HISTORY` columns, one value a step."""
+    best: Best | None
+    """None where no epoch was scored."""
+
+
 def learning_rate(config: OptimizerConfig, epoch: int, n_epochs: int) -> float:
     """Cosine from `learning_rate` to `min_learning_rate`, constant within an epoch.
 
@@ -59,14 +71,15 @@ def learning_rate(config: OptimizerConfig, epoch: int, n_epochs: int) -> float:
 
 def train(
     stage: Stage,
-    feed: PlanFeed,
+    feed: Feed,
     *,
     steps_per_epoch: int,
     checkpoints: Checkpoints,
     checkpoint_every: int,
     device: torch.device,
     listen: Callable[[Rows], None] = lambda rows: None,
-) -> nn.Module:
+    score: Callable[[nn.Module], float] | None = None,
+) -> Trained:
     """Run a stage from its latest checkpoint to its last epoch.
 
     Args:
@@ -77,9 +90,8 @@ def train(
         checkpoint_every: steps between two checkpoints; the last step always makes one.
         device: of this worker.
         listen: hears where training begins, then of finished steps about once a second.
-
-    Returns:
-        The trained module (not wrapped), on `device`.
+        score: of the module after each epoch, more is better; the first epoch with the highest is
+            the best one. Without it the last epoch's weights are what the run leaves.
 
     Raises:
         FloatingPointError: the loss is no longer finite; names the step.
@@ -93,7 +105,7 @@ def train(
         weight_decay=stage.optimizer.weight_decay,
     )
     log = _Log()
-    first_step = _restore(checkpoints, module, optimizer, log)
+    first_step, best = _restore(checkpoints, module, optimizer, log)
     listen(Rows(first_step, {name: [] for name in HISTORY}))
     n_steps = stage.epochs * steps_per_epoch
     parallel = shared(module, device)
@@ -107,9 +119,33 @@ def train(
         at_checkpoint = done % checkpoint_every == 0 or done == n_steps
         if at_checkpoint or log.is_due():
             listen(log.flush(done))
+        if score is not None and done % steps_per_epoch == 0:
+            best = _better(best, score(module), module)
+            module.train()
+            log.rest_is_no_step()
         if at_checkpoint:
-            checkpoints.save(State(done, module.state_dict(), optimizer.state_dict(), log.history))
-    return module
+            checkpoints.save(
+                State(done, module.state_dict(), optimizer.state_dict(), log.history, best)
+            )
+    if best is not None:
+        module.load_state_dict(dict(best.model))
+    return Trained(module, log.history, best)
+
+
+def _better(best: Best | None, score: float, module: nn.Module) -> Best:
+    """The best epoch once the module's, which has just ended, has this score.
+
+    Raises:
+        FloatingPointError: the score is not finite.
+    """
+    epoch = 0 if best is None else len(best.scores)
+    if not math.isfinite(score):
+        raise FloatingPointError(f"score of epoch {epoch} is {score}")
+    if best is not None and score <= max(best.scores):
+        return replace(best, scores=(*best.scores, score))
+    scores = () if best is None else best.scores
+    weights = {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
+    return Best(epoch, (*scores, score), weights)
 
 
 def take_step(
@@ -166,15 +202,19 @@ def shared(module: nn.Module, device: torch.device) -> nn.Module:
 
 def _restore(
     checkpoints: Checkpoints, module: nn.Module, optimizer: torch.optim.Optimizer, log: _Log
-) -> int:
-    """Put the latest state into module, optimizer and log; returns the step to go on with."""
+) -> tuple[int, Best | None]:
+    """Put the latest state into module, optimizer and log.
+
+    Returns:
+        The step to go on with, and the best epoch so far.
+    """
     state = checkpoints.latest()
     if state is None:
-        return 0
+        return 0, None
     module.load_state_dict(dict(state.model))
     optimizer.load_state_dict(dict(state.optimizer))
     log.history = {name: list(state.history[name]) for name in HISTORY}
-    return state.step
+    return state.step, state.best
 
 
 @dataclass
@@ -192,6 +232,10 @@ class _Log:
         step_s, wait_s = now - self._step_began, waited_s - self._waited_s
         self._pending.append((loss, norm, rate, step_s, wait_s))
         self._step_began, self._waited_s = now, waited_s
+
+    def rest_is_no_step(self) -> None:
+        """What has passed since the last step (an epoch was scored) is not the next one's."""
+        self._step_began = time.perf_counter()
 
     def is_due(self) -> bool:
         return time.perf_counter() - self._flushed > FLUSH_S

@@ -98,11 +98,9 @@ def test_valence_and_arousal_are_columns_of_one_array(made: CorpusDataset) -> No
     assert np.isnan(made.va_S2[0, 1])
 
 
-def test_provenance_names_subjects_and_stimuli(made: CorpusDataset) -> None:
-    seen = made.provenance([0, 1, 2, 5])
-    assert (seen.dataset, seen.subjects, seen.stimuli) == ("dreamer", ("00", "01"), ("00", "01"))
-    assert (seen.n_segments, seen.rehearsal) == (4, True)
-    assert made.provenance().stimuli == ("00", "01", "02")
+def test_seen_names_subjects_and_their_stimuli(made: CorpusDataset) -> None:
+    assert made.seen(np.array([5, 0, 2, 1])) == {"00": ["00", "01"], "01": ["00"]}
+
 
 
 def test_an_unknown_column_is_refused(made: CorpusDataset) -> None:

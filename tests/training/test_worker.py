@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from emoray.methods.emod.model import EncoderConfig
 from emoray.sampling import RoundPlan
 from emoray.training import worker
 from emoray.training.checkpoint import State
+from emoray.training.worker import Trained
 from tests.corpora import write_corpus
 
 TINY = Config(
@@ -43,7 +44,7 @@ class Memory:
             lambda x: x.clone() if isinstance(x, Tensor) else x, dict(state.optimizer)
         )
         history = {name: list(values) for name, values in state.history.items()}
-        self.states.append(State(state.step, copied, optimizer, history))
+        self.states.append(State(state.step, copied, optimizer, history, state.best))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,14 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return open_corpus(write_corpus(tmp_path_factory.mktemp("corpus")))
 
 
-def run(corpus: Corpus, config: Config, memory: Memory, *, every: int = 100) -> nn.Module:
+def run(
+    corpus: Corpus,
+    config: Config,
+    memory: Memory,
+    *,
+    every: int = 100,
+    score: Callable[[nn.Module], float] | None = None,
+) -> Trained:
     plan = RoundPlan(pools(corpus, {}), seed=config.seed, rounds_per_step=config.rounds_per_step)
     return worker.train(
         Pretraining(config),
@@ -60,7 +68,60 @@ def run(corpus: Corpus, config: Config, memory: Memory, *, every: int = 100) -> 
         checkpoints=memory,
         checkpoint_every=every,
         device=torch.device("cpu"),
+        score=score,
     )
+
+
+class Scores:
+    """Gives out scores in turn and keeps the weights they were given for."""
+
+    def __init__(self, *scores: float) -> None:
+        self.left = list(scores)
+        self.seen: list[dict[str, Tensor]] = []
+
+    def __call__(self, module: nn.Module) -> float:
+        module.eval()  # as whoever scores does
+        self.seen.append({name: t.clone() for name, t in module.state_dict().items()})
+        return self.left.pop(0)
+
+
+def test_the_run_leaves_the_weights_of_the_first_best_epoch(corpus: Corpus) -> None:
+    scores, memory = Scores(0.1, 0.4, 0.4), Memory()
+    trained = run(corpus, TINY, memory, score=scores)
+    assert trained.best is not None
+    assert (trained.best.epoch, trained.best.scores) == (1, (0.1, 0.4, 0.4))
+    for name, weights in trained.module.state_dict().items():
+        assert torch.equal(weights, scores.seen[1][name]), name
+    assert not all(torch.equal(scores.seen[1][n], scores.seen[2][n]) for n in scores.seen[1])
+
+
+def test_scoring_changes_no_step(corpus: Corpus) -> None:
+    plain, scored = Memory(), Memory()
+    run(corpus, TINY, plain)
+    run(corpus, TINY, scored, score=Scores(1.0, 2.0, 3.0))
+    assert plain.states[-1].history["loss"] == scored.states[-1].history["loss"]
+
+
+def test_a_scored_run_picked_up_in_mid_epoch_knows_its_best(corpus: Corpus) -> None:
+    unbroken = Memory()
+    whole = run(corpus, TINY, unbroken, every=2, score=Scores(0.5, 0.2, 0.3))
+    assert whole.best is not None
+    picked = 0
+    for state in unbroken.states[:-1]:
+        scored = 0 if state.best is None else len(state.best.scores)
+        left = Scores(*(0.5, 0.2, 0.3)[scored:])
+        trained = run(corpus, TINY, Memory(state), score=left)
+        assert trained.best is not None
+        assert trained.best.scores == (0.5, 0.2, 0.3)
+        for name, weights in whole.module.state_dict().items():
+            assert torch.equal(trained.module.state_dict()[name], weights), name
+        picked += scored
+    assert picked  # some states were of after a scored epoch
+
+
+def test_a_score_that_is_no_number_ends_the_run(corpus: Corpus) -> None:
+    with pytest.raises(FloatingPointError, match="score of epoch 1 is nan"):
+        run(corpus, TINY, Memory(), score=Scores(0.1, float("nan")))
 
 
 @pytest.mark.parametrize("objective", ["soft_va", "augment"])
@@ -82,9 +143,9 @@ def test_a_finished_run_is_not_trained_further(corpus: Corpus) -> None:
     first = Memory()
     run(corpus, TINY, first)
     again = Memory(first.states[-1])
-    module = run(corpus, TINY, again)
+    trained = run(corpus, TINY, again)
     assert len(again.states) == 1
-    for name, weights in module.state_dict().items():
+    for name, weights in trained.module.state_dict().items():
         assert torch.equal(weights, first.states[-1].model[name])
 
 
@@ -152,7 +213,7 @@ def test_the_checkpoint_folder_is_enough_to_use_the_encoder(corpus: Corpus, tmp_
     from emoray.training import checkpoint
 
     memory = Memory()
-    module = run(corpus, TINY, memory)
+    module = run(corpus, TINY, memory).module
     checkpoint.save(tmp_path, memory.states[-1], {"method": "emod"})
     fresh = Pretraining(replace(TINY, seed=5)).build()
     checkpoint.load_model(tmp_path, fresh)

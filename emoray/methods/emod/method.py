@@ -101,6 +101,7 @@ class Pretraining:
     """The stage `pretrain` of EMOD."""
 
     config_type = Config
+    rehearsal = staticmethod(rehearsal_config)
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -216,6 +217,7 @@ class Finetuning(Classification):
     """The stage `finetune` of EMOD: a classifier on the encoder, all of it trained."""
 
     config_type = FinetuneConfig
+    rehearsal = staticmethod(rehearsal_finetune_config)
 
     def __init__(self, config: FinetuneConfig, spec: InputSpec, start: Start | None) -> None:
         super().__init__(config, spec, start)
@@ -267,4 +269,5 @@ def _check_same_encoder(wanted: EncoderConfig, trained: Mapping[str, Any]) -> No
 
 
 STAGES = {"pretrain": Pretraining, "finetune": Finetuning}
-"""Stages by name; each names the `config_type` it is made from."""
+"""Stages by name; each names the `config_type` that it is made from, and gives the settings of a
+`rehearsal`."""

@@ -1,0 +1,45 @@
+"""Class scores of a split's segments, in their order.
+
+Shapes: N segments, K classes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from emoray.corpus.read import CorpusDataset
+from emoray.feed import in_order
+from emoray.methods.base import ClassifierStage
+from emoray.schema import IntArray
+
+
+@torch.inference_mode()
+def predict(
+    stage: ClassifierStage,
+    module: nn.Module,
+    dataset: CorpusDataset,
+    rows_N: IntArray,
+    *,
+    device: torch.device,
+) -> IntArray:
+    """The class with the highest score for each row, shape (N,); the first one of equals.
+
+    The module is put into evaluation mode and computes in the type of its weights.
+
+    Raises:
+        FloatingPointError: a score is not finite.
+    """
+    module.eval()
+    dtype = next(module.parameters()).dtype
+    pin = device.type == "cuda"
+    found = []
+    groups = in_order(dataset, rows_N, batch_size=stage.batch_size, pin_memory=pin)
+    for group in groups:
+        scores_BK = stage.scores(module, (group.to(device, dtype),))
+        if not torch.isfinite(scores_BK).all():
+            raise FloatingPointError(f"{dataset.name}: class scores are not finite")
+        found.append(scores_BK.argmax(1))
+    predicted_N: IntArray = torch.cat(found).cpu().numpy().astype(np.int64)
+    return predicted_N

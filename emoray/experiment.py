@@ -1,0 +1,249 @@
+"""An experiment: arms x datasets x protocols x folds x seeds, as runs, and as a comparison.
+
+Nothing here runs anything: an experiment says which runs it is made of, the store says which of
+them are missing, and what is there becomes a table of published numbers beside ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from emoray import config as configs
+from emoray import datasets as registry
+from emoray.comparison import Block, Cell, Comparison
+from emoray.corpus.read import Corpus, CorpusDataset
+from emoray.evaluation.folds import PROTOCOLS, folds, paper_protocol, protocols_of
+from emoray.papers import MeanSd
+from emoray.results import Metric, ResultRow, ResultStore
+from emoray.training.driver import Request
+from emoray.training.run import FoldRun
+
+FoldChoice = Literal["all", "rotate"]
+"""`all` folds for every seed; or seed i takes fold i, so that as many runs as there are seeds go
+once round, and their spread is one over people (or clips) as well as over seeds."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a run's weights come from."""
+
+    identity: Mapping[str, Any]
+    """What names them, whether they are there yet or not (`run.start_identity`)."""
+    location: str
+    """Of the checkpoint."""
+    request: Request | None = None
+    """The pretraining that ends with it; None where it is simply there."""
+
+
+def from_scratch(seed: int) -> None:
+    """The origin of runs that start from nothing."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row of a table: a model, how it is trained, where it starts."""
+
+    row: str
+    method: str
+    stage: str
+    config: Any
+    """The stage's settings; the seed is set for each run."""
+    origin: Callable[[int], Origin | None] = from_scratch
+    """Seed -> where its weights come from."""
+    published: Mapping[str, Mapping[Metric, MeanSd]] = field(default_factory=dict)
+    """By dataset, under the paper's protocol."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The runs of one cell of a table."""
+
+    arm: Arm
+    dataset: str
+    protocol: str
+    runs: tuple[FoldRun, ...] = ()
+    folds_per_seed: int = 1
+    pretrainings: Mapping[str, Request] = field(default_factory=dict)
+    """That its runs start from, by the checkpoint that they end with."""
+    error: str = ""
+    """Why there can be no runs on these data."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Arms that are compared, on what, how often."""
+
+    arms: Sequence[Arm]
+    location: str
+    """Of the corpus."""
+    corpus: Corpus
+    """The same, open."""
+    datasets: Sequence[str]
+    """Names, in the table's order; those that the corpus lacks stay blank."""
+    seeds: Sequence[int]
+    protocols: Sequence[str] = ()
+    """Of each dataset those among these; the paper's and the safe ones without any."""
+    folds: FoldChoice = "all"
+
+    def __post_init__(self) -> None:
+        known = {name for dataset in self.datasets for name in protocols_of(dataset)}
+        known |= set(PROTOCOLS)
+        if unknown := sorted(set(self.protocols) - known):
+            raise ValueError(
+                f"need protocols among {', '.join(sorted(known))}; got {', '.join(unknown)}"
+            )
+        if len(set(self.seeds)) < len(self.seeds) or not self.seeds:
+            raise ValueError(f"need one or more different seeds, got {list(self.seeds)}")
+
+    def plan(self) -> tuple[Planned, ...]:
+        """Every cell with its runs, in the order of the table."""
+        return tuple(
+            self._cell(arm, dataset, protocol)
+            for dataset in self.datasets
+            for protocol in self._protocols(dataset)
+            for arm in self.arms
+        )
+
+    def _protocols(self, dataset: str) -> tuple[str, ...]:
+        usual = protocols_of(dataset)
+        if not self.protocols:
+            return usual
+        foreign = {paper_protocol(other) for other in registry.names("evaluation")} - set(usual)
+        return tuple(name for name in self.protocols if name not in foreign)
+
+    def _cell(self, arm: Arm, dataset: str, protocol: str) -> Planned:
+        if dataset not in self.corpus.names:
+            return Planned(arm, dataset, protocol)
+        found = self.corpus[dataset]
+        try:
+            chosen = self._folds_by_seed(found, protocol)
+            origins = {seed: arm.origin(seed) for seed in chosen}
+        except ValueError as error:
+            return Planned(arm, dataset, protocol, error=str(error))
+        runs = tuple(
+            self._run(arm, origins[seed], found, protocol, fold, seed)
+            for seed, names in chosen.items()
+            for fold in names
+        )
+        requests = {o.location: o.request for o in origins.values() if o and o.request}
+        return Planned(arm, dataset, protocol, runs, len(runs) // len(self.seeds), requests)
+
+    def _folds_by_seed(self, dataset: CorpusDataset, protocol: str) -> dict[int, list[str]]:
+        names = [fold.name for fold in folds(protocol, dataset.name, dataset.index)]
+        if self.folds == "all":
+            return dict.fromkeys(self.seeds, names)
+        return {seed: [names[i % len(names)]] for i, seed in enumerate(self.seeds)}
+
+    def _run(
+        self,
+        arm: Arm,
+        origin: Origin | None,
+        dataset: CorpusDataset,
+        protocol: str,
+        fold: str,
+        seed: int,
+    ) -> FoldRun:
+        return FoldRun(
+            method=arm.method,
+            stage=arm.stage,
+            config=configs.to_dict(configs.set_dotted(arm.config, "seed", seed)),
+            corpus=self.location,
+            dataset=dataset.manifest.folder,
+            protocol=protocol,
+            fold=fold,
+            start=None if origin is None else origin.identity,
+            checkpoint="" if origin is None else origin.location,
+        )
+
+
+def pretrainings_of(plan: Sequence[Planned]) -> dict[str, Request]:
+    """Every pretraining of a plan, by the checkpoint that it ends with."""
+    return {
+        location: request for planned in plan for location, request in planned.pretrainings.items()
+    }
+
+
+def runs_of(plan: Sequence[Planned]) -> dict[str, FoldRun]:
+    """All runs of a plan by key; one that two cells share is there once."""
+    return {run.key: run for planned in plan for run in planned.runs}
+
+
+def missing(plan: Sequence[Planned], store: ResultStore) -> list[FoldRun]:
+    """Runs without a row, seed by seed, so that a table that is stopped early is even."""
+    runs = runs_of(plan)
+    order = sorted(store.missing(runs), key=lambda key: runs[key].seed)
+    return [runs[key] for key in order]
+
+
+def compare(
+    experiment: Experiment,
+    plan: Sequence[Planned],
+    store: ResultStore,
+    *,
+    name: str,
+    title: str,
+    caption: str,
+    reference: str | None,
+    published_parameters: Mapping[str, float | None],
+    errors: Mapping[str, str],
+    notes: Sequence[str] = (),
+) -> Comparison:
+    """What the store holds of an experiment, beside what is published.
+
+    Args:
+        experiment: whose plan it is.
+        plan: `experiment.plan()`.
+        store: rows.
+        name: as on the command line.
+        title: of the paper.
+        caption: of the table.
+        reference: the row that others are compared with.
+        published_parameters: by row, in millions.
+        errors: of runs that failed, by key.
+        notes: printed below.
+    """
+    rows = {row.key: row for row in store.rows(runs_of(plan))}
+    return Comparison(
+        name=name,
+        title=title,
+        caption=caption,
+        reference=reference,
+        published_parameters=published_parameters,
+        blocks=tuple(_blocks(plan, rows, errors)),
+        rehearsal=experiment.corpus.rehearsal,
+        notes=tuple(notes),
+    )
+
+
+def _blocks(
+    plan: Sequence[Planned], rows: Mapping[str, ResultRow], errors: Mapping[str, str]
+) -> Iterator[Block]:
+    places = dict.fromkeys((planned.dataset, planned.protocol) for planned in plan)
+    for dataset, protocol in places:
+        yield Block(
+            dataset=dataset,
+            title=registry.get(dataset).CARD.title,
+            protocol=protocol,
+            is_paper=protocol == paper_protocol(dataset),
+            words=PROTOCOLS[protocol].words,
+            cells=tuple(
+                _filled(planned, rows, errors)
+                for planned in plan
+                if (planned.dataset, planned.protocol) == (dataset, protocol)
+            ),
+        )
+
+
+def _filled(planned: Planned, rows: Mapping[str, ResultRow], errors: Mapping[str, str]) -> Cell:
+    is_paper = planned.protocol == paper_protocol(planned.dataset)
+    said = [errors[run.key] for run in planned.runs if run.key in errors]
+    return Cell(
+        row=planned.arm.row,
+        published=planned.arm.published.get(planned.dataset, {}) if is_paper else {},
+        results=tuple(rows[run.key] for run in planned.runs if run.key in rows),
+        n_wanted=len(planned.runs),
+        errors=tuple(dict.fromkeys([*said, *([planned.error] if planned.error else [])])),
+        folds_per_seed=planned.folds_per_seed,
+    )

@@ -1,0 +1,137 @@
+"""How long runs should take: from rows of the same model, or from a few timed steps.
+
+A run's work is counted in segments through the training step; a forward pass alone is a third of
+one (backward costs twice the forward).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from emoray.config import digest
+from emoray.feed import FoldFeed, PlanFeed
+from emoray.methods.base import Batch, Stage
+from emoray.results import ResultRow
+from emoray.sampling import SegmentPlan
+from emoray.training import worker
+from emoray.training.driver import Request
+from emoray.training.run import FoldRun, fold_of, make_stage, open_dataset, spec_of
+
+FORWARD = 1 / 3
+N_TIMED = 8
+"""Segments of a timed step of a classifier."""
+_FREE = ("seed", "epochs", "optimizer", "batch_size")
+"""Settings that change what is learned and not what a segment costs."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is to come of one kind of run."""
+
+    words: str
+    """`EMOD-SoftVA on faced`."""
+    n_runs: int
+    seconds: float
+    """Of all of them, one after the other."""
+    source: Literal["earlier runs", "timed here"]
+
+
+def estimate_runs(
+    runs: Sequence[FoldRun], rows: Iterable[ResultRow], names: Mapping[str, str]
+) -> list[Estimate]:
+    """What missing runs should take, by table row and dataset.
+
+    Args:
+        runs: that are missing.
+        rows: all that the store holds; those of the same model and dataset tell.
+        names: table row by the run's key.
+    """
+    rates = _rates(rows)
+    kinds: dict[str, list[FoldRun]] = {}
+    for run in runs:
+        dataset = run.dataset.rpartition("-")[0]
+        kinds.setdefault(f"{names[run.key]} on {dataset}", []).append(run)
+    found = []
+    for words, same in kinds.items():
+        kind = _kind(same[0].method, same[0].config, same[0].dataset)
+        rate = median(rates[kind]) if kind in rates else _timed_run(same[0])
+        seconds = sum(_work(run) for run in same) / rate
+        source: Any = "earlier runs" if kind in rates else "timed here"
+        found.append(Estimate(words, len(same), seconds, source))
+    return found
+
+
+def estimate_pretrainings(requests: Iterable[Request]) -> list[Estimate]:
+    """What pretrainings should take on one worker: a step of one round, timed here, each kind once.
+
+    The time falls with the number of workers.
+    """
+    timed: dict[str, float] = {}
+    found = []
+    for request in requests:
+        kind = digest({name: v for name, v in request.config.items() if name not in _FREE})
+        corpus = request.open_corpus()
+        plan = request.make_plan(corpus)
+        if kind not in timed:
+            small = replace(request, config={**request.config, "rounds_per_step": 1})
+            feed = PlanFeed(corpus, small.make_plan(corpus))
+            timed[kind] = _seconds(small.make_stage(), list(feed.batches(0, 2)))
+        n_rounds = request.make_stage().epochs * plan.n_steps * plan.rounds_per_step
+        words = f"pretraining {request.name}"
+        found.append(Estimate(words, 1, timed[kind] * n_rounds, "timed here"))
+    return found
+
+
+def _kind(method: str, config: Mapping[str, Any], build: str) -> str:
+    kept = {name: value for name, value in config.items() if name not in _FREE}
+    return digest([method, kept, build])
+
+
+def _rates(rows: Iterable[ResultRow]) -> dict[str, list[float]]:
+    """Work per second by kind, as runs have shown it, all their overhead in it."""
+    rates: dict[str, list[float]] = {}
+    for row in rows:
+        work = _counted(row.n_train, row.n_val, row.n_test, row.n_epochs)
+        rates.setdefault(_kind(row.method, row.config, row.corpus), []).append(work / row.seconds)
+    return rates
+
+
+def _counted(n_train: int, n_val: int, n_test: int, n_epochs: int) -> float:
+    return n_epochs * (n_train + FORWARD * n_val) + FORWARD * n_test
+
+
+def _work(run: FoldRun) -> float:
+    fold = fold_of(run, open_dataset(run))
+    n = (len(fold.train_N), len(fold.val_N), len(fold.test_N))
+    return _counted(*n, int(run.config["epochs"]))
+
+
+def _timed_run(run: FoldRun) -> float:
+    """Segments a second through a training step of a few segments."""
+    dataset = open_dataset(run)
+    rows_N = fold_of(run, dataset).train_N[:N_TIMED]
+    plan = SegmentPlan(dataset.name, dataset.digest, rows_N, seed=0, batch_size=N_TIMED)
+    stage = make_stage(run, spec_of(dataset), None)
+    return len(rows_N) / _seconds(stage, list(FoldFeed(dataset, plan).batches(0, 2)))
+
+
+def _seconds(stage: Stage, batches: Sequence[Batch]) -> float:
+    """Of the second of two steps on this process's device: the first one warms up."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    module = stage.build().to(device)
+    optimizer = torch.optim.AdamW(module.parameters())
+    took = []
+    for batch in batches:
+        began = time.perf_counter()
+        on_device = batch.to(device, torch.float32)
+        loss, _ = worker.take_step(stage, module, optimizer, on_device, 0.0)
+        loss.item()
+        took.append(time.perf_counter() - began)
+    return float(np.min(took))

@@ -1,0 +1,334 @@
+"""One classifier run: a stage on one fold with one seed, from the corpus to a result row.
+
+It runs in one process, on one device; many of them run side by side (`training.schedule`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from emoray import cluster, datasets, methods
+from emoray import config as configs
+from emoray.corpus.read import CorpusDataset, open_corpus
+from emoray.evaluation import audit as auditing
+from emoray.evaluation.folds import PROTOCOLS, Fold, folds
+from emoray.evaluation.metrics import Scores, classification_scores
+from emoray.evaluation.predict import predict
+from emoray.feed import FoldFeed
+from emoray.methods.base import ClassifierStage, InputSpec, Start
+from emoray.results import KEY_PARTS, ResultRow, code_version, key_of
+from emoray.sampling import SegmentPlan
+from emoray.storage import Storage
+from emoray.training import checkpoint, worker
+
+IDENTITY = ("method", "stage", "config", "plan", "step")
+"""Facts of a checkpoint that say which weights it holds, whoever trained them and wherever."""
+
+
+@dataclass(frozen=True)
+class FoldRun:
+    """A run, described by plain values: what is asked of the store, and what a task receives."""
+
+    method: str
+    stage: str
+    config: Mapping[str, Any]
+    """The stage's settings as a plain dict; its seed is the run's."""
+    corpus: str
+    """Folder or URI of the corpus."""
+    dataset: str
+    """Which build, by folder (`faced-0d9cf00c654e`)."""
+    protocol: str
+    fold: str
+    """By name."""
+    start: Mapping[str, Any] | None = None
+    """Identity (`start_identity`) of the weights to start from; None: from scratch."""
+    checkpoint: str = ""
+    """Where those weights lie: a run's `step-...` folder."""
+    code: str = field(default_factory=code_version)
+
+    @property
+    def seed(self) -> int:
+        """Of weights, order and dropout."""
+        return int(self.config["seed"])
+
+    @property
+    def key(self) -> str:
+        """Of the result row: what is run, not where."""
+        return key_of(
+            method=self.method,
+            stage=self.stage,
+            config=self.config,
+            corpus=self.dataset,
+            protocol=self.protocol,
+            fold=self.fold,
+            seed=self.seed,
+            start=self.start,
+            code=self.code,
+        )
+
+
+def start_identity(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What names a checkpoint's weights: what they were trained as, on what, for how long.
+
+    Args:
+        facts: a checkpoint's `run.json`, or the same facts of one that is still to come.
+    """
+    identity = {name: facts[name] for name in IDENTITY if name != "config"}
+    return {**identity, "config": configs.digest(facts["config"])}
+
+
+def open_dataset(run: FoldRun) -> CorpusDataset:
+    """The one build that a run reads."""
+    (dataset,) = open_corpus(run.corpus, datasets=[run.dataset]).datasets
+    return dataset
+
+
+def fold_of(run: FoldRun, dataset: CorpusDataset) -> Fold:
+    """The run's fold.
+
+    Raises:
+        ValueError: the protocol has no fold of that name on these data.
+    """
+    made = folds(run.protocol, dataset.name, dataset.index)
+    for fold in made:
+        if fold.name == run.fold:
+            return fold
+    names = ", ".join(fold.name for fold in made)
+    raise ValueError(f"{dataset.name} {run.protocol}: need a fold among {names}; got {run.fold!r}")
+
+
+def spec_of(dataset: CorpusDataset) -> InputSpec:
+    """What a classifier of this dataset is built for.
+
+    Raises:
+        ValueError: the dataset has no classes.
+    """
+    n_outputs = len(datasets.get(dataset.name).CARD.emotions)
+    if not n_outputs:
+        raise ValueError(f"{dataset.name}: need class labels, got none")
+    return InputSpec(dataset.channels, dataset.sfreq, dataset.n_times, n_outputs)
+
+
+def make_stage(run: FoldRun, spec: InputSpec, start: Start | None) -> ClassifierStage:
+    """The stage that a run trains."""
+    kind = methods.get(run.method).STAGES[run.stage]
+    stage: ClassifierStage = kind(configs.from_dict(kind.config_type, run.config), spec, start)
+    return stage
+
+
+def execute(
+    run: FoldRun,
+    *,
+    scratch: Storage,
+    device: torch.device,
+    allow_contaminated: bool = False,
+    keep: bool = False,
+) -> ResultRow:
+    """Audit, train, choose the best epoch on validation, score the test segments once.
+
+    Args:
+        run: what to do.
+        scratch: folder for the run's checkpoints; a run that was interrupted goes on from them.
+        device: where it computes.
+        allow_contaminated: run although a checkpoint involved has seen test subjects or stimuli.
+        keep: leave a checkpoint of the best epoch's weights in `scratch`; without it nothing.
+
+    Raises:
+        LeakageError: the fold would leak what the protocol's name does not admit.
+        ValueError: fold, dataset or checkpoint are not what was asked for.
+        FloatingPointError: a loss or score is not finite.
+    """
+    began = time.monotonic()
+    dataset = open_dataset(run)
+    fold = fold_of(run, dataset)
+    start, seen = _start(run)
+    audit = auditing.audit(dataset.index, dataset.name, fold, PROTOCOLS[run.protocol], seen)
+    auditing.check(audit, allow_contaminated=allow_contaminated)
+    dataset.prepare()
+    stage = make_stage(run, spec_of(dataset), start)
+    trained = _train(run, stage, dataset, fold, scratch=scratch, device=device)
+    tested = _scores(stage, trained.module, dataset, fold.test_N, device)
+    row = ResultRow(
+        **{name: getattr(run, name) for name in KEY_PARTS if name != "corpus"},
+        key=run.key,
+        corpus=run.dataset,
+        dataset=dataset.name,
+        audit=audit.to_json(),
+        seconds=time.monotonic() - began,
+        device=_device_words(device),
+        machine=cluster.machine(),
+        rehearsal=dataset.rehearsal,
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        **_what_was_split(stage, fold),
+        **_what_came_out(stage, trained, tested),
+        **_speed(trained.history, stage, fold),
+    )
+    _leave(run, trained, dataset, fold, seen, scratch) if keep else _clear(scratch)
+    return row
+
+
+def _what_was_split(stage: ClassifierStage, fold: Fold) -> dict[str, Any]:
+    return {
+        "n_classes": stage.spec.n_outputs,
+        "n_train": len(fold.train_N),
+        "n_val": len(fold.val_N),
+        "n_test": len(fold.test_N),
+    }
+
+
+def _what_came_out(
+    stage: ClassifierStage, trained: worker.Trained, tested: Scores
+) -> dict[str, Any]:
+    assert trained.best is not None  # `_train` has epochs scored
+    n_parameters = stage.n_parameters(trained.module)
+    return {
+        "bacc": tested.bacc,
+        "kappa": tested.kappa,
+        "wf1": tested.wf1,
+        "confusion": tested.confusion_KK,
+        "val_kappa": trained.best.scores[trained.best.epoch],
+        "best_epoch": trained.best.epoch,
+        "n_epochs": stage.epochs,
+        "n_parameters": sum(n_parameters.values()),
+        "n_head_parameters": n_parameters["head"],
+        "curves": {
+            "train_loss": _per_epoch(trained.history["loss"], stage.epochs),
+            "val_kappa": trained.best.scores,
+        },
+    }
+
+
+def _start(run: FoldRun) -> tuple[Start | None, list[Mapping[str, Any]]]:
+    """The weights to start from, and what all that were involved in them have seen.
+
+    Raises:
+        ValueError: the checkpoint is not the one that was asked for.
+    """
+    if run.start is None:
+        return None, []
+    folder = Storage.at(run.checkpoint)
+    with checkpoint.local(folder) as copy:
+        facts = checkpoint.describe(copy)
+        state = checkpoint.load(copy)
+    found = start_identity(facts)
+    if found != run.start:
+        different = ", ".join(name for name in IDENTITY if found[name] != run.start[name])
+        raise ValueError(
+            f"{folder}: need the checkpoint that was asked for, got another ({different})"
+        )
+    return Start(facts["config"], state.model), [facts["seen"]]
+
+
+def _train(
+    run: FoldRun,
+    stage: ClassifierStage,
+    dataset: CorpusDataset,
+    fold: Fold,
+    *,
+    scratch: Storage,
+    device: torch.device,
+) -> worker.Trained:
+    plan = SegmentPlan(
+        dataset.name, dataset.digest, fold.train_N, seed=run.seed, batch_size=stage.batch_size
+    )
+
+    def score(module: nn.Module) -> float:
+        return _scores(stage, module, dataset, fold.val_N, device).kappa
+
+    return worker.train(
+        stage,
+        FoldFeed(dataset, plan, pin_memory=device.type == "cuda"),
+        steps_per_epoch=plan.n_steps,
+        checkpoints=checkpoint.FolderCheckpoints(scratch, {"key": run.key}, like=("key",)),
+        checkpoint_every=plan.n_steps,
+        device=device,
+        score=score,
+    )
+
+
+def _scores(
+    stage: ClassifierStage,
+    module: nn.Module,
+    dataset: CorpusDataset,
+    rows_N: np.ndarray,
+    device: torch.device,
+) -> Scores:
+    predicted_N = predict(stage, module, dataset, rows_N, device=device)
+    labels_N = dataset.column("label")[rows_N].astype(np.int64)
+    return classification_scores(labels_N, predicted_N, stage.spec.n_outputs)
+
+
+def _speed(
+    history: Mapping[str, Sequence[float]], stage: ClassifierStage, fold: Fold
+) -> dict[str, Any]:
+    """Segments a second while training, and the share of that time spent waiting for them."""
+    spent_s = sum(history["step_s"])
+    return {
+        "segments_per_s": len(fold.train_N) * stage.epochs / spent_s,
+        "waiting": min(1.0, sum(history["wait_s"]) / spent_s),
+    }
+
+
+def _per_epoch(values: Sequence[float], n_epochs: int) -> tuple[float, ...]:
+    """Mean of a column of steps over each epoch."""
+    return tuple(float(part.mean()) for part in np.array_split(np.asarray(values), n_epochs))
+
+
+def _device_words(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def _leave(
+    run: FoldRun,
+    trained: worker.Trained,
+    dataset: CorpusDataset,
+    fold: Fold,
+    seen: Sequence[Mapping[str, Any]],
+    scratch: Storage,
+) -> None:
+    """Leave the best epoch's weights, in the place of what was needed to go on."""
+    spec = spec_of(dataset)
+    learned = np.concatenate([fold.train_N, fold.val_N])
+    n_steps = len(trained.history["loss"])
+    facts = {
+        "run": run.key,
+        "method": run.method,
+        "stage": run.stage,
+        "config": dict(run.config),
+        "config_digest": configs.digest(run.config),
+        "plan": f"{run.protocol}/{fold.name}",
+        "spec": configs.to_dict(spec),
+        "corpus": {"location": run.corpus, "digest": dataset.digest},
+        "rehearsal": dataset.rehearsal,
+        "seen": merged([*seen, {dataset.name: dataset.seen(learned)}]),
+        "start": run.start,
+    }
+    _clear(scratch)
+    state = checkpoint.State(n_steps, trained.module.state_dict(), {}, trained.history)
+    checkpoint.FolderCheckpoints(scratch, facts, like=()).save(state)
+
+
+def _clear(scratch: Storage) -> None:
+    if scratch.exists():
+        scratch.filesystem.delete_dir(scratch.root)
+
+
+def merged(seen: Sequence[Mapping[str, Mapping[str, Sequence[str]]]]) -> dict[str, Any]:
+    """Several accounts of dataset -> subject -> stimuli as one."""
+    together: dict[str, dict[str, set[str]]] = {}
+    for account in seen:
+        for dataset, subjects in account.items():
+            for subject, stimuli in subjects.items():
+                together.setdefault(dataset, {}).setdefault(subject, set()).update(stimuli)
+    return {
+        dataset: {subject: sorted(stimuli) for subject, stimuli in sorted(subjects.items())}
+        for dataset, subjects in sorted(together.items())
+    }
