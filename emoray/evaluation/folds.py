@@ -240,8 +240,8 @@ def _dealt(code_S: IntArray, n: int, class_S: IntArray | None = None) -> IntArra
     """Deal codes (subjects or stimuli) to n groups, as evenly as they come.
 
     The largest of each class first, each to the group that has fewest of the class and of these
-    to the one with fewest segments. scikit-learn's `GroupKFold` looks at segments alone, breaks
-    ties otherwise in other versions, and knows no class.
+    to the one with fewest segments, ties in the order of names. scikit-learn's `GroupKFold` evens
+    out segments alone and knows no class.
 
     Returns:
         Group of each segment, shape (S,).
