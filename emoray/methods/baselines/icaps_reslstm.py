@@ -1,7 +1,7 @@
 """ICaps-ResLSTM: capsules for space, a residual LSTM for time.
 
 Fan, Xie, Tao, Li, Pei, Li and Lv, "ICaps-ResLSTM: Improved capsule network and residual LSTM for
-EEG emotion recognition", Biomedical Signal Processing and Control 87:105422 (2024). There is no
+EEG emotion recognition", Biomedical Signal Processing and Control 87:105422 (2024). We found no
 public code, and of the paper only the abstract was available to us. It says: an improved capsule
 network is the spatial module; the ResLSTM, the temporal module, inherits the spatial module's flow
 of information and completes it through residual connections. A public reading list adds the input,
@@ -11,7 +11,7 @@ paper's parts, not the paper's model, and its scores are not a check of the pape
 
 | size                                    | value         | whence                                |
 | --------------------------------------- | ------------- | ------------------------------------- |
-| filters of the first convolution        | 256 of 9      | CapsNet (Sabour et al. 2017)          |
+| filters of the first convolution        | 256 of 9      | CapsNet (Sabour et al. 2017), 9 x 9   |
 | primary capsules at a step              | 32 of 8       | CapsNet, by a convolution of length 9 |
 | routed capsules at a step               | 8 of 16       | 16 is CapsNet's; 8 is ours            |
 | rounds of routing                       | 3             | CapsNet                               |

@@ -1,9 +1,10 @@
 """ST-Transformer: attention over electrodes, then over slices of time.
 
 Song, Jia, Yang and Xie, "Transformer-based Spatial-Temporal Feature Learning for EEG Decoding",
-arXiv 2106.11170 (2021), who call it S3T. Table 2's 3.5 million parameters are not theirs: CBraMod's
-authors, whom EMOD quotes, ran the larger model of BIOT's repository (Yang, Westover and Sun 2023).
-Sizes here are BIOT's. Those of S3T's released code, for 16 spatially filtered channels of 1,000
+arXiv 2106.11170 (2021), who call it S3T. Of the paper only the abstract was available to us, and the
+released code (github.com/eeyhsong/EEG-Transformer). Table 2's 3.5 million parameters are not S3T's:
+EMOD quotes CBraMod's comparison, whose count is that of the larger model in BIOT's repository (Yang,
+Westover and Sun 2023). Sizes here are BIOT's. S3T's, for 16 spatially filtered channels of 1,000
 samples, stand beside them; none is ours.
 
 | size                   | here, as BIOT                   | S3T                             |
@@ -24,7 +25,7 @@ Where we differ:
 - Attention over electrodes mixes electrodes. In both released codes each electrode is multiplied by
   the sum of its own weights, and a softmax sums to one: the attention does nothing, and neither
   queries nor keys learn. The paper's abstract wants it to bring out the relevant channels. Mind
-  that Table 2's scores were measured without it.
+  that Table 2's scores, if they come from that code, were measured without it.
 - Its scores are divided by the root of the number of pooled samples. BIOT's code keeps that of ten
   seconds, the root of 20, at any length.
 - No common spatial patterns ahead of the network: they are fitted to labels. BIOT has none either.
