@@ -122,8 +122,8 @@ class Cell:
 
     @property
     def verdict(self) -> str | None:
-        """Every verdict of the audits, the worst first; `clean` only if all are."""
-        found = {row.verdict for row in self.results}
+        """All that the audits found, the worst first; `clean` only if every run is."""
+        found = {part for row in self.results for part in row.verdict.split("; ")}
         flaws = sorted(found - {_CLEAN}, key=_badness)
         return "; ".join(flaws or sorted(found)) or None
 
@@ -232,10 +232,10 @@ def _tested(rows: Sequence[ResultRow]) -> set[tuple[str, ...]]:
     return {(row.corpus, row.protocol, row.fold) for row in rows}
 
 
-def _badness(verdict: str) -> tuple[int, str]:
-    kinds = ("CONTAMINATED", "LEAK")
-    place = [i for i, kind in enumerate(kinds) if verdict.startswith(kind)]
-    return (place or [len(kinds)])[0], verdict
+def _badness(part: str) -> tuple[int, str]:
+    kinds = ("LEAK", "CONTAMINATED")
+    place = [i for i, kind in enumerate(kinds) if part.startswith(kind)]
+    return (place or [len(kinds)])[0], part
 
 
 def _start(row: ResultRow) -> str:

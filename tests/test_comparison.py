@@ -222,13 +222,12 @@ def test_a_run_more_changes_no_other_seed(
         (["clean", "same stimuli"], "same stimuli"),
         (["same stimuli", "clean", "same stimuli"], "same stimuli"),
         (
-            [
-                "same stimuli",
-                "LEAK: neighbour",
-                "clean",
-                "CONTAMINATED: pretraining saw subject 07",
-            ],
-            "CONTAMINATED: pretraining saw subject 07; LEAK: neighbour; same stimuli",
+            ["same stimuli", "CONTAMINATED: pretraining saw test subjects; same stimuli", "clean"],
+            "CONTAMINATED: pretraining saw test subjects; same stimuli",
+        ),
+        (
+            ["CONTAMINATED: x; same stimuli", "LEAK: same subjects"],
+            "LEAK: same subjects; CONTAMINATED: x; same stimuli",
         ),
     ],
 )
