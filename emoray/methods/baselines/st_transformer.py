@@ -1,11 +1,11 @@
 """ST-Transformer: attention over electrodes, then over slices of time.
 
 Song, Jia, Yang and Xie, "Transformer-based Spatial-Temporal Feature Learning for EEG Decoding",
-arXiv 2106.11170 (2021), who call it S3T. Of the paper only the abstract was available to us, and the
-released code (github.com/eeyhsong/EEG-Transformer). Table 2's 3.5 million parameters are not S3T's:
-EMOD quotes CBraMod's comparison, whose count is that of the larger model in BIOT's repository (Yang,
-Westover and Sun 2023). Sizes here are BIOT's. S3T's, for 16 spatially filtered channels of 1,000
-samples, stand beside them; none is ours.
+arXiv 2106.11170 (2021), who call it S3T. Of the paper only the abstract was available to us, and
+the released code (github.com/eeyhsong/EEG-Transformer). Table 2's 3.5 million parameters are not
+S3T's: EMOD quotes CBraMod's comparison, whose count is that of the larger model in BIOT's
+repository (Yang, Westover and Sun 2023). Sizes here are BIOT's. S3T's, for 16 spatially filtered
+channels of 1,000 samples, stand beside them; none is ours.
 
 | size                   | here, as BIOT                   | S3T                             |
 | ---------------------- | ------------------------------- | ------------------------------- |
