@@ -361,6 +361,24 @@ def test_groups_are_even(full: dict[str, pa.Table], dataset: str) -> None:
         assert max(per_fold) - min(per_fold) <= 1
 
 
+def test_a_long_stimulus_or_a_diligent_subject_starves_no_group() -> None:
+    """Subjects and stimuli are evened out before segments are."""
+    shown = [
+        replace(one, n_segments=500 if one.stimulus == "04" or one.subject == "02" else 1)
+        for one in published("seed", 9)
+    ]
+    index = index_table(shown)
+    by_subject = folds("subjects_apart_same_stimuli", "seed", index)
+    by_stimulus = folds("stimuli_apart_same_subjects", "seed", index)
+    subjects, stimuli, labels = (
+        np.array(index.column(c).to_pylist()) for c in ("subject", "stimulus", "label")
+    )
+    assert sorted(len(set(subjects[fold.test_N])) for fold in by_subject) == [1, 2, 2, 2, 2]
+    for label in range(3):
+        n = [len(set(stimuli[f.test_N][labels[f.test_N] == label])) for f in by_stimulus]
+        assert sorted(n) == [1, 2, 2]
+
+
 @pytest.mark.parametrize("n_subjects", [3, 4, 5, 6])
 def test_there_are_as_many_folds_as_subjects_up_to_five(n_subjects: int) -> None:
     index = index_table(published("seed", n_subjects))

@@ -68,9 +68,9 @@ def test_guessing_the_most_frequent_class_has_no_kappa() -> None:
 
 
 def test_unsigned_and_short_integers_do_not_overflow() -> None:
-    true_N = np.full(100_000, 8, np.int8)
-    found = classification_scores(true_N, true_N.astype(np.uint8), 9)
-    assert found.confusion_KK[8][8] == 100_000
+    true_N = np.full(100_000, 19, np.int8)  # 19 * 20 is no int8
+    found = classification_scores(true_N, true_N.astype(np.uint8), 20)
+    assert found.confusion_KK[19][19] == 100_000
 
 
 @pytest.mark.parametrize(
