@@ -459,7 +459,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ("evaluation/predict.py", True),
         ("evaluation/metrics.py", True),
         ("evaluation/audit.py", False),
-        ("reports/figures.py", False),
+        ("reports/summary.py", False),
         ("training/progress.py", False),
         ("corpus/build.py", False),
         ("methods/emod/paper.toml", False),
