@@ -11,6 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from emoray.reports import figures
+from emoray.reports.figures import curves
 
 PNG = b"\x89PNG\r\n\x1a\n"
 BLIND = math.log(287)
@@ -53,7 +54,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
         drawn.figures.append(figure)
         return b""
 
-    monkeypatch.setattr(figures, "_png", keep)
+    monkeypatch.setattr(curves, "png", keep)
     return drawn
 
 
