@@ -184,7 +184,10 @@ def _cell(i: int, grid: Grid, row: Sequence[str]) -> str:
 
 
 def _number(text: str) -> str:
-    return _text(text).replace("-", "\N{MINUS SIGN}")
+    """With minus signs, and what stands in brackets behind it in a line below."""
+    number, _, more = text.partition(" (")
+    said = _text(number).replace("-", "\N{MINUS SIGN}")
+    return f"{said}<small>({_text(more)}</small>" if more else said
 
 
 def _remark(remark: Remark) -> Iterator[str]:

@@ -86,9 +86,9 @@ def _rich(grid: Grid) -> Table:
     """Numbers stay whole: where a line is short, they close up, then the names go on below."""
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     heads, longest = _heads(grid), max(len(row[0]) for row in grid.rows)
+    grid = _numbers_with(grid, " (", "\n(")
     if _for_names(grid, heads) < longest:
-        closed = tuple(tuple(text.replace(" ± ", "±") for text in row) for row in grid.rows)
-        grid = replace(grid, rows=closed)
+        grid = _numbers_with(grid, " ± ", "±")
     name_width = max(_LEAST_NAME, min(longest, _for_names(grid, heads)))
     for column, head in zip(grid.columns, heads, strict=True):
         table.add_column(
@@ -100,6 +100,15 @@ def _rich(grid: Grid) -> Table:
     for row in grid.rows:
         table.add_row(*(_styled(*pair) for pair in zip(grid.columns, row, strict=True)))
     return table
+
+
+def _numbers_with(grid: Grid, old: str, new: str) -> Grid:
+    pairs = ([*zip(grid.columns, row, strict=True)] for row in grid.rows)
+    rows = (
+        tuple(text.replace(old, new) if c.kind == "number" else text for c, text in row)
+        for row in pairs
+    )
+    return replace(grid, rows=tuple(rows))
 
 
 def _heads(grid: Grid) -> list[list[str]]:
@@ -130,7 +139,7 @@ def _for_names(grid: Grid, heads: Sequence[Sequence[str]]) -> int:
     """Width that the other columns leave; words of text may break, numbers may not."""
     rest = 0
     for i, column in enumerate(grid.columns[1:], start=1):
-        texts = [row[i] for row in grid.rows]
+        texts = [line for row in grid.rows for line in row[i].split("\n")]
         if column.kind in ("words", "verdict"):
             texts = [word for text in texts for word in text.split()]
         rest += _GAP + max(len(text) for text in (*texts, *heads[i]))
@@ -240,7 +249,8 @@ def markdown(comparison: Comparison) -> str:
     for name, blocks in grids.datasets(comparison):
         said.append(f"## {_md(name)}")
         if (overview := grids.side_by_side(blocks)) is not None:
-            said += [f"**{_md(overview.title)}**", _md_grid(overview)]
+            marked = mark if any(grids.is_rehearsal(block) for block in blocks) else ""
+            said += [f"**{_md(overview.title)}**{marked}", _md_grid(overview)]
         for block in blocks:
             if grids.ran(block) or grids.quoted(block):
                 said += _md_block(block, comparison)
@@ -291,8 +301,7 @@ def latex(comparison: Comparison) -> str:
     audit and cost. Failed runs stand below the scores, notes at the end.
     """
     mark = f" [{REHEARSAL_MARK}]" if comparison.rehearsal else ""
-    title = f"{grids.label(comparison)} of {one_line(comparison.title)}"
-    said = [f"% needs \\usepackage{{booktabs}}\n% {title}{mark}"]
+    said = [f"% needs \\usepackage{{booktabs}}\n% {_table(comparison)}{mark}"]
     for name, blocks in grids.datasets(comparison):
         if (overview := grids.side_by_side(blocks)) is not None:
             marked = any(grids.is_rehearsal(block) for block in blocks)
@@ -312,9 +321,13 @@ def _latex_block(block: Block, comparison: Comparison) -> Iterator[str]:
         below = []
 
 
+def _table(comparison: Comparison) -> str:
+    """Which table of which paper."""
+    return one_line(f"{grids.label(comparison)} of {comparison.title}: {comparison.caption}")
+
+
 def _caption(comparison: Comparison, at: str, grid: Grid, marked: bool) -> str:
-    table = f"{grids.label(comparison)} of {comparison.title}: {comparison.caption}."
-    said = f"{table} {at} {grid.title}. {grid.words}"
+    said = f"{_table(comparison)}. {at} {grid.title}. {grid.words}"
     return f"{said} [{REHEARSAL_MARK}]" if marked else said
 
 
@@ -392,4 +405,6 @@ def _tex(text: str) -> str:
 
 
 def _tex_number(text: str) -> str:
-    return re.sub(r"-(?=\d)", "$-$", _tex(text))
+    """With minus signs, and what stands in brackets behind it in a line below."""
+    number, _, more = re.sub(r"-(?=\d)", "$-$", _tex(text)).partition(" (")
+    return rf"\shortstack[r]{{{number}\\({more}}}" if more else number
