@@ -100,9 +100,21 @@ def folded(name: str) -> str:
 
 
 def direct() -> list[Requirement]:
-    """Requirements of the project with the extra `test`."""
+    """Requirements of the project with the extra `test`, which names further ones of its own."""
     table = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
-    return [Requirement(r) for r in table["dependencies"] + table["optional-dependencies"]["test"]]
+    found = [Requirement(r) for r in table["dependencies"]]
+    extras = ["test"]
+    for extra in extras:
+        for requirement in map(Requirement, table["optional-dependencies"][extra]):
+            if requirement.name == table["name"]:
+                extras += sorted(requirement.extras - set(extras))
+            else:
+                found.append(requirement)
+    return found
+
+
+def test_the_baselines_are_tested_too() -> None:
+    assert "braindecode" in {requirement.name for requirement in direct()}
 
 
 def closure(requirements: list[Requirement]) -> set[str]:

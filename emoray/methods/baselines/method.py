@@ -1,0 +1,133 @@
+"""The baselines' one stage: a network trained from scratch, or from its published weights.
+
+Optimizer, schedule and choice of the epoch are those of every classifier here. Dropout is torch's
+own and a pure function of (seed, step, worker), so that a resumed run equals an uninterrupted one.
+Batch statistics and masks are of each worker's share: W workers do not take the step of one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from emoray.distributed import rank
+from emoray.methods.base import Batch, InputSpec, OptimizerConfig, Start
+from emoray.methods.baselines.model import Baseline, ModelName, build
+from emoray.methods.baselines.weights import is_hub_id
+from emoray.methods.classification import Classification, ClassifierConfig
+from emoray.methods.draws import DROPOUT, fold
+
+
+@dataclass(frozen=True)
+class Config(ClassifierConfig):
+    """Everything that decides what training a baseline computes."""
+
+    model: ModelName = "eegnet"
+    """Which of Table 2's ten."""
+    weights: str | None = None
+    """Pretrained weights: a file, a folder, or `owner/name` of braindecode's hub. A path must be
+    there on every node. None: from scratch."""
+
+
+def rehearsal_config(model: ModelName = "eegnet") -> Config:
+    """Settings that train a model of its own size within seconds on a CPU core."""
+    return Config(
+        model=model, optimizer=OptimizerConfig(learning_rate=1e-3), epochs=2, batch_size=16
+    )
+
+
+class Training(Classification):
+    """The stage `train` of the baselines."""
+
+    config_type = Config
+    rehearsal = staticmethod(rehearsal_config)
+
+    def __init__(self, config: Config, spec: InputSpec, start: Start | None) -> None:
+        super().__init__(config, spec, start)
+        if start is not None:
+            raise ValueError(
+                "need no checkpoint of an earlier stage for a baseline, got one; "
+                "pretrained weights are its setting `weights`"
+            )
+        self.config = config
+
+    @property
+    def start_words(self) -> str:
+        """Where its weights come from."""
+        weights = self.config.weights
+        if weights is None:
+            return "from scratch"
+        return f"pretrained (weights {weights if is_hub_id(weights) else Path(weights).name})"
+
+    def build(self) -> Baseline:
+        """The network; what is not in its pretrained weights is the same for the same seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            return build(self.config.model, self.spec, self.config.weights)
+
+    def losses(self, module: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
+        """Mean cross-entropy of the step's segments, dropout drawn for this step.
+
+        Raises:
+            ValueError: the batch has no labels.
+        """
+        with _drawing(self.seed, batch.step, batch.va_B2.device):
+            return super().losses(module, batch)
+
+
+@contextlib.contextmanager
+def _drawing(seed: int, step: int, device: torch.device) -> Iterator[None]:
+    """Torch's generators as (seed, step, worker) have them, and as they were afterwards."""
+    key = fold(fold(fold(torch.tensor(seed), DROPOUT), step), rank())
+    devices = []
+    if device.type == "cuda":
+        devices = [torch.cuda.current_device() if device.index is None else device.index]
+    with torch.random.fork_rng(devices):
+        torch.default_generator.manual_seed(int(key))
+        for index in devices:
+            torch.cuda.default_generators[index].manual_seed(int(key))
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class Pretraining:
+    """What published weights were trained on, as their authors tell."""
+
+    datasets: tuple[str, ...]
+    """Those of emoray's datasets that are in it."""
+    source: str
+    """Where that stands."""
+
+
+PRETRAINING: Mapping[ModelName, Pretraining] = {
+    "biot": Pretraining((), "Yang, Westover and Sun 2023, 3.6: resting EEG, sleep and seizures"),
+    "labram": Pretraining(
+        ("seed", "seed_iv"),
+        "Jiang, Zhao and Lu 2024, Appendix D: SEED, SEED-IV, SEED-GER and SEED-FRA are in the "
+        "pretraining, SEED-V is kept out; recordings of its authors' own laboratory, unpublished, "
+        "are in it too",
+    ),
+    "cbramod": Pretraining((), "Wang et al. 2024, 3.1: the Temple University Hospital EEG Corpus"),
+}
+"""Models with published weights. EMOD's Table 2 leaves LaBraM's cells on SEED blank for this."""
+
+
+def seen(config: Config) -> Mapping[str, str]:
+    """Datasets that a run's pretrained weights are known to have been trained on, with the source.
+
+    Empty without weights. Empty with weights clears nobody: of weights other than the published
+    ones nothing is known.
+    """
+    told = PRETRAINING.get(config.model)
+    if config.weights is None or told is None:
+        return {}
+    return dict.fromkeys(told.datasets, told.source)
+
+
+STAGES = {"train": Training}
+"""Stages by name; each names the `config_type` it is made from."""
