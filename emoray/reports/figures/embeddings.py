@@ -192,10 +192,12 @@ def apart(places_K2: FloatArray, low_2: FloatArray, high_2: FloatArray) -> Float
         low_2: lower left corner of the box to stay in.
         high_2: its upper right corner.
     """
-    discs_K2 = places_K2 + _out_of_crowds(places_K2)
     margin = _DISC_PT / 2 + _PAD_PT
+    turns_K2 = 1e-6 * _round_the_circle(len(places_K2))  # discs that coincide part as well
+    discs_K2 = np.clip(places_K2 + _out_of_crowds(places_K2), low_2 + margin, high_2 - margin)
     for _ in range(_PUSHES):
-        between_KK2 = discs_K2[:, None] - discs_K2[None]
+        nudged_K2 = discs_K2 + turns_K2
+        between_KK2 = nudged_K2[:, None] - nudged_K2[None]
         far_KK = np.linalg.norm(between_KK2, axis=-1)
         np.fill_diagonal(far_KK, np.inf)
         lacks_KK = np.maximum(_DISC_PT + _PAD_PT - far_KK, 0)
@@ -212,12 +214,16 @@ def _out_of_crowds(places_K2: FloatArray) -> FloatArray:
     steps_K2 = np.zeros_like(places_K2, dtype=np.float64)
     for k, near_K in enumerate(far_KK < _DISC_PT / 2):
         n = int(near_K.sum())
-        if n < 2:
+        if n == 1:
             continue
         out_2 = places_K2[k] - places_K2[near_K].mean(axis=0)
-        # Places that coincide part in directions of their own, evenly round the circle.
-        turn = 2 * np.pi * int(near_K[:k].sum()) / n
-        out_2 = out_2 + 1e-3 * np.array([np.cos(turn), np.sin(turn)])
-        ring = (_DISC_PT + _PAD_PT) / (2 * np.sin(np.pi / max(n, 2)))
+        out_2 = out_2 + 1e-3 * _round_the_circle(n)[int(near_K[:k].sum())]
+        ring = (_DISC_PT + _PAD_PT) / (2 * np.sin(np.pi / n))
         steps_K2[k] = ring * out_2 / max(float(np.linalg.norm(out_2)), 1e-9)
     return steps_K2
+
+
+def _round_the_circle(n: int) -> FloatArray:
+    """So many directions, evenly spread, (n, 2)."""
+    turns_N = 2 * np.pi * np.arange(n) / n
+    return np.stack([np.cos(turns_N), np.sin(turns_N)], axis=1)

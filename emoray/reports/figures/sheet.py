@@ -17,10 +17,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.textpath import TextPath
+from matplotlib.textpath import text_to_path
 
 from emoray.comparison import Block
 from emoray.reports.summary import REHEARSAL_MARK
+
+mpl.rcParams["text.parse_math"] = False  # a dollar in a name is a dollar
 
 WIDTH_IN = 5.4
 DPI = 200
@@ -73,22 +75,22 @@ def sheet(
 
 def wrapped(text: str, *, size: float = SMALL, weight: str = "normal") -> list[str]:
     """Lines that fit the width of the figure; broken at spaces, long names also after `_`."""
-    font = FontProperties(weight=weight)
+    font = FontProperties(size=size, weight=weight)
     # Fitted to pixels, letters come out up to a twentieth wider than drawn.
     widest = 0.95 * (WIDTH_IN - 2 * _EDGE_IN) * _POINTS_PER_IN
     lines = [""]
     for piece in text.replace("_", "_\0").replace(" ", " \0").split("\0"):
         longer = lines[-1] + piece
-        if lines[-1] and _width(longer.rstrip(), size, font) > widest:
+        if lines[-1] and _width(longer.rstrip(), font) > widest:
             lines.append(piece)
         else:
             lines[-1] = longer
     return [line.rstrip() for line in lines]
 
 
-def _width(text: str, size: float, font: FontProperties) -> float:
+def _width(text: str, font: FontProperties) -> float:
     """In points."""
-    return float(TextPath((0, 0), text, size=size, prop=font, usetex=False).get_extents().x1)
+    return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0])
 
 
 def warnings(block: Block) -> list[str]:
