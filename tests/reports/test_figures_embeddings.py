@@ -216,9 +216,16 @@ def test_discs_of_one_place_part(corner: tuple[float, float]) -> None:
 
 
 def test_encoders_that_tell_nothing_apart_have_a_picture() -> None:
-    va_N2 = ratings(40)
-    dot = Map(np.zeros((40, 2)), va_N2, ("deap-1",) * 40, "deap")
+    """All centroids are one place: their discs stand in a ring around it, close by."""
+    va_N2 = ratings()
+    dot = Map(np.zeros_like(va_N2), va_N2, ("deap-1",) * len(va_N2), "deap")
     assert is_whole(embedding_map(dot, dot, title="DEAP", rehearsal=True))
+    figure = drawn(dot, dot)
+    figure.draw_without_rendering()
+    for axes in figure.axes[:4]:
+        centre, *around = axes.transData.transform([(0, 0), *discs(axes).values()])
+        far = np.linalg.norm(around - centre, axis=1) * 72 / figure.dpi
+        assert far.max() < 3 * embeddings._DISC_PT
 
 
 @pytest.mark.parametrize("read_out", [None, READ_OUT])

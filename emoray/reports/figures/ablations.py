@@ -86,7 +86,7 @@ def _panel(axes: Axes, block: Block, reference: str | None, published: Mapping[s
         _bar(axes, y, cell, chance)
         _numbers(axes, y, cell, full, published.get(cell.row))
     heads = {_MEAN_PT: "mean"}
-    if full is not None:
+    if full is not None and full.per_seed("bacc"):
         heads[_OURS_PT] = "difference"
     if published:
         heads[_PAPER_PT] = "paper"

@@ -167,6 +167,7 @@ def _number(axes: Axes, found: Mapping[int, FloatArray]) -> None:
     """Numbered discs at the centroids, or beside them where they would overlap."""
     if not found:
         return
+    axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())  # discs move nothing
     to_points = 72 / axes.figure.dpi
     centres_K2 = np.stack(list(found.values()))
     places_K2 = axes.transData.transform(centres_K2) * to_points
