@@ -159,6 +159,11 @@ def with_gpus(demand: WorkerDemand) -> WorkerDemand:
     return settled
 
 
+def n_gpus() -> float:
+    """GPUs of the connected cluster's live nodes."""
+    return sum(node.gpus for node in _live_nodes())
+
+
 def _settle(workers: WorkerDemand | None) -> WorkerDemand | None:
     """The demand with CPUs for each worker, once it is known that it can be met."""
     if workers is None:

@@ -177,18 +177,31 @@ def missing(plan: Sequence[Planned], store: ResultStore) -> list[FoldRun]:
     return [runs[key] for key in order]
 
 
+@dataclass(frozen=True)
+class Frame:
+    """What a table says beside its numbers."""
+
+    name: str
+    """As on the command line."""
+    title: str
+    """Of the paper, or of the experiment."""
+    caption: str
+    reference: str | None = None
+    """The row that others are compared with."""
+    published_parameters: Mapping[str, float | None] = field(default_factory=dict)
+    """By row, in millions."""
+    drops: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Dataset -> row -> percentage points of balanced accuracy lost, as the paper's text tells."""
+    notes: tuple[str, ...] = ()
+    """Printed below."""
+
+
 def compare(
     experiment: Experiment,
     plan: Sequence[Planned],
     store: ResultStore,
-    *,
-    name: str,
-    title: str,
-    caption: str,
-    reference: str | None,
-    published_parameters: Mapping[str, float | None],
+    frame: Frame,
     errors: Mapping[str, str],
-    notes: Sequence[str] = (),
 ) -> Comparison:
     """What the store holds of an experiment, beside what is published.
 
@@ -196,24 +209,19 @@ def compare(
         experiment: whose plan it is.
         plan: `experiment.plan()`.
         store: rows.
-        name: as on the command line.
-        title: of the paper.
-        caption: of the table.
-        reference: the row that others are compared with.
-        published_parameters: by row, in millions.
+        frame: words around the numbers.
         errors: of runs that failed, by key.
-        notes: printed below.
     """
     rows = {row.key: row for row in store.rows(runs_of(plan))}
     return Comparison(
-        name=name,
-        title=title,
-        caption=caption,
-        reference=reference,
-        published_parameters=published_parameters,
+        name=frame.name,
+        title=frame.title,
+        caption=frame.caption,
+        reference=frame.reference,
+        published_parameters=frame.published_parameters,
         blocks=tuple(_blocks(plan, rows, errors)),
         rehearsal=experiment.corpus.rehearsal,
-        notes=tuple(notes),
+        notes=frame.notes,
     )
 
 

@@ -15,7 +15,7 @@ from emoray import methods
 from emoray.config import digest, dotted_fields, set_dotted, to_dict
 from emoray.corpus.read import Corpus
 from emoray.evaluation.folds import protocols_of
-from emoray.experiment import Arm, Experiment, FoldChoice, Origin, from_scratch
+from emoray.experiment import Arm, Experiment, FoldChoice, Frame, Origin, from_scratch
 from emoray.feed import with_coordinates
 from emoray.papers import Paper, PaperRow
 from emoray.training.driver import Request, last_name
@@ -39,6 +39,16 @@ TABLES: Mapping[str, TableName] = {
     "table2": TableName("table_2", "EMOD"),
     "table3": TableName("table_3", "EMOD-Scratch"),
     "figure3": TableName("figure_3", "EMOD"),
+}
+_FOLD_NOTES: Mapping[FoldChoice, str] = {
+    "all": "Each seed's score is the mean over all folds of its protocol; the interval is one over "
+    "seeds and does not speak of other people.",
+    "rotate": "Seed i is scored on fold i (of a protocol with fewer folds, from the first again): "
+    "where a protocol has several folds, the interval is one over seeds and folds together.",
+}
+_SEED_NOTES: Mapping[PretrainSeeds, str] = {
+    "one": "One pretraining serves all seeds of a row: the interval does not speak of others.",
+    "each": "Each seed has its own pretraining.",
 }
 FULL = ("table_2", "EMOD")
 """Table and row of the full model: the line of Figure 3, the encoder of Figure 4."""
@@ -107,6 +117,27 @@ class Reproduction:
             seeds=self.seeds,
             protocols=self.protocols,
             folds=self.folds,
+        )
+
+    def frame(self, table: str) -> Frame:
+        """What the table says beside its numbers.
+
+        Raises:
+            ValueError: no such table.
+        """
+        rows = self.rows(table)
+        datasets = dict.fromkeys(dataset for row in rows for dataset in row.drop)
+        return Frame(
+            name=table,
+            title=self.paper.title,
+            caption=self.paper.tables[TABLES[table].section].caption,
+            reference=TABLES[table].reference,
+            published_parameters={row.name: row.n_parameters_m for row in rows},
+            drops={
+                dataset: {row.name: row.drop[dataset] for row in rows if dataset in row.drop}
+                for dataset in datasets
+            },
+            notes=(_FOLD_NOTES[self.folds], _SEED_NOTES[self.pretrain_seeds]),
         )
 
     def _arm(self, row: PaperRow) -> Arm:
@@ -184,7 +215,7 @@ class Reproduction:
         identity = start_identity(facts)
         name = f"{request.method}-{stage}-{digest(identity)}"
         named = Request(**{**vars(request), "name": name, "plan": plan.digest})
-        return Origin(identity, f"{named.folder.path(last)}", named)
+        return Origin(identity, f"{named.storage}/{name}/{last}", named)
 
     def _seed(self, seed: int) -> int:
         return self.seeds[0] if self.pretrain_seeds == "one" else seed

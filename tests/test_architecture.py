@@ -45,6 +45,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("training",),
     ("experiment",),
     ("reproduce",),
+    ("session",),
     ("tuning",),
 )
 """A room imports from its own line of this list or an earlier one; the longest entry counts."""
@@ -161,6 +162,8 @@ def test_imports_go_one_way() -> None:
         if inside(found.importer, ("reports",)) or not target or not found.importer:
             continue
         here, there = level_of(found.importer), level_of(target)
+        if inside(target, ("reports",)):  # the next test's
+            continue
         if there is None or here is None or there > here:
             wrong.append(str(found))
     assert not wrong, wrong
@@ -185,11 +188,11 @@ def test_reports_read_results_and_plans_only() -> None:
     assert not wrong, wrong
 
 
-def test_nothing_but_reports_and_jobs_imports_reports() -> None:
+def test_only_what_shows_them_imports_reports() -> None:
     wrong = [
         str(found)
         for found, target in within_package()
-        if inside(target, ("reports",)) and not inside(found.importer, ("reports",))
+        if inside(target, ("reports",)) and not inside(found.importer, ("reports", "session"))
     ]
     assert not wrong, wrong
 

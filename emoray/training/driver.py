@@ -351,6 +351,15 @@ def last_name(request: Request, plan: RoundPlan) -> str:
     return f"{checkpoint.PREFIX}{request.make_stage().epochs * plan.n_steps:08d}"
 
 
+def has_ended(request: Request) -> bool:
+    """Whether the run's last checkpoint is there."""
+    stored = request.folder.read(REQUEST_FILE)
+    if stored is None:
+        return False
+    plan = request.make_plan(request.open_corpus())
+    return checkpoint.latest_whole(request.folder) == last_name(request, plan)
+
+
 def last_checkpoint(folder: Storage) -> str:
     """Location of a run's last complete checkpoint.
 

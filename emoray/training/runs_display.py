@@ -50,7 +50,7 @@ class RunsDisplay:
 
     def pretraining(self, name: str, seconds: float | None) -> None:
         """One begins (None) or has ended."""
-        self._say(f"pretraining {name}" + (f" took {_clock(seconds)}" if seconds else " begins"))
+        self._say(f"pretraining {name}" + (f" took {clock(seconds)}" if seconds else " begins"))
 
     def finished(self, run: FoldRun, row: ResultRow) -> None:
         """A row is in the store."""
@@ -75,8 +75,8 @@ class RunsDisplay:
         left_s = (time.monotonic() - self._began) / max(ended, 1) * (self._n_runs - ended)
         return (
             f"{ended}/{self._n_runs}  {self._names.get(run.key, run.method)}  {row.dataset} "
-            f"{run.fold} seed {run.seed}  kappa {100 * row.kappa:.1f} %  {_clock(row.seconds)}, "
-            f"{_clock(left_s)} to go"
+            f"{run.fold} seed {run.seed}  kappa {100 * row.kappa:.1f} %  {clock(row.seconds)}, "
+            f"{clock(left_s)} to go"
         )
 
     def _name(self, what: str, runs: Sequence[FoldRun]) -> str:
@@ -87,7 +87,7 @@ class RunsDisplay:
         self._console.print(Text(f"  {text}", style=style), soft_wrap=True)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """`0:12:10`."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from emoray.results import ResultRow, ResultStore
 from emoray.storage import Storage
-from emoray.training import checkpoint, driver
+from emoray.training import driver
 from emoray.training.run import FoldRun, execute
 
 AT_ONCE = 1
@@ -195,9 +195,8 @@ def _run(
 
 def _pretrain(request: driver.Request) -> None:
     """The task of one pretraining: it waits while Ray Train's workers do the work."""
-    corpus = request.open_corpus()
-    plan = request.make_plan(corpus)
+    plan = request.make_plan(request.open_corpus())
     driver.check(request, plan)
-    if checkpoint.latest_whole(request.folder) != driver.last_name(request, plan):
+    if not driver.has_ended(request):
         driver.start(request, plan)
         driver.fit(request, plan, console=Console(file=io.StringIO()))

@@ -102,7 +102,6 @@ def test_seen_names_subjects_and_their_stimuli(made: CorpusDataset) -> None:
     assert made.seen(np.array([5, 0, 2, 1])) == {"00": ["00", "01"], "01": ["00"]}
 
 
-
 def test_an_unknown_column_is_refused(made: CorpusDataset) -> None:
     with pytest.raises(ValueError, match=r"need a column among dataset, .*; got 'trial'"):
         made.column("trial")

@@ -1,0 +1,255 @@
+"""What jobs that run experiments share: where things lie, what is missing, what is shown at last.
+
+options -> Place (corpus, result store, storage) -> missing runs over the cluster -> report
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from emoray import cluster, datasets
+from emoray.comparison import Comparison
+from emoray.corpus.read import Corpus, open_corpus
+from emoray.corpus.rehearsal import rehearsal_corpus
+from emoray.experiment import Planned, missing, pretrainings_of
+from emoray.reports import files, summary, tables
+from emoray.reports.page import Figure
+from emoray.results import ResultStore, code_version
+from emoray.storage import Storage, absolute
+from emoray.training import schedule
+from emoray.training.cost import Estimate, estimate_pretrainings, estimate_runs
+from emoray.training.driver import has_ended
+from emoray.training.runs_display import RunsDisplay, clock
+
+REHEARSAL_SUBJECTS = 5
+"""Of each dataset of evaluation: as many as a protocol makes folds at most."""
+GPU_SHARE = 0.25
+"""Of a run, where there are GPUs: encoders of a million parameters leave most of one idle."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where data and results lie, and what runs get of the machines."""
+
+    corpus: str | None = None
+    """Folder or URI of a corpus that jobs/build_corpus.py built; without it, rehearsal data."""
+    storage: str | None = None
+    """Folder or URI for results, runs and corpora; without it $EMORAY_STORAGE, else ~/emoray."""
+    shared_storage: bool = False
+    """The storage folder is the same on all nodes (NFS and the like)."""
+    address: str | None = None
+    """Ray cluster, host:port; without it $RAY_ADDRESS, one running here, or a new one."""
+    workers: int = 1
+    """Workers of a pretraining, each with its share of every step."""
+    cpus_per_worker: float | None = None
+    """CPU cores of such a worker; without it a fair share of what there is."""
+    gpus_per_worker: float | None = None
+    """GPUs of such a worker. Without it one each where there are enough."""
+    cpus_per_run: float = 1.0
+    """CPU cores of a run that trains a classifier."""
+    gpus_per_run: float | None = None
+    """GPUs of such a run; a fraction lets several share one. Without it a quarter, where there
+    are GPUs."""
+    allow_contaminated: bool = False
+    """Run although a pretraining has seen test subjects or stimuli; the table says so."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an experiment happens."""
+
+    options: Options
+    console: Console
+    storage: str
+    """Folder or URI under which everything is kept."""
+    location: str
+    """Of the corpus."""
+    keep: bool = False
+    """Whether runs leave the weights of their best epoch."""
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The corpus, open."""
+        return open_corpus(self.location)
+
+    @property
+    def rehearsal(self) -> bool:
+        """Whether nobody said which corpus: then settings are those of a rehearsal too."""
+        return self.options.corpus is None
+
+    @cached_property
+    def store(self) -> ResultStore:
+        """Result rows."""
+        return ResultStore(f"{self.storage}/results")
+
+    @property
+    def demand(self) -> cluster.WorkerDemand:
+        """The workers of a pretraining, as asked for."""
+        options = self.options
+        return cluster.WorkerDemand(
+            options.workers, options.cpus_per_worker or 0.0, options.gpus_per_worker or 0.0
+        )
+
+
+def open_place(options: Options, console: Console) -> Place:
+    """Find storage and corpus; without a corpus, the rehearsal's is written and built, once.
+
+    Raises:
+        ValueError, OSError: a folder cannot be used.
+    """
+    storage = cluster.storage_root(options.storage, shared=options.shared_storage)
+    if options.corpus is not None:
+        return Place(options, console, storage, absolute(options.corpus))
+    console.print("No --corpus: rehearsal data, written and built once, then kept.")
+    location = f"{storage}/rehearsal/corpus"
+    raw = cluster.local_folder(storage) / "rehearsal" / "raw"
+    rehearsal_corpus(raw, location)
+    evaluated = datasets.names("evaluation")
+    rehearsal_corpus(raw, location, datasets=evaluated, n_subjects=REHEARSAL_SUBJECTS)
+    return Place(options, console, storage, absolute(location))
+
+
+def connect(place: Place) -> tuple[cluster.WorkerDemand, schedule.Share]:
+    """Join or start the cluster; what a worker of a pretraining gets of it, and what a run gets."""
+    options = place.options
+    workers = cluster.connect(address=options.address, workers=place.demand)
+    assert workers is not None  # they were asked for
+    if options.gpus_per_worker is None:
+        workers = cluster.with_gpus(workers)
+    # Again, now that it is known whether other nodes must see it too.
+    cluster.storage_root(options.storage, shared=options.shared_storage)
+    gpus = options.gpus_per_run
+    if gpus is None:
+        gpus = GPU_SHARE if cluster.n_gpus() else 0.0
+    return workers, schedule.Share(options.cpus_per_run, gpus)
+
+
+def run_missing(place: Place, plan: Sequence[Planned]) -> dict[str, str]:
+    """Run whatever of a plan has no row yet.
+
+    Returns:
+        Why runs failed, by key.
+    """
+    runs = missing(plan, place.store)
+    n_all = len({run.key for planned in plan for run in planned.runs})
+    place.console.print(
+        f"{n_all - len(runs)} of {n_all} runs are there already, {len(runs)} are missing."
+    )
+    if not runs:
+        return {}
+    workers, share = connect(place)
+    requests = {
+        at: replace(request, **asdict(workers)) for at, request in pretrainings_of(plan).items()
+    }
+    with RunsDisplay(len(runs), names_of(plan), place.console) as display:
+        return schedule.run_all(
+            runs,
+            requests,
+            places=schedule.Places(f"{place.storage}/results", f"{place.storage}/runs"),
+            share=share,
+            listen=display,
+            allow_contaminated=place.options.allow_contaminated,
+            keep=place.keep,
+        )
+
+
+def names_of(plan: Sequence[Planned]) -> dict[str, str]:
+    """The table's row of each run, by key; rows that share a run are all named."""
+    rows: dict[str, list[str]] = {}
+    for planned in plan:
+        for run in planned.runs:
+            rows.setdefault(run.key, []).append(planned.arm.row)
+    return {key: " = ".join(dict.fromkeys(names)) for key, names in rows.items()}
+
+
+def show_missing(place: Place, plan: Sequence[Planned]) -> None:
+    """What has no row yet, and how long it should take; a few steps of each model are timed."""
+    runs = missing(plan, place.store)
+    waited_for = {run.checkpoint for run in runs}
+    requests = [request for at, request in pretrainings_of(plan).items() if at in waited_for]
+    estimates = [
+        *estimate_pretrainings(request for request in requests if not has_ended(request)),
+        *estimate_runs(runs, place.store.rows(), names_of(plan)),
+    ]
+    place.console.print(_missing_table(estimates, rehearsal=place.corpus.rehearsal))
+    absent = dict.fromkeys(
+        planned.dataset for planned in plan if planned.dataset not in place.corpus.names
+    )
+    if absent:
+        place.console.print(f"Not in the corpus, so blank: {', '.join(absent)}.")
+    for error in dict.fromkeys(planned.error for planned in plan if planned.error):
+        place.console.print(Text(f"Cannot run: {error}", style="red"))
+
+
+def _missing_table(estimates: Sequence[Estimate], *, rehearsal: bool) -> RenderableType:
+    grid = Table(box=None, pad_edge=False, padding=(0, 2))
+    grid.add_column("missing")
+    for name in ("runs", "about"):
+        grid.add_column(name, justify="right")
+    grid.add_column("judged by")
+    for estimate in estimates:
+        row = (estimate.words, str(estimate.n_runs), clock(estimate.seconds), estimate.source)
+        grid.add_row(*row)
+    total_s = sum(estimate.seconds for estimate in estimates)
+    n_runs = sum(estimate.n_runs for estimate in estimates)
+    grid.add_row("all, one after the other", str(n_runs), clock(total_s), "", style="bold")
+    below = Text("h:min:s on this machine; runs side by side take less", style="dim")
+    return Group(summary.heading("What is missing", rehearsal=rehearsal), grid, below)
+
+
+def settings(words: Sequence[str]) -> dict[str, Any]:
+    """`finetune.epochs=10` as a name and a value; what is no TOML value is text.
+
+    Raises:
+        ValueError: a word without `=`.
+    """
+    found = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise ValueError(f"need settings like finetune.epochs=10, got {word!r}")
+        try:
+            found[name] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            found[name] = text
+    return found
+
+
+def class_names(comparison: Comparison) -> dict[str, tuple[str, ...]]:
+    """Names of the classes by dataset, in the order of their indices."""
+    names = dict.fromkeys(block.dataset for block in comparison.blocks)
+    return {name: datasets.get(name).CARD.emotions for name in names}
+
+
+def report(
+    place: Place,
+    comparison: Comparison,
+    figures: Sequence[Figure],
+    *,
+    seconds: float,
+) -> None:
+    """Show a comparison and write it in every format."""
+    place.console.print(tables.terminal(comparison))
+    marked = "-rehearsal" if comparison.rehearsal else ""
+    folder = Storage.at(f"{place.storage}/reports/{comparison.name}{marked}")
+    facts = {
+        "code": code_version(),
+        "corpus": place.location,
+        "results": f"{place.storage}/results",
+        "machine": cluster.cpu_model(),
+        "written": datetime.now(UTC).isoformat(timespec="minutes"),
+    }
+    written = files.contents(comparison, figures, facts)
+    for name, content in written.items():
+        folder.write_bytes(name, content)
+    lie = {name: folder.path(name) for name in written}
+    place.console.print(summary.end(lie, seconds, rehearsal=comparison.rehearsal))

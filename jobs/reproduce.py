@@ -1,0 +1,105 @@
+"""Reproduce a table or figure of a paper: published numbers and ours side by side.
+
+    python jobs/reproduce.py emod table3                     a rehearsal, on signals of a program
+    python jobs/reproduce.py emod table3 --corpus DIR --dry-run         what is missing, how long
+    python jobs/reproduce.py emod table2 --corpus DIR --workers 4 --gpus-per-run 0.25
+
+table2: EMOD and ten other models. table3: the pretraining arms. figure3: parts of the model left
+out. figure4: embeddings of DEAP laid out by t-SNE, untrained beside pretrained.
+Only runs without a result are done; kill it and start it again at will. Every dataset is evaluated
+by the paper's protocol and beside it by ones that keep subjects, stimuli or both apart.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict, dataclass
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+
+from emoray import datasets, papers, session
+from emoray.evaluation.folds import paper_protocol
+from emoray.experiment import FoldChoice, compare
+from emoray.reports import figures
+from emoray.reproduce import PretrainSeeds, Reproduction
+
+Table = Literal["table2", "table3", "figure3", "figure4"]
+
+
+REHEARSED = (*map(paper_protocol, datasets.names("evaluation")), "subjects_and_stimuli_apart")
+"""Protocols of a rehearsal: all four of each dataset would take hours."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Reproduce a table or figure."""
+
+    paper: tyro.conf.Positional[Literal["emod"]]
+    """Whose."""
+    table: tyro.conf.Positional[Table]
+    """Which one."""
+    where: Annotated[session.Options, tyro.conf.arg(name="")]
+    """Corpus, storage and cluster."""
+    datasets: tuple[str, ...] = ()
+    """Datasets to evaluate on; all of the paper without it."""
+    protocols: tuple[str, ...] = ()
+    """Protocols by name. Default: the paper's and three safe ones; a rehearsal takes the paper's
+    and the one that keeps both subjects and stimuli apart."""
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    """Of the runs; the paper has five."""
+    folds: FoldChoice | None = None
+    """`all` folds of a protocol for every seed, or `rotate`: seed i takes fold i, a fifth of the
+    runs. Default: all; a rehearsal rotates."""
+    pretrain_seeds: PretrainSeeds = "one"
+    """`one` pretraining for all seeds, as the paper tells, or one for `each`."""
+    set: tuple[str, ...] = ()
+    """Settings that differ from the paper's, as `finetune.epochs=10`, for all rows with that
+    stage."""
+    dry_run: bool = False
+    """List what is missing and how long it should take; run nothing."""
+
+
+def main(options: Options) -> None:
+    """Run what is missing, then show and write the table."""
+    began = time.monotonic()
+    place = session.open_place(options.where, Console())
+    reproduction = Reproduction(
+        paper=papers.load(options.paper),
+        corpus=place.corpus,
+        location=place.location,
+        storage=place.storage,
+        datasets=options.datasets,
+        protocols=options.protocols or (REHEARSED if place.rehearsal else ()),
+        seeds=options.seeds,
+        folds=options.folds or ("rotate" if place.rehearsal else "all"),
+        pretrain_seeds=options.pretrain_seeds,
+        rehearsal=place.rehearsal,
+        set=session.settings(options.set),
+        resources=asdict(place.demand),
+    )
+    frame = reproduction.frame(options.table)
+    experiment = reproduction.experiment(options.table)
+    plan = experiment.plan()
+    if options.dry_run:
+        session.show_missing(place, plan)
+        return
+    errors = session.run_missing(place, plan)
+    comparison = compare(experiment, plan, place.store, frame, errors)
+    session.report(
+        place,
+        comparison,
+        figures.of_comparison(
+            comparison, drops=frame.drops, class_names=session.class_names(comparison)
+        ),
+        seconds=time.monotonic() - began,
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Options, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)))
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
