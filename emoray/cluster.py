@@ -110,6 +110,7 @@ def connect(
     address: str | None = None,
     workers: WorkerDemand | None = None,
     dashboard: bool = False,
+    spare_cpus: int = SPARE_CPUS_LOCAL,
 ) -> WorkerDemand | None:
     """Join a running Ray cluster, or start one on this machine; when connected, only check.
 
@@ -121,6 +122,7 @@ def connect(
             CPUs for them and for data tasks, however few cores there are; without workers it
             gets one for each core.
         dashboard: serve Ray's dashboard from a cluster started here.
+        spare_cpus: logical CPUs beside those of the workers in a cluster started here, one or more.
 
     Returns:
         `workers`, with the CPUs of each where they were left open: all of them together take
@@ -138,7 +140,7 @@ def connect(
     if found is not None:
         _join(found)
     else:
-        workers = start_local(workers, dashboard=dashboard)
+        workers = start_local(workers, dashboard=dashboard, spare_cpus=spare_cpus)
     try:
         return _settle(workers)
     except ValueError:
@@ -248,7 +250,9 @@ def _join(address: str) -> None:
     logger.info("joined the Ray cluster at %s: %s", address, _say(_live_nodes()))
 
 
-def start_local(workers: WorkerDemand | None, *, dashboard: bool) -> WorkerDemand | None:
+def start_local(
+    workers: WorkerDemand | None, *, dashboard: bool, spare_cpus: int = SPARE_CPUS_LOCAL
+) -> WorkerDemand | None:
     """Start Ray on this machine; returns the workers with CPUs for each.
 
     Raises:
@@ -265,7 +269,7 @@ def start_local(workers: WorkerDemand | None, *, dashboard: bool) -> WorkerDeman
         if not workers.cpus_per_worker:
             workers = _fair_share_here(workers, cores)
         asked = math.ceil(workers.n_workers * workers.cpus_per_worker)
-        n_cpus = max(cores, asked + SPARE_CPUS_LOCAL)
+        n_cpus = max(cores, asked + spare_cpus)
     _authenticate_local()
     ray.init(
         address="local",

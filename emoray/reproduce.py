@@ -5,7 +5,7 @@ paper.toml -> rows with `reproduce` -> arms (settings, pretraining, seed by seed
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -76,6 +76,8 @@ class Reproduction:
     """Whether stages start from the settings of a rehearsal instead of the paper's."""
     set: Mapping[str, Any] = field(default_factory=dict)
     """Settings by stage and field (`finetune.epochs`), for every row that has the stage."""
+    weights: Mapping[str, str] = field(default_factory=dict)
+    """Published weights of baselines by model: a file, a folder or a hub's `owner/name`."""
     resources: Mapping[str, Any] = field(default_factory=dict)
     """Of a pretraining: `n_workers`, `cpus_per_worker`, `gpus_per_worker`."""
 
@@ -148,9 +150,16 @@ class Reproduction:
             method=row.reproduce.method,
             stage=last,
             config=self._config(row, last),
-            origin=_Pretrained(self, row, before[0]) if before else from_scratch,
+            origin=_Pretrained(self, row, before[0]) if before else self._elsewhere(row, last),
             published=row.published,
         )
+
+    def _elsewhere(self, row: PaperRow, stage: str) -> Callable[[int], Origin | None]:
+        """The origin of a row that no stage of ours precedes: nothing, or published weights."""
+        assert row.reproduce is not None
+        kind = methods.get(row.reproduce.method).STAGES[stage]
+        identity = kind.elsewhere(self._config(row, stage))
+        return from_scratch if identity is None else lambda seed: Origin(identity, "")
 
     def _config(self, row: PaperRow, stage: str) -> Any:
         """A stage's settings: the paper's (or a rehearsal's), the row's own, the user's."""
@@ -164,7 +173,10 @@ class Reproduction:
             of_stage, _, dotted = name.partition(".")
             if of_stage == stage:
                 config = set_dotted(config, dotted, value)
-        return config
+        model = getattr(config, "model", "")
+        return (
+            set_dotted(config, "weights", self.weights[model]) if model in self.weights else config
+        )
 
     def _check_settings(self, rows: Sequence[PaperRow]) -> None:
         """Refuse what would change nothing: a field of the row, or of the user, that no stage has.
@@ -173,6 +185,9 @@ class Reproduction:
             ValueError: names it.
         """
         stages = {stage for row in rows if row.reproduce for stage in row.reproduce.stages}
+        models = [row.reproduce.set.get("model") for row in rows if row.reproduce]
+        if unknown := sorted(set(self.weights) - set(filter(None, models))):
+            raise ValueError(f"need weights of a model of the table, got {', '.join(unknown)}")
         for name in self.set:
             if name.partition(".")[0] not in stages:
                 known = ", ".join(sorted(stages))

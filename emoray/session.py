@@ -121,7 +121,9 @@ def open_place(options: Options, console: Console) -> Place:
 def connect(place: Place) -> tuple[cluster.WorkerDemand, schedule.Share]:
     """Join or start the cluster; what a worker of a pretraining gets of it, and what a run gets."""
     options = place.options
-    workers = cluster.connect(address=options.address, workers=place.demand)
+    workers = cluster.connect(
+        address=options.address, workers=place.demand, spare_cpus=cluster.CPUS_FOR_DATA
+    )
     assert workers is not None  # they were asked for
     if options.gpus_per_worker is None:
         workers = cluster.with_gpus(workers)
@@ -206,22 +208,32 @@ def _missing_table(estimates: Sequence[Estimate], *, rehearsal: bool) -> Rendera
     return Group(summary.heading("What is missing", rehearsal=rehearsal), grid, below)
 
 
+def pairs(words: Sequence[str]) -> dict[str, str]:
+    """`name=value` as a name and a text.
+
+    Raises:
+        ValueError: a word without `=`.
+    """
+    wrong = [word for word in words if "=" not in word]
+    if wrong:
+        raise ValueError(f"need name=value, got {', '.join(map(repr, wrong))}")
+    return {word.partition("=")[0]: word.partition("=")[2] for word in words}
+
+
 def settings(words: Sequence[str]) -> dict[str, Any]:
     """`finetune.epochs=10` as a name and a value; what is no TOML value is text.
 
     Raises:
         ValueError: a word without `=`.
     """
-    found = {}
-    for word in words:
-        name, equals, text = word.partition("=")
-        if not equals:
-            raise ValueError(f"need settings like finetune.epochs=10, got {word!r}")
-        try:
-            found[name] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            found[name] = text
-    return found
+    return {name: _value(text) for name, text in pairs(words).items()}
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 def class_names(comparison: Comparison) -> dict[str, tuple[str, ...]]:

@@ -58,6 +58,9 @@ class Options:
     set: tuple[str, ...] = ()
     """Settings that differ from the paper's, as `finetune.epochs=10`, for all rows with that
     stage."""
+    weights: tuple[str, ...] = ()
+    """Published weights of baselines, as `labram=FILE` or `cbramod=OWNER/NAME` of a hub; without
+    them a baseline starts from scratch and its row says so."""
     dry_run: bool = False
     """List what is missing and how long it should take; run nothing."""
 
@@ -78,6 +81,7 @@ def main(options: Options) -> None:
         pretrain_seeds=options.pretrain_seeds,
         rehearsal=place.rehearsal,
         set=session.settings(options.set),
+        weights=session.pairs(options.weights),
         resources=asdict(place.demand),
     )
     frame = reproduction.frame(options.table)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -65,6 +66,16 @@ class Classification:
     def spec(self) -> InputSpec:
         """What it is built for."""
         return self._spec
+
+    @staticmethod
+    def elsewhere(config: Any) -> Mapping[str, Any] | None:
+        """What names weights that these settings take from elsewhere, `words` among it; or None."""
+        return None
+
+    @staticmethod
+    def known_to(config: Any) -> tuple[str, ...]:
+        """Datasets that such weights are known to have been trained on, whole."""
+        return ()
 
     @property
     def seed(self) -> int:

@@ -149,7 +149,7 @@ def execute(
     began = time.monotonic()
     dataset = open_dataset(run)
     fold = fold_of(run, dataset)
-    start, seen = _start(run)
+    start, seen = _start(run, dataset)
     audit = auditing.audit(dataset.index, dataset.name, fold, PROTOCOLS[run.protocol], seen)
     auditing.check(audit, allow_contaminated=allow_contaminated)
     dataset.prepare()
@@ -206,14 +206,20 @@ def _what_came_out(
     }
 
 
-def _start(run: FoldRun) -> tuple[Start | None, list[Mapping[str, Any]]]:
+def _start(run: FoldRun, dataset: CorpusDataset) -> tuple[Start | None, list[Mapping[str, Any]]]:
     """The weights to start from, and what all that were involved in them have seen.
 
     Raises:
-        ValueError: the checkpoint is not the one that was asked for.
+        ValueError: the weights are not those that were asked for.
     """
-    if run.start is None:
-        return None, []
+    kind = methods.get(run.method).STAGES[run.stage]
+    config = configs.from_dict(kind.config_type, run.config)
+    if not run.checkpoint:
+        if kind.elsewhere(config) != run.start:
+            raise ValueError(f"need the weights {run.start}, got {kind.elsewhere(config)}")
+        is_known = dataset.name in kind.known_to(config)
+        return None, [{dataset.name: dataset.seen(np.arange(len(dataset)))}] if is_known else []
+    assert run.start is not None  # it names the checkpoint
     folder = Storage.at(run.checkpoint)
     with checkpoint.local(folder) as copy:
         facts = checkpoint.describe(copy)

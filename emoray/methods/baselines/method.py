@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from emoray.distributed import rank
 from emoray.methods.base import Batch, InputSpec, OptimizerConfig, Start
 from emoray.methods.baselines.model import Baseline, ModelName, build
-from emoray.methods.baselines.weights import is_hub_id
+from emoray.methods.baselines.weights import content, is_hub_id
 from emoray.methods.classification import Classification, ClassifierConfig
 from emoray.methods.draws import DROPOUT, fold
 
@@ -56,13 +57,28 @@ class Training(Classification):
             )
         self.config = config
 
+    @staticmethod
+    def elsewhere(config: Config) -> Mapping[str, Any] | None:
+        """Its pretrained weights by name, and by content where they are a file."""
+        if config.weights is None:
+            return None
+        name = config.weights if is_hub_id(config.weights) else Path(config.weights).name
+        return {
+            "words": f"pretrained (weights {name})",
+            "weights": name,
+            "sha256": content(config.weights),
+        }
+
+    @staticmethod
+    def known_to(config: Config) -> tuple[str, ...]:
+        """Datasets that its pretrained weights are known to have been trained on."""
+        return tuple(seen(config))
+
     @property
     def start_words(self) -> str:
         """Where its weights come from."""
-        weights = self.config.weights
-        if weights is None:
-            return "from scratch"
-        return f"pretrained (weights {weights if is_hub_id(weights) else Path(weights).name})"
+        weights = self.elsewhere(self.config)
+        return "from scratch" if weights is None else str(weights["words"])
 
     def build(self) -> Baseline:
         """The network; what is not in its pretrained weights is the same for the same seed."""

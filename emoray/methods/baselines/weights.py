@@ -15,6 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from emoray.storage import sha256_of
+
 IN_FOLDER = ("model.safetensors", "pytorch_model.bin")
 """Names that `save_pretrained` of the hub's client gives; the first one found is read."""
 
@@ -40,6 +42,22 @@ class Fit:
 def is_hub_id(weights: str) -> bool:
     """Whether it reads like `owner/name` and not like a file."""
     return _HUB_ID.fullmatch(weights) is not None and Path(weights).suffix not in _SUFFIXES
+
+
+def content(weights: str) -> str | None:
+    """SHA-256 of the file that `read` would open; None of a hub's.
+
+    Raises:
+        ValueError: nothing is there.
+    """
+    if is_hub_id(weights):
+        return None
+    path = Path(weights).expanduser()
+    files = [path / name for name in IN_FOLDER] if path.is_dir() else [path]
+    for file in files:
+        if file.is_file():
+            return sha256_of(file)
+    raise ValueError(f"need a file, a folder or a hub's owner/name as weights, got {weights!r}")
 
 
 def read(weights: str, network: nn.Module) -> dict[str, Tensor]:
