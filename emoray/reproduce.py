@@ -232,6 +232,19 @@ class Reproduction:
         named = Request(**{**vars(request), "name": name, "plan": plan.digest})
         return Origin(identity, f"{named.storage}/{name}/{last}", named)
 
+    def full_pretraining(self) -> Request:
+        """The pretraining of the full model, of the first seed.
+
+        Raises:
+            ValueError: the corpus holds no dataset of pretraining.
+        """
+        section, name = FULL
+        row = self.paper.tables[section].row(name)
+        assert row.reproduce is not None
+        origin = self.pretraining(row, row.reproduce.stages[0], self.seeds[0])
+        assert origin.request is not None
+        return origin.request
+
     def _seed(self, seed: int) -> int:
         return self.seeds[0] if self.pretrain_seeds == "one" else seed
 

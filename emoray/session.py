@@ -6,7 +6,7 @@ options -> Place (corpus, result store, storage) -> missing runs over the cluste
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -20,14 +20,16 @@ from emoray import cluster, datasets
 from emoray.comparison import Comparison
 from emoray.corpus.read import Corpus, open_corpus
 from emoray.corpus.rehearsal import rehearsal_corpus
-from emoray.experiment import Planned, missing, pretrainings_of
+from emoray.evaluation.maps import Map
+from emoray.experiment import Origin, Planned, missing, pretrainings_of, runs_of
 from emoray.reports import files, summary, tables
 from emoray.reports.page import Figure
 from emoray.results import ResultStore, code_version
 from emoray.storage import Storage, absolute
-from emoray.training import schedule
+from emoray.training import checkpoint, driver, schedule
 from emoray.training.cost import Estimate, estimate_pretrainings, estimate_runs
-from emoray.training.driver import has_ended
+from emoray.training.mapping import MapRequest, ReadOuts, make_maps
+from emoray.training.run import start_identity
 from emoray.training.runs_display import RunsDisplay, clock
 
 REHEARSAL_SUBJECTS = 5
@@ -100,22 +102,27 @@ class Place:
         )
 
 
-def open_place(options: Options, console: Console) -> Place:
+def open_place(options: Options, console: Console, *, keep: bool = False) -> Place:
     """Find storage and corpus; without a corpus, the rehearsal's is written and built, once.
+
+    Args:
+        options: where they are.
+        console: where everything is printed.
+        keep: whether runs leave the weights of their best epoch.
 
     Raises:
         ValueError, OSError: a folder cannot be used.
     """
     storage = cluster.storage_root(options.storage, shared=options.shared_storage)
     if options.corpus is not None:
-        return Place(options, console, storage, absolute(options.corpus))
+        return Place(options, console, storage, absolute(options.corpus), keep)
     console.print("No --corpus: rehearsal data, written and built once, then kept.")
     location = f"{storage}/rehearsal/corpus"
     raw = cluster.local_folder(storage) / "rehearsal" / "raw"
     rehearsal_corpus(raw, location)
     evaluated = datasets.names("evaluation")
     rehearsal_corpus(raw, location, datasets=evaluated, n_subjects=REHEARSAL_SUBJECTS)
-    return Place(options, console, storage, absolute(location))
+    return Place(options, console, storage, absolute(location), keep)
 
 
 def connect(place: Place) -> tuple[cluster.WorkerDemand, schedule.Share]:
@@ -178,11 +185,7 @@ def show_missing(place: Place, plan: Sequence[Planned]) -> None:
     runs = missing(plan, place.store)
     waited_for = {run.checkpoint for run in runs}
     requests = [request for at, request in pretrainings_of(plan).items() if at in waited_for]
-    estimates = [
-        *estimate_pretrainings(request for request in requests if not has_ended(request)),
-        *estimate_runs(runs, place.store.rows(), names_of(plan)),
-    ]
-    place.console.print(_missing_table(estimates, rehearsal=place.corpus.rehearsal))
+    show_estimates(place, requests, estimate_runs(runs, place.store.rows(), names_of(plan)))
     absent = dict.fromkeys(
         planned.dataset for planned in plan if planned.dataset not in place.corpus.names
     )
@@ -190,6 +193,15 @@ def show_missing(place: Place, plan: Sequence[Planned]) -> None:
         place.console.print(f"Not in the corpus, so blank: {', '.join(absent)}.")
     for error in dict.fromkeys(planned.error for planned in plan if planned.error):
         place.console.print(Text(f"Cannot run: {error}", style="red"))
+
+
+def show_estimates(
+    place: Place, requests: Sequence[driver.Request], runs: Sequence[Estimate] = ()
+) -> None:
+    """What pretrainings that have not ended, and runs, should take."""
+    to_come = [request for request in requests if not driver.has_ended(request)]
+    estimates = [*estimate_pretrainings(to_come), *runs]
+    place.console.print(_missing_table(estimates, rehearsal=place.corpus.rehearsal))
 
 
 def _missing_table(estimates: Sequence[Estimate], *, rehearsal: bool) -> RenderableType:
@@ -206,6 +218,44 @@ def _missing_table(estimates: Sequence[Estimate], *, rehearsal: bool) -> Rendera
     grid.add_row("all, one after the other", str(n_runs), clock(total_s), "", style="bold")
     below = Text("h:min:s on this machine; runs side by side take less", style="dim")
     return Group(summary.heading("What is missing", rehearsal=rehearsal), grid, below)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A checkpoint that runs start from."""
+
+    origin: Origin
+    config: Mapping[str, Any]
+    """Of the stage that trained it."""
+
+
+def origin_of(place: Place, named: str) -> Trained:
+    """A checkpoint by the name of its run in the storage, or by its folder.
+
+    Raises:
+        ValueError: there is none.
+    """
+    location = absolute(named)
+    if "/" not in named:
+        run = f"{place.storage}/runs/{named}"
+        location = f"{run}/{driver.last_checkpoint(Storage.at(run)).rpartition('/')[2]}"
+    with checkpoint.local(Storage.at(location)) as copy:
+        facts = checkpoint.describe(copy)
+    return Trained(Origin(start_identity(facts), location), facts["config"])
+
+
+def show_weights(place: Place, plan: Sequence[Planned]) -> None:
+    """Where the runs of a plan left the weights of their best epoch."""
+    names = names_of(plan)
+    lie = {}
+    for key, run in runs_of(plan).items():
+        folder = Storage.at(f"{place.storage}/runs/{key}")
+        found = checkpoint.latest_whole(folder)
+        if found is not None:
+            what = f"{names[key]}, {run.dataset.rpartition('-')[0]} {run.fold} seed {run.seed}"
+            lie[f"{what} ({run.protocol})"] = folder.path(found)
+    place.console.print(summary.heading("Weights", rehearsal=place.corpus.rehearsal))
+    place.console.print(summary.files(lie))
 
 
 def pairs(words: Sequence[str]) -> dict[str, str]:
@@ -234,6 +284,26 @@ def _value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def lay_out(place: Place, request: driver.Request, dataset: str) -> tuple[dict[str, Map], ReadOuts]:
+    """Maps of one dataset by the encoder of a pretraining, which runs first where it must.
+
+    Raises:
+        ValueError: the corpus lacks the dataset.
+        RuntimeError: the pretraining failed.
+    """
+    if dataset not in place.corpus.names:
+        raise ValueError(
+            f"{place.location}: need {dataset} to lay out, got {', '.join(place.corpus.names)}"
+        )
+    workers, share = connect(place)
+    request = replace(request, **asdict(workers))
+    if not driver.has_ended(request):
+        with RunsDisplay(0, {}, place.console) as display:
+            schedule.pretrain(request, display)
+    folder = place.corpus[dataset].manifest.folder
+    return make_maps(MapRequest(request, folder, f"{place.storage}/maps"), share)
 
 
 def class_names(comparison: Comparison) -> dict[str, tuple[str, ...]]:

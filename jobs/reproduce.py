@@ -21,9 +21,11 @@ import tyro
 from rich.console import Console
 
 from emoray import datasets, papers, session
+from emoray.comparison import Comparison
 from emoray.evaluation.folds import paper_protocol
 from emoray.experiment import FoldChoice, compare
 from emoray.reports import figures
+from emoray.reports.page import Figure
 from emoray.reproduce import PretrainSeeds, Reproduction
 
 Table = Literal["table2", "table3", "figure3", "figure4"]
@@ -84,6 +86,12 @@ def main(options: Options) -> None:
         weights=session.pairs(options.weights),
         resources=asdict(place.demand),
     )
+    if options.table == "figure4":
+        if options.dry_run:
+            session.show_estimates(place, [reproduction.full_pretraining()])
+        else:
+            _figure_4(reproduction, place, began)
+        return
     frame = reproduction.frame(options.table)
     experiment = reproduction.experiment(options.table)
     plan = experiment.plan()
@@ -102,8 +110,39 @@ def main(options: Options) -> None:
     )
 
 
+def _figure_4(reproduction: Reproduction, place: session.Place, began: float) -> None:
+    """Embeddings laid out by t-SNE, untrained beside pretrained."""
+    figure = reproduction.paper.figures["figure_4"]
+    request = reproduction.full_pretraining()
+    maps, read_outs = session.lay_out(place, request, figure.dataset)
+    rehearsal = place.corpus[figure.dataset].rehearsal
+    picture = figures.embedding_map(
+        maps["untrained"],
+        maps["pretrained"],
+        title=figure.caption,
+        rehearsal=rehearsal,
+        read_out=read_outs,
+    )
+    words = (
+        "Left untrained, right pretrained; above by valence, below by arousal; circled: centroids "
+        "of the rounded values. r: correlation of read and given values, the line fitted on the "
+        "other subjects' embeddings, not on the map."
+    )
+    comparison = Comparison(
+        name="figure4",
+        title=reproduction.paper.title,
+        caption=figure.caption,
+        reference=None,
+        published_parameters={},
+        blocks=(),
+        rehearsal=rehearsal,
+    )
+    shown = [Figure("map", figure.caption, words, picture)]
+    session.report(place, comparison, shown, seconds=time.monotonic() - began)
+
+
 if __name__ == "__main__":
     try:
         main(tyro.cli(Options, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         sys.exit(f"error: {error}")

@@ -117,6 +117,41 @@ def read_out(
     return ReadOut(_scores(test_va_N2, read_M2), by_dataset, penalties, len(train_ZD))
 
 
+def leave_one_subject_out(
+    embeddings_ND: FloatArray, va_N2: FloatArray, subjects: Sequence[str]
+) -> tuple[float | None, float | None]:
+    """Mean over people of the correlation of read and given values, the line fitted on the others.
+
+    Args:
+        embeddings_ND: shape (N, D).
+        va_N2: valence and arousal in [-4, 4] or NaN, shape (N, 2).
+        subjects: whose each segment is.
+
+    Returns:
+        For valence and for arousal; None where nobody has a correlation.
+
+    Raises:
+        ValueError: shapes that do not fit each other, or an embedding that is not finite.
+    """
+    whose_N = np.asarray(subjects)
+    found: dict[str, list[float]] = {axis: [] for axis in AXES}
+    everyone = sorted(set(subjects))
+    for subject in everyone if len(everyone) > 1 else ():
+        own_N = whose_N == subject
+        scores = read_out(
+            embeddings_ND[~own_N],
+            va_N2[~own_N],
+            embeddings_ND[own_N],
+            va_N2[own_N],
+            train_subjects=whose_N[~own_N].tolist(),
+        ).scores
+        for axis in AXES:
+            r = getattr(scores, axis).r
+            found[axis].extend([] if r is None else [r])
+    valence, arousal = (float(np.mean(found[axis])) if found[axis] else None for axis in AXES)
+    return valence, arousal
+
+
 def _check(
     embeddings_ZD: FloatArray, va_N2: FloatArray, names: Sequence[str] | None, part: str
 ) -> None:

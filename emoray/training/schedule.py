@@ -104,6 +104,21 @@ def run_all(
     return state.errors
 
 
+def pretrain(request: driver.Request, listen: Listener) -> None:
+    """Run one pretraining, unless it has ended already.
+
+    Raises:
+        RuntimeError: it failed; in the worker's own words.
+    """
+    began = time.monotonic()
+    listen.pretraining(request.name, None)
+    try:
+        ray.get(ray.remote(_pretrain).options(num_cpus=0).remote(request))
+    except ray.exceptions.RayError as error:
+        raise RuntimeError(f"pretraining {request.name}: {said_by(error)}") from error
+    listen.pretraining(request.name, time.monotonic() - began)
+
+
 class _State:
     """Who waits for what."""
 

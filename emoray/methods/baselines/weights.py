@@ -7,6 +7,7 @@ that says "pretrained" and is not.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,8 +15,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-
-from emoray.storage import sha256_of
 
 IN_FOLDER = ("model.safetensors", "pytorch_model.bin")
 """Names that `save_pretrained` of the hub's client gives; the first one found is read."""
@@ -56,7 +55,8 @@ def content(weights: str) -> str | None:
     files = [path / name for name in IN_FOLDER] if path.is_dir() else [path]
     for file in files:
         if file.is_file():
-            return sha256_of(file)
+            with file.open("rb") as content_of:
+                return hashlib.file_digest(content_of, "sha256").hexdigest()
     raise ValueError(f"need a file, a folder or a hub's owner/name as weights, got {weights!r}")
 
 
