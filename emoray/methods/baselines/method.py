@@ -62,10 +62,9 @@ class Training(Classification):
         """Its pretrained weights by name, and by content where they are a file."""
         if config.weights is None:
             return None
-        name = config.weights if is_hub_id(config.weights) else Path(config.weights).name
         return {
-            "words": f"pretrained (weights {name})",
-            "weights": name,
+            "words": _words(config.weights),
+            "weights": config.weights,
             "sha256": content(config.weights),
         }
 
@@ -77,8 +76,8 @@ class Training(Classification):
     @property
     def start_words(self) -> str:
         """Where its weights come from."""
-        weights = self.elsewhere(self.config)
-        return "from scratch" if weights is None else str(weights["words"])
+        weights = self.config.weights
+        return "from scratch" if weights is None else _words(weights)
 
     def build(self) -> Baseline:
         """The network; what is not in its pretrained weights is the same for the same seed."""
@@ -94,6 +93,11 @@ class Training(Classification):
         """
         with _drawing(self.seed, batch.step, batch.va_B2.device):
             return super().losses(module, batch)
+
+
+def _words(weights: str) -> str:
+    """`pretrained (weights labram.pth)`."""
+    return f"pretrained (weights {weights if is_hub_id(weights) else Path(weights).name})"
 
 
 @contextlib.contextmanager
