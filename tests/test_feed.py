@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from emoray.corpus.read import Corpus, open_corpus
-from emoray.feed import PlanFeed, eligible_rows, pools, with_coordinates
+from emoray import electrodes
+from emoray.corpus.read import Corpus, CorpusDataset, open_corpus
+from emoray.feed import FoldFeed, PlanFeed, eligible_rows, in_order, pools, with_coordinates
 from emoray.methods.base import Batch
-from emoray.sampling import RoundPlan
-from tests.corpora import Made, write_corpus
+from emoray.sampling import RoundPlan, SegmentPlan
+from tests.corpora import SEED, Made, write_corpus
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +125,86 @@ def test_ray_data_gathers_what_the_worker_would(corpus: Corpus, ray_cluster: obj
         near = list(PlanFeed(corpus, plan, gather="worker", **kwargs).batches(1, 5))
         far = list(PlanFeed(corpus, plan, gather="cluster", **kwargs).batches(1, 5))
         assert_same(near, far)
+
+
+# One dataset's segments with their labels --------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> CorpusDataset:
+    (dataset,) = open_corpus(write_corpus(tmp_path_factory.mktemp("seed"), (SEED,))).datasets
+    return dataset
+
+
+def segments_of(dataset: CorpusDataset, *, batch_size: int = 10) -> SegmentPlan:
+    """A plan of two thirds of the rows, in three steps an epoch of unequal size by one."""
+    rows_S = np.flatnonzero(np.arange(len(dataset)) % 3)[:29]
+    return SegmentPlan("seed", dataset.digest, rows_S, seed=3, batch_size=batch_size)
+
+
+def test_a_labelled_batch_holds_the_segments_that_the_plan_names(labelled: CorpusDataset) -> None:
+    plan = segments_of(labelled)
+    batches = list(FoldFeed(labelled, plan).batches(0, 2 * plan.n_steps))
+    assert [batch.step for batch in batches] == list(range(6))
+    for batch in batches:
+        rows_B = plan.step(*divmod(batch.step, plan.n_steps))
+        (group,) = batch.groups
+        np.testing.assert_array_equal(group.x_BCT, labelled.gather(rows_B))
+        np.testing.assert_array_equal(batch.va_B2, labelled.va_S2[rows_B])
+        assert batch.labels_B is not None
+        assert batch.labels_B.dtype == torch.int64
+        assert batch.labels_B.tolist() == labelled.column("label")[rows_B].tolist()
+        assert group.positions_B.tolist() == list(range(len(rows_B)))
+        assert group.electrode_ids_C.tolist() == list(electrodes.ids(labelled.channels))
+        assert group.sfreq == labelled.sfreq
+
+
+@pytest.mark.parametrize("first", range(1, 6))
+def test_a_labelled_feed_goes_on_at_any_step(labelled: CorpusDataset, first: int) -> None:
+    plan = segments_of(labelled)
+    unbroken = list(FoldFeed(labelled, plan).batches(0, 6))[first:]
+    picked_up = list(FoldFeed(labelled, plan).batches(first, 6))
+    assert_same(unbroken, picked_up)
+    for a, b in zip(unbroken, picked_up, strict=True):
+        assert a.labels_B is not None
+        assert b.labels_B is not None
+        assert torch.equal(a.labels_B, b.labels_B)
+
+
+def test_a_labelled_feed_counts_what_it_hands_out(labelled: CorpusDataset) -> None:
+    feed = FoldFeed(labelled, segments_of(labelled))
+    assert list(feed.batches(3, 3)) == []
+    assert feed.n_bytes == 0
+    list(feed.batches(0, 3))
+    assert feed.n_bytes == 29 * labelled.n_chans * labelled.n_times * 4
+    assert feed.waited_s > 0
+
+
+def test_segments_come_in_the_order_that_was_asked_for(labelled: CorpusDataset) -> None:
+    rows_N = np.array([50, 3, 107, 3, 0, 64, 51, 2, 1])
+    groups = list(in_order(labelled, rows_N, batch_size=4))
+    assert [len(group.x_BCT) for group in groups] == [4, 4, 1]
+    np.testing.assert_array_equal(
+        torch.cat([group.x_BCT for group in groups]), labelled.gather(rows_N)
+    )
+    for group in groups:
+        assert group.positions_B.tolist() == list(range(len(group.x_BCT)))
+        assert group.electrode_ids_C.tolist() == list(electrodes.ids(labelled.channels))
+        assert group.sfreq == labelled.sfreq
+
+
+def test_no_rows_are_no_groups(labelled: CorpusDataset) -> None:
+    assert list(in_order(labelled, np.empty(0, np.int64), batch_size=4)) == []
+
+
+def test_an_error_in_the_prefetch_thread_reaches_who_asked(labelled: CorpusDataset) -> None:
+    groups = in_order(labelled, np.array([0, 1, 2, len(labelled)]), batch_size=2)
+    assert len(next(groups).x_BCT) == 2  # what was made before it is handed out
+    with pytest.raises(IndexError, match=r"need rows of seed in \[0, 108\), got 2 to 108"):
+        next(groups)
+    plan = SegmentPlan("seed", "", np.array([len(labelled)]), seed=0, batch_size=1)
+    with pytest.raises(IndexError, match="got 108"):
+        list(FoldFeed(labelled, plan).batches(0, 1))
 
 
 def assert_same(first: list[Batch], second: list[Batch]) -> None:

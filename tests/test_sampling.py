@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -18,7 +19,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emoray import affect
-from emoray.sampling import REGION_NAMES, EmptyPolicy, Pool, RoundPlan, share, worker_counts
+from emoray.sampling import (
+    REGION_NAMES,
+    EmptyPolicy,
+    Pool,
+    RoundPlan,
+    SegmentPlan,
+    share,
+    worker_counts,
+)
 from emoray.schema import IntArray
 
 SEED_IV = ("neutral", "sadness", "fear", "joy")
@@ -40,6 +49,11 @@ GOLDEN_STEP = [
         [100, 110, 104, 106, 102, 104, 100, 108, 104],
         [106, 110, 104, 106, 108, 104, 100, 102, 104],
     ],
+]
+
+GOLDEN_EPOCHS = [
+    [[106, 114, 110], [118, 116, 120, 112], [100, 108, 102, 104]],
+    [[104, 110, 114], [108, 112, 102, 120], [106, 116, 100, 118]],
 ]
 
 
@@ -351,6 +365,132 @@ def test_workers_that_do_not_divide_the_rounds_are_told_which_do() -> None:
         share(step, 0, 3)
     with pytest.raises(ValueError, match=r"need a rank in \[0, 1\], got 2"):
         share(step, 2, 2)
+
+
+# Every segment once an epoch ---------------------------------------------------------------------
+
+
+def segment_plan(
+    n: int = 100, *, name: str = "seed", digest: str = "d", seed: int = 0, batch_size: int = 16
+) -> SegmentPlan:
+    return SegmentPlan(name, digest, 3 * np.arange(n), seed=seed, batch_size=batch_size)
+
+
+def epoch_of(plan: SegmentPlan, epoch: int) -> list[list[int]]:
+    return [plan.step(epoch, step).tolist() for step in range(plan.n_steps)]
+
+
+def order_of(plan: SegmentPlan, epoch: int) -> list[int]:
+    return [row for step in epoch_of(plan, epoch) for row in step]
+
+
+numbers_of_segments = st.integers(1, 60)
+batch_sizes = st.integers(1, 25)
+seeds = st.integers(0, 2**40)
+
+
+def test_a_tiny_plan_of_segments_never_changes() -> None:
+    plan = SegmentPlan("seed", "d", np.arange(100, 122, 2), seed=7, batch_size=4)
+    assert [epoch_of(plan, epoch) for epoch in (0, 1)] == GOLDEN_EPOCHS
+
+
+def test_another_process_makes_the_same_plan_of_segments() -> None:
+    here = Path(__file__).parent
+    program = (
+        f"import sys; sys.path.insert(0, {str(here)!r}); from test_sampling import *;"
+        "print(epoch_of(segment_plan(seed=3), 5))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONHASHSEED": "1"},
+        cwd=here.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == epoch_of(segment_plan(seed=3), 5)
+
+
+@given(n=numbers_of_segments, batch_size=batch_sizes, seed=seeds, epoch=st.integers(0, 1000))
+@settings(max_examples=60, deadline=None)
+def test_an_epoch_has_every_segment_once_in_steps_of_one_size_but_for_one_segment(
+    n: int, batch_size: int, seed: int, epoch: int
+) -> None:
+    plan = segment_plan(n, seed=seed, batch_size=batch_size)
+    steps = epoch_of(plan, epoch)
+    sizes = [len(step) for step in steps]
+    assert sorted(row for step in steps for row in step) == plan.rows_S.tolist()
+    assert plan.n_steps == len(steps) == math.ceil(n / batch_size)
+    assert max(sizes) <= batch_size
+    assert max(sizes) - min(sizes) <= 1
+
+
+@given(n=numbers_of_segments, batch_size=batch_sizes, seed=seeds)
+@settings(max_examples=25, deadline=None)
+def test_a_plan_of_segments_follows_its_definition_in_plain_loops(
+    n: int, batch_size: int, seed: int
+) -> None:
+    plan = segment_plan(n, seed=seed, batch_size=batch_size)
+    key = json.dumps(["emoray plan 1", seed, "seed", "d", -1]).encode()
+    philox = np.random.Philox(key=int.from_bytes(hashlib.sha256(key).digest()[:16], "little"))
+    for epoch in range(3):
+        words = philox.random_raw(n).tolist()
+        rows = plan.rows_S.tolist()
+        assert order_of(plan, epoch) == [rows[i] for i in sorted(range(n), key=words.__getitem__)]
+
+
+@given(n=numbers_of_segments, batch_size=batch_sizes, epoch=st.integers(0, 3000), data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_step_of_segments_does_not_depend_on_those_asked_for_before(
+    n: int, batch_size: int, epoch: int, data: st.DataObject
+) -> None:
+    used, fresh = (segment_plan(n, batch_size=batch_size) for _ in range(2))
+    for before in data.draw(st.lists(st.integers(0, 3000), max_size=3)):
+        used.step(before, 0)
+    step = data.draw(st.integers(0, used.n_steps - 1))
+    np.testing.assert_array_equal(used.step(epoch, step), fresh.step(epoch, step))
+
+
+def test_each_epoch_has_another_order() -> None:
+    plan = segment_plan()
+    orders = {tuple(order_of(plan, epoch)) for epoch in range(60)}  # through several blocks
+    assert len(orders) == 60
+
+
+def test_segments_meet_others_in_another_epoch() -> None:
+    plan = segment_plan(batch_size=10)
+    met = [{frozenset(step) for step in epoch_of(plan, epoch)} for epoch in (0, 1)]
+    assert not met[0] & met[1]
+
+
+def test_another_batch_size_cuts_the_same_order() -> None:
+    orders = [order_of(segment_plan(batch_size=size), 4) for size in (1, 7, 100, 1000)]
+    assert all(order == orders[0] for order in orders)
+
+
+def test_another_seed_name_or_content_is_another_order_of_segments() -> None:
+    plans = [
+        segment_plan(),
+        segment_plan(seed=1),
+        segment_plan(name="faced"),
+        segment_plan(digest="e"),
+    ]
+    assert len({tuple(order_of(plan, 0)) for plan in plans}) == 4
+
+
+@pytest.mark.parametrize("place", [(-1, 0), (0, -1), (0, 7)])
+def test_a_step_that_an_epoch_does_not_have_is_refused(place: tuple[int, int]) -> None:
+    plan = segment_plan()
+    assert plan.n_steps == 7
+    with pytest.raises(ValueError, match=r"epoch of at least 0 and a step in \[0, 6\], got"):
+        plan.step(*place)
+
+
+def test_no_segments_or_empty_batches_are_refused() -> None:
+    with pytest.raises(ValueError, match="need segments of at least 1, got 0"):
+        segment_plan(0)
+    with pytest.raises(ValueError, match="need batch_size of at least 1, got 0"):
+        segment_plan(batch_size=0)
 
 
 # What is printed --------------------------------------------------------------------------------
