@@ -23,7 +23,7 @@ from emoray.corpus.read import Corpus, open_corpus
 from emoray.corpus.rehearsal import rehearsal_corpus
 from emoray.evaluation.held_out import read_out_held_out
 from emoray.evaluation.readout import Scores
-from emoray.feed import PlanFeed, pools
+from emoray.feed import PlanFeed, for_pretraining, pools
 from emoray.methods.emod.method import Config, Pretraining, rehearsal_config
 from emoray.sampling import RoundPlan
 from emoray.statistics import paired_interval
@@ -65,7 +65,7 @@ def main(options: Options) -> None:
         folder = Path("~/emoray/rehearsal").expanduser()
         location = str(folder / "corpus")
         rehearsal_corpus(folder / "raw", location)
-    corpus = open_corpus(location)
+    corpus = for_pretraining(open_corpus(location))
     held_out = driver.held_out_of(corpus, fraction=options.held_out, seed=0)
     config = rehearsal_config()
     if options.epochs is not None:

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from emoray import datasets as registry
 from emoray import electrodes
 from emoray.corpus.read import Corpus, CorpusDataset
 from emoray.methods.base import Batch, Group
@@ -43,6 +44,25 @@ def with_coordinates(corpus: Corpus) -> Corpus:
     if not placed:
         raise ValueError(f"need datasets with valence and arousal, got {', '.join(corpus.names)}")
     return Corpus(placed)
+
+
+def for_pretraining(corpus: Corpus) -> Corpus:
+    """The datasets of a corpus to pretrain on where nobody says which.
+
+    Those with valence and arousal that no score is made on: FACED's and SEED-V's emotion names have
+    a place in V-A space too, and a pretraining on them would have seen the test segments' labels.
+
+    Raises:
+        ValueError: there is none.
+    """
+    evaluated = registry.names("evaluation")
+    kept = [dataset for dataset in corpus.datasets if dataset.name not in evaluated]
+    if not kept:
+        raise ValueError(
+            f"need datasets to pretrain on ({', '.join(registry.names('pretraining'))}), "
+            f"got {', '.join(corpus.names)}, which are for evaluation"
+        )
+    return with_coordinates(Corpus(kept))
 
 
 def pools(corpus: Corpus, held_out: Mapping[str, Sequence[str]]) -> list[Pool]:

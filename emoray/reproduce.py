@@ -16,7 +16,7 @@ from emoray.config import digest, dotted_fields, set_dotted, to_dict
 from emoray.corpus.read import Corpus
 from emoray.evaluation.folds import protocols_of
 from emoray.experiment import Arm, Experiment, FoldChoice, Frame, Origin, from_scratch
-from emoray.feed import with_coordinates
+from emoray.feed import for_pretraining
 from emoray.papers import Paper, PaperRow
 from emoray.training.driver import Request, last_name
 from emoray.training.run import start_identity
@@ -250,14 +250,7 @@ class Reproduction:
 
     @cached_property
     def _to_pretrain(self) -> Corpus:
-        """Datasets of pretraining only: an evaluation's would be seen with its labels."""
-        found = [d for d in self.corpus.datasets if d.name in registry.names("pretraining")]
-        if not found:
-            raise ValueError(
-                f"{self.location}: need datasets to pretrain on "
-                f"({', '.join(registry.names('pretraining'))}), got {', '.join(self.corpus.names)}"
-            )
-        return with_coordinates(Corpus(found))
+        return for_pretraining(self.corpus)
 
 
 class _Pretrained:

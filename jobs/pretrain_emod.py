@@ -27,7 +27,7 @@ from emoray import cluster
 from emoray.config import dotted_values, to_dict
 from emoray.corpus.read import open_corpus
 from emoray.corpus.rehearsal import rehearsal_corpus
-from emoray.feed import Gather, with_coordinates
+from emoray.feed import Gather, for_pretraining, with_coordinates
 from emoray.methods.emod.method import Config, rehearsal_config
 from emoray.reports import figures, summary
 from emoray.sampling import check_workers
@@ -43,7 +43,7 @@ class Options:
     """Folder or URI of a corpus that jobs/build_corpus.py built; without it, rehearsal data."""
     datasets: tuple[str, ...] = ()
     """Datasets of the corpus to train on, by name, or by folder where it holds several builds of
-    one; all that have valence and arousal without it."""
+    one; without it all that have valence and arousal but those for evaluation (FACED, SEED-V)."""
     workers: int | None = None
     """Workers, each with its share of every step; must divide --rounds-per-step. Default: 1, or
     as many as a resumed run had."""
@@ -142,7 +142,8 @@ def _fresh(options: Options, storage: str) -> driver.Request:
         print("No --corpus: rehearsal data, written and built once, then kept.", flush=True)
         location = f"{storage}/rehearsal/corpus"
         rehearsal_corpus(cluster.local_folder(storage) / "rehearsal" / "raw", location)
-    corpus = with_coordinates(open_corpus(location, datasets=options.datasets or None))
+    corpus = open_corpus(location, datasets=options.datasets or None)
+    corpus = with_coordinates(corpus) if options.datasets else for_pretraining(corpus)
     request = driver.Request(
         name=options.name or datetime.now().strftime("emod-%Y%m%d-%H%M%S"),
         storage=f"{storage}/runs",

@@ -1,0 +1,137 @@
+"""Fine-tuning: segments a second, the share of waiting, and seeds side by side on one device.
+
+    python -m benchmarks.finetune [--dataset seed] [--seeds 5] [--paper-size]
+
+First one run in this process, step by step. Then the same runs of several seeds through the
+scheduler, twice: one after another, each with the whole device, and side by side, each with its
+share of it. On a CPU that is all cores for one run against one core each; with a GPU, the whole of
+it against a fifth. Only ratios of one call are to be compared.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import ray
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from emoray import cluster
+from emoray.config import to_dict
+from emoray.corpus.read import open_corpus
+from emoray.evaluation.folds import folds, paper_protocol
+from emoray.methods.emod.method import FinetuneConfig, rehearsal_finetune_config
+from emoray.results import ResultRow
+from emoray.session import Options as PlaceOptions
+from emoray.session import open_place
+from emoray.storage import Storage
+from emoray.training import driver, schedule
+from emoray.training.run import FoldRun, execute
+from emoray.training.schedule import Places, Share
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is timed."""
+
+    dataset: str = "seed"
+    """With classes."""
+    seeds: int = 5
+    """Runs side by side."""
+    epochs: int = 2
+    """Of each run."""
+    paper_size: bool = False
+    """The paper's encoder instead of the rehearsal's."""
+    corpus: str | None = None
+    """A corpus; without it, the rehearsal corpus in ~/emoray."""
+
+
+class Quiet:
+    """Hears nothing but failures."""
+
+    def pretraining(self, name: str, seconds: float | None) -> None:
+        """None is run here."""
+
+    def finished(self, run: FoldRun, row: ResultRow) -> None:
+        """It is timed from outside."""
+
+    def failed(self, what: str, runs: Sequence[FoldRun], error: str) -> None:
+        """A benchmark of failures would be a lie."""
+        raise RuntimeError(f"{what}: {error}")
+
+
+def main(options: Options) -> None:
+    console = Console(width=100)
+    place = open_place(PlaceOptions(corpus=options.corpus), console)
+    runs = _runs(options, place.location)
+    gpus = 1.0 if torch.cuda.is_available() else 0.0
+    cores = float(torch.get_num_threads())
+    row = _one(runs[0], gpus > 0)
+    console.print(
+        f"{options.dataset}, {row.n_train} segments an epoch, {row.n_parameters:,} parameters, "
+        f"{row.device}: {row.segments_per_s:.1f} segments/s, {100 * row.waiting:.2f} % waiting"
+    )
+    shares = {
+        "one after another": Share(cpus=cores, gpus=gpus),
+        "side by side": Share(cpus=1.0, gpus=gpus / options.seeds),
+    }
+    cluster.connect(workers=cluster.WorkerDemand(1, max(1.0, cores - 1)), spare_cpus=1)
+    table = Table(title=f"{options.seeds} seeds on one device ({cluster.cpu_model()})")
+    for column in ("", "seconds", "ratio"):
+        table.add_column(column, justify="right" if column else "left")
+    took = {name: _timed(runs, share) for name, share in shares.items()}
+    first = next(iter(took.values()))
+    for name, seconds in took.items():
+        table.add_row(name, f"{seconds:.1f}", f"{first / seconds:.2f}")
+    console.print(table)
+
+
+def _runs(options: Options, location: str) -> list[FoldRun]:
+    dataset = open_corpus(location)[options.dataset]
+    protocol = paper_protocol(options.dataset)
+    usual = FinetuneConfig() if options.paper_size else rehearsal_finetune_config()
+    (fold, *_) = folds(protocol, options.dataset, dataset.index)
+    return [
+        FoldRun(
+            method="emod",
+            stage="finetune",
+            config=to_dict(replace(usual, epochs=options.epochs, seed=seed)),
+            corpus=location,
+            dataset=dataset.manifest.folder,
+            protocol=protocol,
+            fold=fold.name,
+        )
+        for seed in range(options.seeds)
+    ]
+
+
+def _one(run: FoldRun, on_gpu: bool) -> ResultRow:
+    """In this process; the first run warms up the page cache and the device."""
+    device = torch.device("cuda" if on_gpu else "cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        return execute(run, scratch=Storage.at(f"{folder}/run"), device=device)
+
+
+def _timed(runs: Sequence[FoldRun], share: Share) -> float:
+    """Seconds of all runs; worker processes are there before the clock starts."""
+    warm = ray.remote(_warm).options(num_cpus=share.cpus, num_gpus=share.gpus)
+    ray.get([warm.remote() for _ in runs])
+    with tempfile.TemporaryDirectory() as folder:
+        places = Places(f"{folder}/results", f"{folder}/runs")
+        began = time.perf_counter()
+        schedule.run_all(runs, {}, places=places, share=share, listen=Quiet())
+        return time.perf_counter() - began
+
+
+def _warm() -> str:
+    """Load what a run loads."""
+    return driver.__name__
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
