@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from pyarrow import fs
 from torch import nn
 
-from emoray.storage import Storage
+from emoray.config import to_dict
+from emoray.methods.base import Group, InputSpec
+from emoray.methods.emod.method import FinetuneConfig, Finetuning
+from emoray.methods.emod.model import EncoderConfig
+from emoray.storage import HashingFile, Storage
 from emoray.training import checkpoint
-from emoray.training.checkpoint import HISTORY, CheckpointError, State
+from emoray.training.checkpoint import HISTORY, Best, CheckpointError, FolderCheckpoints, State
 
 FACTS = {"method": "emod", "config": {"loss": {"d_max": 5.0}}}
 
@@ -109,3 +117,165 @@ def test_a_checkpoint_that_would_run_code_does_not(folder: Path, tmp_path: Path)
     with pytest.raises(CheckpointError, match=r"need a whole checkpoint"):
         checkpoint.load(folder)
     assert not mark.exists()
+
+
+# Runs of one process -----------------------------------------------------------------------------
+
+
+def state_at(step: int, *, best: Best | None = None) -> State:
+    history = {name: [0.5] * step for name in HISTORY}
+    return State(step, {"weight": torch.full((3,), float(step))}, {"state": {}}, history, best)
+
+
+def near(folder: Path) -> Storage:
+    return Storage.at(folder)
+
+
+def far(folder: Path) -> Storage:
+    """The same as a storage that cannot be mapped, as buckets cannot."""
+    return Storage(fs.SubTreeFileSystem(str(folder), fs.LocalFileSystem()), "run")
+
+
+@pytest.fixture(params=[near, far])
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    place: Storage = request.param(tmp_path)
+    return place
+
+
+def checkpoints_of(run: Storage, key: str = "a") -> FolderCheckpoints:
+    return FolderCheckpoints(run, {"key": key, "by": "tests"}, like=("key",))
+
+
+def test_a_run_without_a_checkpoint_begins_anew(run: Storage) -> None:
+    assert checkpoints_of(run).latest() is None
+    assert checkpoints_of(run.sub("not there yet")).latest() is None
+
+
+def test_a_run_keeps_its_last_checkpoint_alone(run: Storage) -> None:
+    checkpoints = checkpoints_of(run)
+    for step in (5, 10, 15):
+        checkpoints.save(state_at(step))
+        assert run.folders() == [f"step-{step:08}"]
+        found = checkpoints_of(run).latest()
+        assert found is not None
+        assert found.step == step
+        assert found.model["weight"].tolist() == [step] * 3
+        assert found.history == state_at(step).history
+
+
+def test_a_checkpoint_saved_again_is_still_there(run: Storage) -> None:
+    checkpoints = checkpoints_of(run)
+    checkpoints.save(state_at(5))
+    checkpoints.save(state_at(5))
+    found = checkpoints.latest()
+    assert found is not None
+    assert found.step == 5
+
+
+@pytest.mark.parametrize("at", [checkpoint.STATE_FILE, checkpoint.RUN_FILE])
+def test_a_write_that_is_interrupted_leaves_the_checkpoint_before(
+    run: Storage, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = checkpoints_of(run)
+    checkpoints.save(state_at(5))
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "write", interrupted(at))
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.save(state_at(10))
+    found = checkpoints_of(run).latest()
+    assert found is not None
+    assert found.step == 5
+    checkpoints_of(run).save(state_at(10))
+    found = checkpoints_of(run).latest()
+    assert found is not None
+    assert found.step == 10
+    assert run.folders() == ["step-00000010"]
+
+
+def interrupted(at: str) -> Any:
+    """`Storage.write` of a process that ends as it begins to write `at`."""
+    write = Storage.write
+
+    @contextlib.contextmanager
+    def stopped(self: Storage, name: str, *, n_bytes: int) -> Iterator[HashingFile]:
+        if name == at:
+            raise KeyboardInterrupt
+        with write(self, name, n_bytes=n_bytes) as file:
+            yield file
+
+    return stopped
+
+
+def test_the_checkpoint_of_another_run_is_refused(run: Storage) -> None:
+    checkpoints_of(run, "a").save(state_at(5))
+    with pytest.raises(CheckpointError, match="another run: key needs 'b', got 'a'"):
+        checkpoints_of(run, "b").latest()
+
+
+def test_the_best_epoch_comes_back_bit_for_bit(run: Storage) -> None:
+    weights = {"weight": torch.tensor([0.1, 1 / 3]).double(), "n": torch.tensor(7)}
+    best = Best(1, (0.1, 1 / 3, -0.2), weights)
+    checkpoints_of(run).save(state_at(5, best=best))
+    found = checkpoints_of(run).latest()
+    assert found is not None
+    assert found.best is not None
+    assert (found.best.epoch, found.best.scores) == (1, (0.1, 1 / 3, -0.2))
+    assert set(found.best.model) == set(weights)
+    for name, tensor in weights.items():
+        assert found.best.model[name].dtype == tensor.dtype
+        assert torch.equal(found.best.model[name], tensor)
+
+
+def test_a_checkpoint_on_this_machine_is_read_where_it_lies(folder: Path) -> None:
+    with checkpoint.local(Storage.at(folder)) as copy:
+        assert copy == folder
+    assert folder.exists()
+
+
+def test_a_checkpoint_elsewhere_is_copied_for_the_time_being(tmp_path: Path) -> None:
+    run = far(tmp_path)
+    checkpoints_of(run).save(state_at(5))
+    with checkpoint.local(run.sub("step-00000005")) as copy:
+        assert tmp_path not in copy.parents
+        assert checkpoint.load(copy, like={"key": "a"}).step == 5
+    assert not copy.exists()
+    assert run.folders() == ["step-00000005"]
+
+
+@pytest.mark.parametrize("name", [checkpoint.STATE_FILE, checkpoint.RUN_FILE])
+def test_half_a_checkpoint_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    run = far(tmp_path)
+    checkpoints_of(run).save(state_at(5))
+    (tmp_path / "run/step-00000005" / name).unlink()
+    with (
+        pytest.raises(CheckpointError, match=f"need a checkpoint of emoray, got no {name}"),
+        checkpoint.local(run.sub("step-00000005")),
+    ):
+        pass
+
+
+def test_a_classifier_is_built_again_by_what_its_checkpoint_says(tmp_path: Path) -> None:
+    config = FinetuneConfig(
+        encoder=EncoderConfig(d_model=8, n_heads=2, n_layers=1, d_feedforward=16),
+        head="mlp",
+        seed=3,
+    )
+    spec = InputSpec(("Fz", "Cz"), 100.0, 200, 5)
+    module = Finetuning(config, spec, None).build()
+    with torch.no_grad():
+        for tensor in module.state_dict().values():  # no weights that a seed would give
+            tensor.add_(0.01)
+    facts = {
+        "method": "emod",
+        "stage": "finetune",
+        "config": to_dict(config),
+        "spec": to_dict(spec),
+    }
+    checkpoint.save(tmp_path, State(1, module.state_dict(), {}), facts)
+    found = checkpoint.load_trained(tmp_path)
+    assert not found.training
+    group = Group(torch.randn(3, 2, 200), torch.tensor([1, 2]), 100.0, torch.arange(3))
+    with torch.no_grad():
+        scores_BK = found([group])
+        assert scores_BK.shape == (3, 5)
+        assert torch.equal(scores_BK, module.eval()([group]))
