@@ -78,6 +78,29 @@ def set_dotted(config: T, name: str, value: object) -> T:
     return cast(T, _replaced(config, name, value, type(config), name))
 
 
+def set_all(config: T, values: Mapping[str, object]) -> T:
+    """The same config with several fields changed at once, by dotted name.
+
+    What must fit (a width and the heads that divide it) is looked at when all are set, so that
+    their order decides nothing.
+
+    Raises:
+        ValueError: there is no such field, or it cannot hold the value.
+    """
+    plain = to_dict(config)
+    for name, value in values.items():
+        *heads, last = name.split(".")
+        place: Any = plain
+        for head in heads:
+            if place.get(head) is None:
+                place[head] = {}
+            place = place[head]
+            if not isinstance(place, dict):
+                raise ValueError(_unknown(type(config), name, ""))
+        place[last] = value
+    return from_dict(type(config), plain)
+
+
 def dotted_fields(cls: type) -> dict[str, Any]:
     """Every field that holds a value, by dotted name (`loss.d_max`), with its type."""
     return dict(_dotted(cls, ""))

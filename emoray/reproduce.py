@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from emoray import datasets as registry
 from emoray import methods
-from emoray.config import digest, dotted_fields, set_dotted, to_dict
+from emoray.config import digest, dotted_fields, set_all, set_dotted, to_dict
 from emoray.corpus.read import Corpus
 from emoray.evaluation.folds import protocols_of
 from emoray.experiment import Arm, Experiment, FoldChoice, Frame, Origin, from_scratch
@@ -166,20 +166,21 @@ class Reproduction:
         assert row.reproduce is not None
         kind = methods.get(row.reproduce.method).STAGES[stage]
         config = kind.rehearsal() if self.rehearsal else kind.config_type()
-        for name, value in row.reproduce.set.items():
-            if name in dotted_fields(kind.config_type):
-                config = set_dotted(config, name, value)
-        for name, value in self.set.items():
-            of_stage, _, dotted = name.partition(".")
-            if of_stage == stage:
-                config = set_dotted(config, dotted, value)
+        fields = dotted_fields(kind.config_type)
+        rows = {name: value for name, value in row.reproduce.set.items() if name in fields}
+        users = {
+            name.removeprefix(f"{stage}."): value
+            for name, value in self.set.items()
+            if name.startswith(f"{stage}.")
+        }
+        config = set_all(config, {**rows, **users})
         model = getattr(config, "model", "")
         return (
             set_dotted(config, "weights", self.weights[model]) if model in self.weights else config
         )
 
     def _check_settings(self, rows: Sequence[PaperRow]) -> None:
-        """Refuse what would change nothing: a field of the row, or of the user, that no stage has.
+        """Refuse what would change nothing or cannot be: before a run is planned, not in its place.
 
         Raises:
             ValueError: names it.
@@ -192,13 +193,25 @@ class Reproduction:
             if name.partition(".")[0] not in stages:
                 known = ", ".join(sorted(stages))
                 raise ValueError(f"need a setting of a stage among {known}; got {name!r}")
+            if name.partition(".")[2] == "seed":
+                raise ValueError(f"need seeds as such, got the setting {name!r}")
         for row in rows:
             if row.reproduce is not None:
-                room = methods.get(row.reproduce.method)
-                kinds = [room.STAGES[stage].config_type for stage in row.reproduce.stages]
-                fields = {name for kind in kinds for name in dotted_fields(kind)}
-                if unknown := sorted(set(row.reproduce.set) - fields):
-                    raise ValueError(f"{row.name}: no stage has the field {', '.join(unknown)}")
+                self._check_row(row)
+
+    def _check_row(self, row: PaperRow) -> None:
+        assert row.reproduce is not None
+        room = methods.get(row.reproduce.method)
+        kinds = [room.STAGES[stage].config_type for stage in row.reproduce.stages]
+        fields = {name for kind in kinds for name in dotted_fields(kind)}
+        if unknown := sorted(set(row.reproduce.set) - fields):
+            raise ValueError(f"{row.name}: no stage has the field {', '.join(unknown)}")
+        for name in self.set:
+            stage, _, dotted = name.partition(".")
+            if stage in row.reproduce.stages and dotted in row.reproduce.set:
+                raise ValueError(f"need another setting than {name}: it makes {row.name}")
+        for stage in row.reproduce.stages:
+            self._config(row, stage)
 
     def pretraining(self, row: PaperRow, stage: str, seed: int) -> Origin:
         """The pretraining that a row starts from, and what its checkpoint will be.
@@ -236,11 +249,12 @@ class Reproduction:
         """The pretraining of the full model, of the first seed.
 
         Raises:
-            ValueError: the corpus holds no dataset of pretraining.
+            ValueError: no such setting, or the corpus holds no dataset of pretraining.
         """
         section, name = FULL
         row = self.paper.tables[section].row(name)
         assert row.reproduce is not None
+        self._check_settings((row,))
         origin = self.pretraining(row, row.reproduce.stages[0], self.seeds[0])
         assert origin.request is not None
         return origin.request

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from emoray.config import (
     dotted_values,
     from_dict,
     load_toml,
+    set_all,
     set_dotted,
     to_dict,
 )
@@ -267,6 +269,47 @@ def test_a_field_that_is_not_there_or_cannot_hold_the_value_is_an_error(
 ) -> None:
     with pytest.raises(ValueError, match="^" + re.escape(message)):
         set_dotted(Settings(), name, value)
+
+
+# Several fields -----------------------------------------------------------------------------------
+
+
+def test_several_fields_are_changed_at_once_and_the_rest_kept() -> None:
+    config = Settings(epochs=7)
+    changed = set_all(config, {"loss.d_max": 4, "subjects": ["03"], "warmup.epochs": 2})
+    assert changed == replace(
+        config, loss=Loss(d_max=4.0), subjects=("03",), warmup=Warmup(epochs=2)
+    )
+    assert config == Settings(epochs=7)
+    assert set_all(config, {}) == config
+
+
+def test_fields_that_only_fit_together_are_set_in_any_order() -> None:
+    from emoray.methods.emod.model import EncoderConfig
+
+    values = {"d_model": 6, "n_heads": 3, "n_norm_groups": 2}  # none of them fits the defaults
+    for order in permutations(values):
+        found = set_all(EncoderConfig(), {name: values[name] for name in order})
+        assert found == EncoderConfig(**values)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("loss.dmax", 1, "need a field of Loss, got 'loss.dmax'; did you mean loss.d_max"),
+        ("lss.d_max", 1, "need a field of Settings, got 'lss'"),
+        ("loss.d_max", "x", "need a finite number for loss.d_max, got 'x'"),
+        ("loss.d_max", 0, "need d_max > 0, got 0 (in loss)"),
+        ("loss.d_max.x", 1, "need a field of Settings, got 'loss.d_max.x'"),
+        ("warmup.epohcs", 1, "need a field of Warmup, got 'warmup.epohcs'"),
+        ("", 1, "need a field of Settings, got ''"),
+    ],
+)
+def test_several_fields_of_which_one_cannot_be_are_an_error(
+    name: str, value: object, message: str
+) -> None:
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        set_all(Settings(), {"epochs": 3, name: value})
 
 
 def test_dotted_fields_lead_through_tables_that_may_be_absent() -> None:
