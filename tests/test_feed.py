@@ -10,7 +10,15 @@ import torch
 
 from emoray import electrodes
 from emoray.corpus.read import Corpus, CorpusDataset, open_corpus
-from emoray.feed import FoldFeed, PlanFeed, eligible_rows, in_order, pools, with_coordinates
+from emoray.feed import (
+    FoldFeed,
+    PlanFeed,
+    eligible_rows,
+    for_pretraining,
+    in_order,
+    pools,
+    with_coordinates,
+)
 from emoray.methods.base import Batch
 from emoray.sampling import RoundPlan, SegmentPlan
 from tests.corpora import SEED, Made, write_corpus
@@ -214,3 +222,12 @@ def assert_same(first: list[Batch], second: list[Batch]) -> None:
         for group_a, group_b in zip(a.groups, b.groups, strict=True):
             torch.testing.assert_close(group_a.x_BCT, group_b.x_BCT, rtol=0, atol=0)
             torch.testing.assert_close(group_a.positions_B, group_b.positions_B, rtol=0, atol=0)
+
+
+def test_datasets_of_evaluation_are_pretrained_on_by_name_only(tmp_path: Path) -> None:
+    both = open_corpus(write_corpus(tmp_path / "both", (Made("deap"), Made("faced"))))
+    assert with_coordinates(both).names == ("deap", "faced")  # both have valence and arousal
+    assert for_pretraining(both).names == ("deap",)
+    alone = open_corpus(tmp_path / "both", datasets=["faced"])
+    with pytest.raises(ValueError, match="got faced, which are for evaluation"):
+        for_pretraining(alone)
