@@ -15,10 +15,11 @@ from emoray.corpus.read import open_corpus
 from emoray.evaluation.folds import folds, paper_protocol, protocols_of
 from emoray.experiment import Arm, Experiment, Frame, Origin, compare, missing, runs_of
 from emoray.methods.emod.method import FinetuneConfig
-from emoray.results import ResultStore
+from emoray.papers import MeanSd
+from emoray.results import Metric, ResultStore
 from tests.experiments import TINY, cells, row_of, write_both
 
-PUBLISHED = {
+PUBLISHED: dict[str, dict[Metric, MeanSd]] = {
     name: {"bacc": (60.0, 1.0), "kappa": (50.0, 1.0), "wf1": (61.0, 1.0)}
     for name in ("faced", "seed_v", "seed")
 }

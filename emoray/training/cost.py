@@ -6,8 +6,9 @@ one (backward costs twice the forward).
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, Literal
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 
 from emoray.config import digest
+from emoray.evaluation.folds import folds
 from emoray.feed import FoldFeed, PlanFeed
 from emoray.methods.base import Batch, Stage
 from emoray.results import ResultRow
@@ -54,6 +56,7 @@ def estimate_runs(
         names: table row by the run's key.
     """
     rates = _rates(rows)
+    work = _Work()
     kinds: dict[str, list[FoldRun]] = {}
     for run in runs:
         dataset = run.dataset.rpartition("-")[0]
@@ -62,7 +65,7 @@ def estimate_runs(
     for words, same in kinds.items():
         kind = _kind(same[0].method, same[0].config, same[0].dataset)
         rate = median(rates[kind]) if kind in rates else _timed_run(same[0])
-        seconds = sum(_work(run) for run in same) / rate
+        seconds = sum(map(work.of, same)) / rate
         source: Any = "earlier runs" if kind in rates else "timed here"
         found.append(Estimate(words, len(same), seconds, source))
     return found
@@ -107,19 +110,41 @@ def _counted(n_train: int, n_val: int, n_test: int, n_epochs: int) -> float:
     return n_epochs * (n_train + FORWARD * n_val) + FORWARD * n_test
 
 
-def _work(run: FoldRun) -> float:
-    fold = fold_of(run, open_dataset(run))
-    n = (len(fold.train_N), len(fold.val_N), len(fold.test_N))
-    return _counted(*n, int(run.config["epochs"]))
+class _Work:
+    """The work of runs; a dataset's folds are made once, however many runs there are."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[tuple[str, ...], dict[str, tuple[int, int, int]]] = {}
+
+    def of(self, run: FoldRun) -> float:
+        at = (run.corpus, run.dataset, run.protocol)
+        if at not in self._sizes:
+            dataset = open_dataset(run)
+            self._sizes[at] = {
+                fold.name: (len(fold.train_N), len(fold.val_N), len(fold.test_N))
+                for fold in folds(run.protocol, dataset.name, dataset.index)
+            }
+        return _counted(*self._sizes[at][run.fold], int(run.config["epochs"]))
 
 
 def _timed_run(run: FoldRun) -> float:
-    """Segments a second through a training step of a few segments."""
+    """Segments a second through a training step of a few segments, on the one core of a run."""
     dataset = open_dataset(run)
     rows_N = fold_of(run, dataset).train_N[:N_TIMED]
     plan = SegmentPlan(dataset.name, dataset.digest, rows_N, seed=0, batch_size=N_TIMED)
     stage = make_stage(run, spec_of(dataset), None)
-    return len(rows_N) / _seconds(stage, list(FoldFeed(dataset, plan).batches(0, 2)))
+    with _one_thread():
+        return len(rows_N) / _seconds(stage, list(FoldFeed(dataset, plan).batches(0, 2)))
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _seconds(stage: Stage, batches: Sequence[Batch]) -> float:

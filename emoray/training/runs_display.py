@@ -50,7 +50,9 @@ class RunsDisplay:
 
     def pretraining(self, name: str, seconds: float | None) -> None:
         """One begins (None) or has ended."""
-        self._say(f"pretraining {name}" + (f" took {clock(seconds)}" if seconds else " begins"))
+        self._say(
+            f"pretraining {name} " + ("begins" if seconds is None else f"took {clock(seconds)}")
+        )
 
     def finished(self, run: FoldRun, row: ResultRow) -> None:
         """A row is in the store."""
@@ -66,6 +68,7 @@ class RunsDisplay:
     def failed(self, what: str, runs: Sequence[FoldRun], error: str) -> None:
         """Runs that will have no row this time."""
         self._n_failed += len(runs)
+        self._progress.update(self._task, completed=self._n_done + self._n_failed)
         lost = "" if len(runs) == 1 else f" ({len(runs)} runs wait for it in vain)"
         self._say(f"failed: {self._name(what, runs)}{lost}: {error}", style="red")
 
