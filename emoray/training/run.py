@@ -32,6 +32,10 @@ from emoray.training import checkpoint, worker
 IDENTITY = ("method", "stage", "config", "plan", "step")
 """Facts of a checkpoint that say which weights it holds, whoever trained them and wherever."""
 
+UNFINISHED = "unfinished"
+"""Folder in a run's own, of the checkpoints that it goes on from: beside them, what a run was asked
+to leave would be taken for its own unfinished state, or that for the weights of its best epoch."""
+
 
 @dataclass(frozen=True)
 class FoldRun:
@@ -253,7 +257,9 @@ def _train(
         stage,
         FoldFeed(dataset, plan, pin_memory=device.type == "cuda"),
         steps_per_epoch=plan.n_steps,
-        checkpoints=checkpoint.FolderCheckpoints(scratch, {"key": run.key}, like=("key",)),
+        checkpoints=checkpoint.FolderCheckpoints(
+            scratch.sub(UNFINISHED), {"key": run.key}, like=("key",)
+        ),
         checkpoint_every=plan.n_steps,
         device=device,
         score=score,
@@ -310,7 +316,8 @@ def _leave(
         "stage": run.stage,
         "config": dict(run.config),
         "config_digest": configs.digest(run.config),
-        "plan": f"{run.protocol}/{fold.name}",
+        # The key tells data and start apart, which a later run that starts here must ask for too.
+        "plan": f"{run.protocol}/{fold.name}/{run.key}",
         "spec": configs.to_dict(spec),
         "corpus": {"location": run.corpus, "digest": dataset.digest},
         "rehearsal": dataset.rehearsal,

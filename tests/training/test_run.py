@@ -1,0 +1,516 @@
+"""One run from a corpus to its row: what it reads, what it leaves, where it goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from emoray.config import to_dict
+from emoray.corpus.read import CorpusDataset, open_corpus
+from emoray.evaluation.audit import Audit, LeakageError
+from emoray.evaluation.folds import Fold, folds
+from emoray.evaluation.metrics import classification_scores
+from emoray.evaluation.predict import predict
+from emoray.methods.base import OptimizerConfig
+from emoray.methods.emod.method import Config, FinetuneConfig, Finetuning, Pretraining
+from emoray.methods.emod.model import EncoderConfig
+from emoray.results import ResultRow, ResultStore
+from emoray.storage import Storage
+from emoray.training import checkpoint, worker
+from emoray.training import run as runs
+from emoray.training.checkpoint import CheckpointError, State
+from emoray.training.run import UNFINISHED, FoldRun, execute, merged, spec_of, start_identity
+from tests.corpora import SEED, write_corpus
+
+REPO = Path(__file__).parents[2]
+CPU = torch.device("cpu")
+ENCODER = EncoderConfig(d_model=8, n_heads=2, n_layers=1, d_feedforward=16)
+TINY = FinetuneConfig(
+    encoder=ENCODER,
+    optimizer=OptimizerConfig(learning_rate=3e-2),
+    epochs=4,
+    batch_size=12,
+    seed=2,
+)
+"""It learns something, and its last epoch is not its best."""
+STEPS = 3
+"""Of an epoch: a third of the 108 segments trains, 12 a step."""
+VISITS = "paper_same_subjects_same_stimuli"
+SUBJECTS = "subjects_apart_same_stimuli"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """As in the processes that are killed: sums in the same order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("corpus"), (SEED,))
+
+
+@pytest.fixture(scope="module")
+def dataset(corpus: Path) -> CorpusDataset:
+    (opened,) = open_corpus(corpus).datasets
+    return opened
+
+
+def run_on(corpus: Path, config: FinetuneConfig = TINY, **changes: Any) -> FoldRun:
+    (opened,) = open_corpus(corpus).datasets
+    wanted = FoldRun(
+        method="emod",
+        stage="finetune",
+        config=to_dict(config),
+        corpus=str(corpus),
+        dataset=opened.manifest.folder,
+        protocol=VISITS,
+        fold="1_of_1",
+    )
+    return replace(wanted, **changes)
+
+
+def done(run: FoldRun, scratch: Path, **how: Any) -> ResultRow:
+    return execute(run, scratch=Storage.at(scratch), device=CPU, **how)
+
+
+def fold_of(run: FoldRun, dataset: CorpusDataset) -> Fold:
+    (found,) = (f for f in folds(run.protocol, "seed", dataset.index) if f.name == run.fold)
+    return found
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A run, and the rows that it read from the corpus, call by call."""
+
+    row: ResultRow
+    read: Sequence[Sequence[int]]
+    scratch: Path
+
+
+@pytest.fixture(scope="module")
+def unbroken(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Watched:
+    read: list[list[int]] = []
+    gather = CorpusDataset.gather
+
+    def watched(self: CorpusDataset, rows: Any, **how: Any) -> Any:
+        read.append(np.asarray(rows).tolist())
+        return gather(self, rows, **how)
+
+    scratch = tmp_path_factory.mktemp("scratch")
+    (scratch / "another run").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CorpusDataset, "gather", watched)
+        row = done(run_on(corpus), scratch / "run")
+    return Watched(row, read, scratch)
+
+
+# The row -----------------------------------------------------------------------------------------
+
+
+def test_a_row_says_what_was_run_on_what(
+    corpus: Path, dataset: CorpusDataset, unbroken: Watched, tmp_path: Path
+) -> None:
+    row, run = unbroken.row, run_on(corpus)
+    assert row.key == run.key
+    assert (row.method, row.stage, row.config) == ("emod", "finetune", to_dict(TINY))
+    assert (row.dataset, row.corpus) == ("seed", dataset.manifest.folder)
+    assert (row.protocol, row.fold, row.seed, row.start) == (VISITS, "1_of_1", 2, None)
+    assert (row.n_classes, row.n_train, row.n_val, row.n_test) == (3, 36, 36, 36)
+    assert row.rehearsal
+    assert row.device == "cpu"
+    assert row.segments_per_s > 0
+    ResultStore(tmp_path).add(row)
+    assert ResultStore(tmp_path).get(run.key) == row
+
+
+def test_a_row_counts_every_test_segment_under_its_true_class(
+    corpus: Path, dataset: CorpusDataset, unbroken: Watched
+) -> None:
+    labels_N = dataset.column("label")[fold_of(run_on(corpus), dataset).test_N]
+    confusion_KK = np.array(unbroken.row.confusion)
+    assert confusion_KK.sum() == unbroken.row.n_test
+    assert confusion_KK.sum(axis=1).tolist() == np.bincount(labels_N, minlength=3).tolist()
+
+
+def test_a_row_counts_the_parameters_of_encoder_and_head(
+    dataset: CorpusDataset, unbroken: Watched
+) -> None:
+    module = Finetuning(TINY, spec_of(dataset), None).build()
+    assert unbroken.row.n_parameters == sum(p.numel() for p in module.parameters())
+    assert unbroken.row.n_head_parameters == 8 * 3 + 3
+
+
+def test_what_is_planted_is_learned(unbroken: Watched) -> None:
+    assert unbroken.row.kappa > 0.3
+    loss = unbroken.row.curves["train_loss"]
+    assert len(loss) == TINY.epochs
+    assert loss[-1] < loss[0]
+
+
+# What it reads -----------------------------------------------------------------------------------
+
+
+def test_test_segments_are_read_once_after_all_others(
+    corpus: Path, dataset: CorpusDataset, unbroken: Watched
+) -> None:
+    fold = fold_of(run_on(corpus), dataset)
+    test = set(fold.test_N.tolist())
+    are_test = [bool(test & set(rows)) for rows in unbroken.read]
+    first = are_test.index(True)
+    assert all(are_test[first:])
+    assert [row for rows in unbroken.read[first:] for row in rows] == fold.test_N.tolist()
+
+
+def test_train_and_validation_segments_are_read_once_an_epoch(
+    corpus: Path, dataset: CorpusDataset, unbroken: Watched
+) -> None:
+    fold = fold_of(run_on(corpus), dataset)
+    counted = Counter(row for rows in unbroken.read for row in rows)
+    wanted = Counter(fold.test_N.tolist())
+    for row in [*fold.train_N.tolist(), *fold.val_N.tolist()]:
+        wanted[row] = TINY.epochs
+    assert counted == wanted
+
+
+# The best epoch ----------------------------------------------------------------------------------
+
+
+def test_the_row_is_of_the_first_epoch_with_the_highest_validation_kappa(
+    corpus: Path, dataset: CorpusDataset, tmp_path: Path
+) -> None:
+    run = run_on(corpus)
+    row = done(run, tmp_path / "run", keep=True)
+    kappas = row.curves["val_kappa"]
+    assert row.best_epoch == kappas.index(max(kappas))
+    assert 0 < row.best_epoch < row.n_epochs - 1
+    assert row.val_kappa == max(kappas) > max(kappas[0], kappas[-1])
+    # The weights that were left give the best epoch's score on validation, and the row's on test.
+    stage, fold = runs.make_stage(run, spec_of(dataset), None), fold_of(run, dataset)
+    module = checkpoint.load_trained(only_folder(tmp_path / "run"))
+
+    def scores(rows_N: np.ndarray) -> Any:
+        predicted_N = predict(stage, module, dataset, rows_N, device=CPU)
+        return classification_scores(dataset.column("label")[rows_N], predicted_N, 3)
+
+    assert scores(fold.val_N).kappa == row.val_kappa
+    assert scores(fold.test_N).confusion_KK == row.confusion
+
+
+def only_folder(scratch: Path) -> Path:
+    (folder,) = scratch.iterdir()
+    return folder
+
+
+# What it leaves ----------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_no_checkpoint_and_does_not_touch_other_runs(unbroken: Watched) -> None:
+    assert [path.name for path in unbroken.scratch.iterdir()] == ["another run"]
+
+
+@pytest.fixture(scope="module")
+def kept(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[ResultRow, Path]:
+    """A run with subjects apart, and the checkpoint that it was asked to leave."""
+    scratch = tmp_path_factory.mktemp("kept")
+    row = done(run_on(corpus, protocol=SUBJECTS, fold="1_of_3"), scratch, keep=True)
+    return row, only_folder(scratch)
+
+
+def test_a_checkpoint_that_is_left_says_whom_its_weights_have_seen(
+    corpus: Path, dataset: CorpusDataset, kept: tuple[ResultRow, Path]
+) -> None:
+    row, folder = kept
+    facts = checkpoint.describe(folder)
+    fold = fold_of(run_on(corpus, protocol=SUBJECTS, fold="1_of_3"), dataset)
+    subjects = dataset.column("subject")
+    learned = {*subjects[fold.train_N], *subjects[fold.val_N]}
+    assert set(facts["seen"]["seed"]) == learned == {"01", "02", "03"} - {*subjects[fold.test_N]}
+    assert facts["seen"]["seed"][min(learned)] == [f"{stimulus:02}" for stimulus in range(6)]
+    assert facts["run"] == row.key
+    assert facts["rehearsal"] is True
+    assert facts["step"] == TINY.epochs * STEPS
+
+
+def test_a_run_that_left_its_checkpoint_can_be_run_again(
+    corpus: Path, unbroken: Watched, tmp_path: Path
+) -> None:
+    """As after a death between the checkpoint and the store, or a row that was damaged."""
+    rows = [done(run_on(corpus), tmp_path / "run", keep=True) for _ in range(2)]
+    assert outcome(rows[0]) == outcome(rows[1]) == outcome(unbroken.row)
+    assert only_folder(tmp_path / "run").name == f"step-{TINY.epochs * STEPS:08}"
+
+
+def outcome(row: ResultRow) -> Mapping[str, Any]:
+    """All of a row that a second run must repeat bit for bit."""
+    clock = {"seconds", "segments_per_s", "waiting", "finished"}
+    return {name: value for name, value in to_dict(row).items() if name not in clock}
+
+
+def test_accounts_of_what_was_seen_add_up() -> None:
+    first = {"seed": {"02": ["04", "01"]}, "deap": {"01": ["07"]}}
+    second = {"seed": {"02": ["03", "01"], "01": ["09"]}}
+    together = merged([first, second])
+    assert together == {
+        "deap": {"01": ["07"]},
+        "seed": {"01": ["09"], "02": ["01", "03", "04"]},
+    }
+    assert list(together["seed"]) == ["01", "02"]
+    assert merged([]) == {}
+
+
+# Where it starts ---------------------------------------------------------------------------------
+
+
+def pretraining(folder: Path, seen: Mapping[str, Any], *, seed: int = 7, step: int = 99) -> Path:
+    """The checkpoint of a pretraining that has seen this."""
+    config = Config(encoder=ENCODER, seed=seed)
+    facts = {
+        "method": "emod",
+        "stage": "pretrain",
+        "config": to_dict(config),
+        "plan": "0d9cf00c654e",
+        "seen": seen,
+    }
+    checkpoint.save(folder, State(step, Pretraining(config).build().state_dict(), {}), facts)
+    return folder
+
+
+def started(corpus: Path, folder: Path, **changes: Any) -> FoldRun:
+    return run_on(
+        corpus,
+        start=start_identity(checkpoint.describe(folder)),
+        checkpoint=str(folder),
+        **{"protocol": SUBJECTS, "fold": "1_of_3", **changes},
+    )
+
+
+def subject_of_test(corpus: Path, dataset: CorpusDataset) -> str:
+    fold = fold_of(run_on(corpus, protocol=SUBJECTS, fold="1_of_3"), dataset)
+    (subject,) = set(dataset.column("subject")[fold.test_N].tolist())
+    return str(subject)
+
+
+def test_a_run_starts_from_the_weights_that_were_asked_for(
+    corpus: Path, kept: tuple[ResultRow, Path], tmp_path: Path
+) -> None:
+    folder = pretraining(tmp_path / "pretrained", {"deap": {"01": ["07"]}})
+    row = done(started(corpus, folder), tmp_path / "run", keep=True)
+    assert row.start == start_identity(checkpoint.describe(folder))
+    assert row.verdict == "same stimuli"
+    from_scratch, _ = kept
+    assert row.curves["train_loss"] != from_scratch.curves["train_loss"]
+    seen = checkpoint.describe(only_folder(tmp_path / "run"))["seen"]
+    assert set(seen) == {"deap", "seed"}
+
+
+@pytest.mark.parametrize(
+    ("stimuli", "verdict"),
+    [
+        (["00"], "CONTAMINATED: pretraining saw test segments, test subjects, test stimuli"),
+        (["99"], "CONTAMINATED: pretraining saw test subjects"),
+    ],
+)
+def test_weights_that_know_a_test_subject_are_refused_unless_that_is_allowed_and_said(
+    corpus: Path,
+    dataset: CorpusDataset,
+    tmp_path: Path,
+    stimuli: list[str],
+    verdict: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    subject = subject_of_test(corpus, dataset)
+    folder = pretraining(tmp_path / "pretrained", {"seed": {subject: stimuli}})
+    run = started(corpus, folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "train", None)  # it does not come to that
+        with pytest.raises(LeakageError, match=f"subject in pretraining: 36 .* subject {subject}"):
+            done(run, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    row = done(run, tmp_path / "run", allow_contaminated=True)
+    assert row.verdict == f"{verdict}; same stimuli"
+    assert Audit.from_json(row.audit).verdict == row.verdict
+
+
+def test_a_classifier_that_knows_a_test_subject_is_refused_as_a_start(
+    corpus: Path, kept: tuple[ResultRow, Path], tmp_path: Path
+) -> None:
+    _, folder = kept
+    assert done(started(corpus, folder), tmp_path / "own", allow_contaminated=True).start
+    with pytest.raises(LeakageError, match="subject in pretraining"):
+        done(started(corpus, folder, fold="2_of_3"), tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("other", "what"),
+    [({"step": 100}, "step"), ({"seed": 8}, "config"), ({"seed": 8, "step": 100}, "config, step")],
+)
+def test_another_checkpoint_than_the_one_asked_for_is_refused(
+    corpus: Path, tmp_path: Path, other: dict[str, int], what: str
+) -> None:
+    run = started(corpus, pretraining(tmp_path / "asked", {}))
+    folder = pretraining(tmp_path / "other", {}, **other)
+    with pytest.raises(ValueError, match=rf"other: need the checkpoint .* got another \({what}\)"):
+        done(replace(run, checkpoint=str(folder)), tmp_path / "run")
+    with pytest.raises(CheckpointError, match="need a checkpoint of emoray"):
+        done(replace(run, checkpoint=str(tmp_path / "nowhere")), tmp_path / "run")
+
+
+def test_weights_that_started_elsewhere_are_other_weights(
+    corpus: Path, kept: tuple[ResultRow, Path], tmp_path: Path
+) -> None:
+    """Two classifiers of one fold and one config, from scratch and from a pretraining."""
+    _, from_scratch = kept
+    folder = pretraining(tmp_path / "pretrained", {})
+    done(started(corpus, folder), tmp_path / "run", keep=True)
+    identities = [
+        start_identity(checkpoint.describe(place))
+        for place in (from_scratch, only_folder(tmp_path / "run"))
+    ]
+    assert identities[0] != identities[1]
+
+
+# What is refused ---------------------------------------------------------------------------------
+
+
+def test_a_test_segment_that_trains_is_found_before_anything_is_trained(
+    corpus: Path, dataset: CorpusDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fold = fold_of(run_on(corpus), dataset)
+    mixed = replace(fold, train_N=np.sort(np.append(fold.train_N, fold.test_N[0])))
+    monkeypatch.setattr(runs, "folds", lambda *asked: (mixed,))
+    monkeypatch.setattr(worker, "train", None)
+    with pytest.raises(LeakageError, match="segment in train: 1 test segments"):
+        done(run_on(corpus), tmp_path / "run")
+
+
+def test_a_fold_that_the_protocol_does_not_make_is_refused(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"need a fold among 1_of_1; got '2_of_3'"):
+        done(run_on(corpus, fold="2_of_3"), tmp_path / "run")
+
+
+def test_a_dataset_without_classes_is_refused(tmp_path: Path) -> None:
+    (rated,) = open_corpus(
+        write_corpus(tmp_path, (replace(SEED, name="deap", classes=()),))
+    ).datasets
+    with pytest.raises(ValueError, match="deap: need class labels, got none"):
+        spec_of(rated)
+
+
+# Killed and run again ----------------------------------------------------------------------------
+
+STEPS_KEPT = {
+    "in mid-epoch": STEPS,
+    "while a checkpoint is written": STEPS,
+    "before the row": TINY.epochs * STEPS,
+}
+"""When a process dies: the steps that its last whole checkpoint holds."""
+
+
+def die(*_: Any, **__: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_at_call(function: Any, number: int) -> Any:
+    """The function, whose call of this number (from 1) ends the process."""
+    calls = 0
+
+    def counted(*args: Any, **how: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return die() if calls == number else function(*args, **how)
+
+    return counted
+
+
+def die_in(moment: str, run: FoldRun, scratch: Path) -> None:
+    """Run until a moment comes."""
+    torch.set_num_threads(1)
+    patch = pytest.MonkeyPatch()
+    if moment == "in mid-epoch":
+        patch.setattr(worker, "take_step", die_at_call(worker.take_step, STEPS + 2))
+    elif moment == "while a checkpoint is written":  # of two files each, the second one's second
+        patch.setattr(Storage, "write_bytes", die_at_call(Storage.write_bytes, 4))
+    else:
+        patch.setattr(runs, "ResultRow", die)
+    done(run, scratch)
+
+
+def die_in_all(run: str, scratch: str) -> None:
+    """The program of another process: a child for each moment, which dies in it."""
+    for moment in STEPS_KEPT:
+        if (child := os.fork()) == 0:  # nothing has computed yet, so there are no threads to lose
+            die_in(moment, FoldRun(**json.loads(run)), Path(scratch, moment))
+            os._exit(1)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, moment
+
+
+@pytest.fixture(scope="module")
+def killed(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What killed runs left, a folder for each moment."""
+    scratch = tmp_path_factory.mktemp("killed")
+    program = "import sys; from tests.training.test_run import *; die_in_all(*sys.argv[1:])"
+    arguments = [json.dumps(asdict(run_on(corpus))), str(scratch)]
+    subprocess.run([sys.executable, "-c", program, *arguments], cwd=REPO, check=True)
+    return scratch
+
+
+@pytest.mark.parametrize("moment", STEPS_KEPT)
+def test_a_run_that_is_killed_and_run_again_ends_like_an_unbroken_one(
+    corpus: Path,
+    unbroken: Watched,
+    killed: Path,
+    moment: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, scratch = run_on(corpus), killed / moment
+    left = Storage.at(scratch)
+    assert checkpoint.latest_whole(left.sub(UNFINISHED)) == f"step-{STEPS_KEPT[moment]:08}"
+    assert checkpoint.latest_whole(left) is None  # no weights to show to anybody
+    steps: list[int] = []
+    take_step = worker.take_step
+
+    def counted(stage: Any, parallel: Any, optimizer: Any, batch: Any, rate: float) -> Any:
+        steps.append(batch.step)
+        return take_step(stage, parallel, optimizer, batch, rate)
+
+    monkeypatch.setattr(worker, "take_step", counted)
+    row = done(run, scratch)
+    assert steps == list(range(STEPS_KEPT[moment], TINY.epochs * STEPS))
+    assert outcome(row) == outcome(unbroken.row)
+    assert not scratch.exists()
+
+
+def test_another_run_does_not_go_on_from_what_a_killed_one_left(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "take_step", partial(stopped_at, STEPS + 1, worker.take_step))
+        with pytest.raises(KeyboardInterrupt):
+            done(run_on(corpus), tmp_path / "run")
+    other = run_on(corpus, replace(TINY, seed=1))
+    with pytest.raises(CheckpointError, match=f"another run: key needs '{other.key}'"):
+        done(other, tmp_path / "run")
+
+
+def stopped_at(step: int, take_step: Any, stage: Any, module: Any, *rest: Any) -> Any:
+    if rest[1].step == step:
+        raise KeyboardInterrupt
+    return take_step(stage, module, *rest)
