@@ -23,6 +23,17 @@ from emoray.training.run import FoldRun
 FoldChoice = Literal["all", "rotate"]
 """`all` folds for every seed; or seed i takes fold i, so that as many runs as there are seeds go
 once round, and their spread is one over people (or clips) as well as over seeds."""
+FOLD_NOTES: Mapping[FoldChoice, str] = {
+    "all": "Each seed's score is the mean over all folds of its protocol; the interval is one over "
+    "seeds and does not speak of other people.",
+    "rotate": "Seed i is scored on fold i (of a protocol with fewer folds, from the first again): "
+    "where a protocol has several folds, the interval is one over seeds and folds together.",
+}
+"""What a choice of folds makes of a table's intervals."""
+ONE_PRETRAINING = (
+    "One pretraining serves all seeds of a row: the interval does not speak of others."
+)
+"""The same of a checkpoint that every seed starts from."""
 
 
 @dataclass(frozen=True)

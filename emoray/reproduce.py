@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from emoray import datasets as registry
@@ -15,9 +16,20 @@ from emoray import methods
 from emoray.config import digest, dotted_fields, set_all, set_dotted, to_dict
 from emoray.corpus.read import Corpus
 from emoray.evaluation.folds import protocols_of
-from emoray.experiment import Arm, Experiment, FoldChoice, Frame, Origin, from_scratch
+from emoray.experiment import (
+    FOLD_NOTES,
+    ONE_PRETRAINING,
+    Arm,
+    Experiment,
+    FoldChoice,
+    Frame,
+    Origin,
+    from_scratch,
+)
 from emoray.feed import for_pretraining
 from emoray.papers import Paper, PaperRow
+from emoray.results import training_code
+from emoray.sampling import check_workers
 from emoray.training.driver import Request, last_name
 from emoray.training.run import start_identity
 
@@ -40,14 +52,8 @@ TABLES: Mapping[str, TableName] = {
     "table3": TableName("table_3", "EMOD-Scratch"),
     "figure3": TableName("figure_3", "EMOD"),
 }
-_FOLD_NOTES: Mapping[FoldChoice, str] = {
-    "all": "Each seed's score is the mean over all folds of its protocol; the interval is one over "
-    "seeds and does not speak of other people.",
-    "rotate": "Seed i is scored on fold i (of a protocol with fewer folds, from the first again): "
-    "where a protocol has several folds, the interval is one over seeds and folds together.",
-}
 _SEED_NOTES: Mapping[PretrainSeeds, str] = {
-    "one": "One pretraining serves all seeds of a row: the interval does not speak of others.",
+    "one": ONE_PRETRAINING,
     "each": "Each seed has its own pretraining.",
 }
 FULL = ("table_2", "EMOD")
@@ -139,7 +145,7 @@ class Reproduction:
                 dataset: {row.name: row.drop[dataset] for row in rows if dataset in row.drop}
                 for dataset in datasets
             },
-            notes=(_FOLD_NOTES[self.folds], _SEED_NOTES[self.pretrain_seeds]),
+            notes=(FOLD_NOTES[self.folds], _SEED_NOTES[self.pretrain_seeds]),
         )
 
     def _arm(self, row: PaperRow) -> Arm:
@@ -167,6 +173,8 @@ class Reproduction:
         kind = methods.get(row.reproduce.method).STAGES[stage]
         config = kind.rehearsal() if self.rehearsal else kind.config_type()
         fields = dotted_fields(kind.config_type)
+        if self.rehearsal and "rounds_per_step" in fields:  # a round for each worker
+            config = set_dotted(config, "rounds_per_step", self._n_workers)
         rows = {name: value for name, value in row.reproduce.set.items() if name in fields}
         users = {
             name.removeprefix(f"{stage}."): value
@@ -175,9 +183,12 @@ class Reproduction:
         }
         config = set_all(config, {**rows, **users})
         model = getattr(config, "model", "")
-        return (
-            set_dotted(config, "weights", self.weights[model]) if model in self.weights else config
-        )
+        if model not in self.weights:
+            return config
+        path = Path(self.weights[model]).expanduser()
+        # Workers run elsewhere: a path must not depend on where this one stands.
+        place = str(path.absolute()) if path.exists() else self.weights[model]
+        return set_dotted(config, "weights", place)
 
     def _check_settings(self, rows: Sequence[PaperRow]) -> None:
         """Refuse what would change nothing or cannot be: before a run is planned, not in its place.
@@ -211,7 +222,14 @@ class Reproduction:
             if stage in row.reproduce.stages and dotted in row.reproduce.set:
                 raise ValueError(f"need another setting than {name}: it makes {row.name}")
         for stage in row.reproduce.stages:
-            self._config(row, stage)
+            config = self._config(row, stage)
+            if hasattr(config, "rounds_per_step"):
+                check_workers(self._n_workers, config.rounds_per_step)
+
+    @property
+    def _n_workers(self) -> int:
+        """Of a pretraining."""
+        return int(self.resources.get("n_workers", 1))
 
     def pretraining(self, row: PaperRow, stage: str, seed: int) -> Origin:
         """The pretraining that a row starts from, and what its checkpoint will be.
@@ -239,6 +257,8 @@ class Reproduction:
             "config": request.config,
             "plan": plan.digest,
             "step": int(last.rpartition("-")[2]),
+            "builds": list(request.datasets),
+            "code": training_code(request.method),
         }
         identity = start_identity(facts)
         name = f"{request.method}-{stage}-{digest(identity)}"

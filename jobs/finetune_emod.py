@@ -24,7 +24,16 @@ from rich.console import Console
 from emoray import datasets, session
 from emoray.config import from_dict
 from emoray.evaluation.folds import paper_protocol
-from emoray.experiment import Arm, Experiment, FoldChoice, Frame, compare, from_scratch
+from emoray.experiment import (
+    FOLD_NOTES,
+    ONE_PRETRAINING,
+    Arm,
+    Experiment,
+    FoldChoice,
+    Frame,
+    compare,
+    from_scratch,
+)
 from emoray.methods.emod.method import FinetuneConfig, rehearsal_finetune_config
 from emoray.methods.emod.model import EncoderConfig
 from emoray.reports import figures
@@ -69,12 +78,7 @@ def main(options: Options) -> None:
         session.show_missing(place, plan)
         return
     errors = session.run_missing(place, plan)
-    frame = Frame(
-        name="finetune",
-        title="EMOD fine-tuned",
-        caption=f"EMOD fine-tuned from {options.checkpoint or 'scratch'}",
-        reference=SCRATCH if origin else None,
-    )
+    frame = _frame(options, experiment)
     comparison = compare(experiment, plan, place.store, frame, errors)
     pictures = figures.of_comparison(comparison, class_names=session.class_names(comparison))
     session.report(place, comparison, pictures, seconds=time.monotonic() - began)
@@ -100,6 +104,18 @@ def _experiment(
         seeds=options.seeds,
         protocols=options.protocols or (rehearsed if place.rehearsal else ()),
         folds=options.folds or ("rotate" if place.rehearsal else "all"),
+    )
+
+
+def _frame(options: Options, experiment: Experiment) -> Frame:
+    """What the table says beside its numbers."""
+    one_start = (ONE_PRETRAINING,) if options.checkpoint else ()
+    return Frame(
+        name="finetune",
+        title="EMOD fine-tuned",
+        caption=f"EMOD fine-tuned from {options.checkpoint or 'scratch'}",
+        reference=SCRATCH if options.checkpoint else None,
+        notes=(FOLD_NOTES[experiment.folds], *one_start),
     )
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from emoray.corpus.read import open_corpus
+from emoray.experiment import FOLD_NOTES, ONE_PRETRAINING, Experiment, FoldChoice
 from emoray.results import ResultRow, ResultStore
 from emoray.training.checkpoint import describe, load_trained
-from jobs.finetune_emod import PRETRAINED, SCRATCH, Options, _defaults
+from jobs.finetune_emod import PRETRAINED, SCRATCH, Options, _defaults, _frame
 from tests.experiments import TINY, write_both
 
 JOBS = Path(__file__).parents[2] / "jobs"
@@ -33,6 +35,17 @@ def rows_of(store: Path) -> dict[str, ResultRow]:
 def test_only_a_rehearsal_has_a_small_encoder(words: tuple[str, ...]) -> None:
     is_paper = bool(words)
     assert (_defaults(words).emod == Options().emod) is is_paper
+
+
+@pytest.mark.parametrize("choice", ["all", "rotate"])
+@pytest.mark.parametrize("checkpoint", [None, "base"])
+def test_the_table_says_what_its_intervals_speak_of(
+    tmp_path: Path, choice: FoldChoice, checkpoint: str | None
+) -> None:
+    corpus = write_both(tmp_path / "corpus", evaluated=["seed"], pretrained=())
+    experiment = Experiment((), str(corpus), open_corpus(corpus), ("seed",), (0,), folds=choice)
+    notes = _frame(Options(checkpoint=checkpoint), experiment).notes
+    assert notes == (FOLD_NOTES[choice], *([ONE_PRETRAINING] if checkpoint else []))
 
 
 def test_a_run_that_is_not_there_is_refused_in_one_line(
@@ -72,6 +85,9 @@ def test_the_job_scores_both_arms_keeps_their_weights_and_repeats_nothing(
     assert SCRATCH in out
     assert PRETRAINED in out
     assert "rehearsal data" in out
+    said = " ".join(out.split())
+    assert FOLD_NOTES["rotate"] in said
+    assert ONE_PRETRAINING in said
     for key, row in rows.items():
         (left,) = (tmp_path / "runs" / key).iterdir()
         module = load_trained(left)
