@@ -5,10 +5,13 @@ Threads and processes may use the same folder and the same cache at once.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
+import os
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from emoray.corpus.manifest import ShardFile
@@ -53,7 +56,9 @@ class LocalShards:
             return path
         path = self._cached(shard)
         if not _has_size(path, shard.bytes):
-            self.storage.fetch(shard.file, path, n_bytes=shard.bytes, sha256=shard.sha256)
+            with _alone(path.with_name(f"{path.name}.lock")):
+                if not _has_size(path, shard.bytes):  # nobody was quicker
+                    self.storage.fetch(shard.file, path, n_bytes=shard.bytes, sha256=shard.sha256)
         return path
 
     def has_room(self, shards: Sequence[ShardFile]) -> bool:
@@ -87,6 +92,41 @@ def _has_size(path: Path, size: int) -> bool:
         return path.stat().st_size == size
     except FileNotFoundError:
         return False
+
+
+@contextlib.contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """One process of this node at a time; the lock dies with its process and leaves no file.
+
+    Where there can be no lock nobody waits: a file fetched twice costs its bytes only.
+    """
+    try:
+        held = _held(lock)
+    except OSError:  # no locks here, or a folder that cannot be written: the fetch says which
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(held)
+
+
+def _held(lock: Path) -> int:
+    """Descriptor of the lock's file once it is ours."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(descriptor), lock.stat()):
+                return descriptor
+        except FileNotFoundError:
+            pass  # whoever held it before took the file away: locked was one without a name
+        except OSError:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
 
 
 def _leave_mark(mark: Path) -> None:

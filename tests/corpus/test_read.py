@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import resource
 import shutil
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -204,28 +206,80 @@ def test_a_remote_shard_with_a_flipped_byte_is_refused_and_not_kept(tmp_path: Pa
 
 FETCH = """
 import sys
+import time
 from pathlib import Path
 import numpy as np
 from pyarrow import fs
 from emoray.corpus.read import open_corpus
 from emoray.storage import Storage
-storage = Storage(fs.SubTreeFileSystem(sys.argv[1], fs.LocalFileSystem()), "corpus")
-dataset = open_corpus(storage, cache_dir=Path(sys.argv[1], "cache"))["dreamer"]
+
+folder, reader, n_readers = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+fetch = Storage.fetch
+
+def slowly(self, name, *args, **options):
+    Path(folder, "fetched", f"{reader}-{name.replace('/', '-')}").touch()
+    time.sleep(0.2)
+    fetch(self, name, *args, **options)
+
+Storage.fetch = slowly
+storage = Storage(fs.SubTreeFileSystem(str(folder), fs.LocalFileSystem()), "corpus")
+dataset = open_corpus(storage, cache_dir=folder / "cache")["dreamer"]
+Path(folder, "ready", reader).touch()
+while len(list(Path(folder, "ready").iterdir())) < n_readers:
+    time.sleep(0.01)
 dataset.prepare()
 print(dataset.gather(np.arange(len(dataset))).sum())
 """
 
 
-def test_processes_may_fetch_the_same_shards_at_once(tmp_path: Path) -> None:
-    make_dataset(tmp_path / "corpus", n_recordings=20)
-    command = [sys.executable, "-c", FETCH, str(tmp_path)]
-    readers = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
-    sums = {reader.communicate()[0] for reader in readers}
+def _fetch(folder: Path, n_readers: int) -> list[subprocess.Popen[bytes]]:
+    """Processes that read a whole remote corpus, beginning together."""
+    for name in ("ready", "fetched"):
+        (folder / name).mkdir(exist_ok=True)
+    commands = [
+        [sys.executable, "-c", FETCH, str(folder), str(reader), str(n_readers)]
+        for reader in range(n_readers)
+    ]
+    return [subprocess.Popen(command, stdout=subprocess.PIPE) for command in commands]
+
+
+def test_processes_of_a_node_fetch_each_shard_once_between_them(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "corpus", n_recordings=6)
+    readers = _fetch(tmp_path, 2)
+    sums = {reader.communicate(timeout=60)[0] for reader in readers}
     assert [reader.returncode for reader in readers] == [0, 0]
     assert len(sums) == 1
+    assert len(list((tmp_path / "fetched").iterdir())) == 6
     names = [path.name for path in (tmp_path / "cache").iterdir()]
-    assert len(names) == 20
+    assert len(names) == 6
     assert all(len(name) == 64 + len(".arrow") for name in names)
+
+
+def test_a_process_killed_while_it_fetches_holds_up_nobody(tmp_path: Path) -> None:
+    manifest = make_dataset(tmp_path / "corpus", n_recordings=1)
+    (reader,) = _fetch(tmp_path, 1)
+    while not list((tmp_path / "fetched").iterdir()):
+        assert reader.poll() is None
+        time.sleep(0.005)
+    reader.kill()
+    reader.communicate()
+    lock = f"{manifest.shards[0].sha256}.arrow.lock"
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [lock]
+    dataset = _open(_remote(tmp_path), cache_dir=tmp_path / "cache")["dreamer"]
+    np.testing.assert_array_equal(dataset.gather([0])[0], eeg_of(0, 5)[0])
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [lock.removesuffix(".lock")]
+
+
+def test_a_file_system_without_locks_is_done_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(file: object, how: int) -> None:
+        raise OSError(errno.ENOLCK, "no locks here")
+
+    make_dataset(tmp_path / "corpus")
+    monkeypatch.setattr("emoray.corpus.local.fcntl.flock", no_locks)
+    dataset = _open(_remote(tmp_path), cache_dir=tmp_path / "cache")["dreamer"]
+    np.testing.assert_array_equal(dataset.gather([0])[0], eeg_of(0, 5)[0])
 
 
 def test_a_uri_of_a_local_folder_is_read_in_place(tmp_path: Path) -> None:
