@@ -62,7 +62,7 @@ class Cell:
     n_wanted: int = 0
     """Runs that the cell is made of: seeds x folds."""
     errors: tuple[str, ...] = ()
-    """Why runs failed, in words."""
+    """Why runs failed, in words: a text for each run, also where all have the same."""
     folds_per_seed: int = 1
 
     def __post_init__(self) -> None:

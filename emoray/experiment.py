@@ -99,12 +99,18 @@ class Experiment:
     folds: FoldChoice = "all"
 
     def __post_init__(self) -> None:
-        known = {name for dataset in self.datasets for name in protocols_of(dataset)}
-        known |= set(PROTOCOLS)
-        if unknown := sorted(set(self.protocols) - known):
+        if unknown := sorted(set(self.protocols) - set(PROTOCOLS)):
             raise ValueError(
-                f"need protocols among {', '.join(sorted(known))}; got {', '.join(unknown)}"
+                f"need protocols among {', '.join(sorted(PROTOCOLS))}; got {', '.join(unknown)}"
             )
+        if not self.datasets:
+            raise ValueError("need one or more datasets to evaluate on, got none")
+        for dataset in self.datasets:
+            if not self._protocols(dataset):
+                raise ValueError(
+                    f"{dataset}: need a protocol among {', '.join(protocols_of(dataset))}; "
+                    f"got {', '.join(self.protocols)}"
+                )
         if len(set(self.seeds)) < len(self.seeds) or not self.seeds:
             raise ValueError(f"need one or more different seeds, got {list(self.seeds)}")
 
@@ -232,8 +238,33 @@ def compare(
         published_parameters=frame.published_parameters,
         blocks=tuple(_blocks(plan, rows, errors)),
         rehearsal=experiment.corpus.rehearsal,
-        notes=frame.notes,
+        notes=(*frame.notes, *_training_note(experiment.arms)),
     )
+
+
+_TRAINING = ("epochs", "batch_size", "optimizer")
+"""Settings that are how a model is trained, not which one it is."""
+
+
+def _training_note(arms: Sequence[Arm]) -> Iterator[str]:
+    """What of their training the rows do not share; nothing where they share all of it."""
+    found = [
+        {
+            name: value
+            for name, value in configs.dotted_values(arm.config).items()
+            if name.partition(".")[0] in _TRAINING
+        }
+        for arm in arms
+    ]
+    apart = [name for name in found[0] if len({f.get(name) for f in found}) > 1] if found else []
+    if not apart:
+        return
+    rows: dict[str, list[str]] = {}
+    for arm, trained in zip(arms, found, strict=True):
+        words = ", ".join(f"{name} {trained.get(name)}" for name in apart)
+        rows.setdefault(words, []).append(arm.row)
+    said = "; ".join(f"{', '.join(names)}: {words}" for words, names in rows.items())
+    yield f"Rows are not trained alike, and differences are also those of training. {said}."
 
 
 def _blocks(
@@ -263,6 +294,6 @@ def _filled(planned: Planned, rows: Mapping[str, ResultRow], errors: Mapping[str
         published=planned.arm.published.get(planned.dataset, {}) if is_paper else {},
         results=tuple(rows[run.key] for run in planned.runs if run.key in rows),
         n_wanted=len(planned.runs),
-        errors=tuple(dict.fromkeys([*said, *([planned.error] if planned.error else [])])),
+        errors=(*said, *([planned.error] if planned.error else [])),
         folds_per_seed=planned.folds_per_seed,
     )

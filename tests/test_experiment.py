@@ -14,6 +14,7 @@ from emoray.config import from_dict
 from emoray.corpus.read import open_corpus
 from emoray.evaluation.folds import folds, paper_protocol, protocols_of
 from emoray.experiment import Arm, Experiment, Frame, Origin, compare, missing, runs_of
+from emoray.methods.base import OptimizerConfig
 from emoray.methods.emod.method import FinetuneConfig
 from emoray.papers import MeanSd
 from emoray.results import Metric, ResultStore
@@ -216,6 +217,31 @@ def test_rows_and_errors_come_into_their_cells(corpus: Path, tmp_path: Path) -> 
     assert wide.n_incomplete == 1
 
 
+def test_every_run_that_failed_is_counted_though_all_say_the_same(
+    corpus: Path, tmp_path: Path
+) -> None:
+    asked = experiment(corpus, datasets=("faced",), protocols=("stimuli_apart_same_subjects",))
+    plan = asked.plan()
+    errors = dict.fromkeys(runs_of(plan), "pretraining base: out of memory")
+    (block,) = compare(asked, plan, ResultStore(tmp_path), FRAME, errors).blocks
+    assert [len(cell.errors) for cell in block.cells] == [6, 6]  # three folds, two seeds
+
+
+def test_rows_that_are_not_trained_alike_are_told_apart(corpus: Path, tmp_path: Path) -> None:
+    def notes(*arms: Arm) -> tuple[str, ...]:
+        asked = experiment(corpus, arms=arms, datasets=("faced",))
+        frame = replace(FRAME, notes=("a note",))
+        return compare(asked, asked.plan(), ResultStore(tmp_path), frame, {}).notes
+
+    assert notes(*ARMS) == ("a note",)  # one of them frozen: another model, trained alike
+    faster = replace(TINY, epochs=3, optimizer=OptimizerConfig(learning_rate=0.01))
+    first, said = notes(*ARMS, Arm("short", "emod", "finetune", faster))
+    assert first == "a note"
+    assert "wide, frozen: optimizer.learning_rate 0.0005, epochs 2;" in said
+    assert "short: optimizer.learning_rate 0.01, epochs 3." in said
+    assert "batch_size" not in said
+
+
 def test_protocols_are_those_asked_for_that_the_dataset_has(corpus: Path) -> None:
     asked: Sequence[str] = (
         *("paper_same_stimuli", "paper_same_subjects_same_stimuli"),
@@ -236,6 +262,11 @@ def test_protocols_are_those_asked_for_that_the_dataset_has(corpus: Path) -> Non
         ({"protocols": ("subjects_appart",)}, r"need protocols among .*; got subjects_appart"),
         ({"seeds": (0, 1, 0)}, r"different seeds, got \[0, 1, 0\]"),
         ({"seeds": ()}, r"one or more different seeds, got \[\]"),
+        (
+            {"protocols": ("paper_same_stimuli",)},
+            r"seed: need a protocol among paper_same_subjects_.*; got paper_same_stimuli",
+        ),
+        ({"datasets": ()}, r"one or more datasets to evaluate on, got none"),
         ({"datasets": ("deap",)}, r"need a dataset among .*; got 'deap'"),
     ],
 )

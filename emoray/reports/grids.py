@@ -7,6 +7,7 @@ Scores are percent with two decimals, as the paper prints them. What is not ther
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -290,8 +291,14 @@ def remarks(block: Block) -> list[Remark]:
             found.append(Remark(row, said))
         if cell.errors:
             n, first = _counted(len(cell.errors), "run"), _shortened(one_line(cell.errors[0]))
-            found.append(Remark(row, f"{n} failed: {first}", "\n\n".join(cell.errors)))
+            found.append(Remark(row, f"{n} failed: {first}", _each_once(cell.errors)))
     return found
+
+
+def _each_once(errors: Sequence[str]) -> str:
+    """All that was said; what several runs said, once, with their number."""
+    counts = Counter(errors)
+    return "\n\n".join(t if n == 1 else f"{n} runs: {t}" for t, n in counts.items())
 
 
 def _grid(

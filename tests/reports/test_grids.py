@@ -273,6 +273,13 @@ def test_remarks_are_short_and_keep_the_whole_error() -> None:
     assert remark.full == f"{error}\n\nsecond"
 
 
+def test_runs_that_failed_alike_are_counted_and_their_error_is_told_once() -> None:
+    cell = Cell("EMOD", n_wanted=25, errors=("out of memory",) * 24 + ("disk full",))
+    (remark,) = grids.remarks(Block("seed", "SEED", SEED_PAPER, True, "", (cell,)))
+    assert remark.short == "25 runs failed: out of memory"
+    assert remark.full == "24 runs: out of memory\n\ndisk full"
+
+
 def test_seeds_without_all_folds_are_told() -> None:
     cell = Cell("EMOD", {}, runs(0.5, folds=("1",), seeds=(3,)), 10, (), 2)
     (remark,) = grids.remarks(Block("faced", "F", "paper_same_stimuli", True, "", (cell,)))
