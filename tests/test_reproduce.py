@@ -85,6 +85,19 @@ def test_every_row_becomes_an_arm_whose_stage_can_be_made(
         assert changed <= set(mine)
 
 
+@pytest.mark.parametrize("rehearsal", [False, True])
+@pytest.mark.parametrize("table", TABLES)
+def test_all_rows_of_a_table_are_trained_alike(
+    corpus: Path, tmp_path: Path, table: str, rehearsal: bool
+) -> None:
+    found = reproduction(corpus, tmp_path, set={}, rehearsal=rehearsal)
+    first, *others = (
+        (arm.config.optimizer, arm.config.epochs, arm.config.batch_size)
+        for arm in found.experiment(table).arms
+    )
+    assert all(other == first for other in others)
+
+
 @pytest.mark.parametrize("row", [row.name for row in PAPER.tables["figure_3"].rows])
 def test_what_figure_3_leaves_out_is_left_out_of_both_stages(
     corpus: Path, tmp_path: Path, row: str

@@ -51,6 +51,14 @@ class ClassifierConfig:
             )
 
 
+REHEARSAL: Mapping[str, Any] = {
+    "optimizer": OptimizerConfig(learning_rate=2e-3),
+    "epochs": 4,
+    "batch_size": 16,
+}
+"""Of every classifier in a rehearsal, so that there too rows differ by their model alone."""
+
+
 class Classification:
     """A stage trained by cross-entropy; those derived from it say what is built.
 

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from emoray.distributed import rank
-from emoray.methods.base import Batch, InputSpec, OptimizerConfig, Start
+from emoray.methods.base import Batch, InputSpec, Start
 from emoray.methods.baselines.model import Baseline, ModelName, build
 from emoray.methods.baselines.weights import content, is_hub_id
-from emoray.methods.classification import Classification, ClassifierConfig
+from emoray.methods.classification import REHEARSAL, Classification, ClassifierConfig
 from emoray.methods.draws import DROPOUT, fold
 
 
@@ -37,9 +37,7 @@ class Config(ClassifierConfig):
 
 def rehearsal_config(model: ModelName = "eegnet") -> Config:
     """Settings that train a model of its own size within seconds on a CPU core."""
-    return Config(
-        model=model, optimizer=OptimizerConfig(learning_rate=1e-3), epochs=2, batch_size=16
-    )
+    return Config(model=model, **REHEARSAL)
 
 
 class Training(Classification):
@@ -148,6 +146,9 @@ def seen(config: Config) -> Mapping[str, str]:
         return {}
     return dict.fromkeys(told.datasets, told.source)
 
+
+LIBRARIES = ("braindecode",)
+"""That hold models: another version of one may be another network."""
 
 STAGES = {"train": Training}
 """Stages by name; each names the `config_type` it is made from."""

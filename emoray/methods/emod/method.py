@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from emoray.config import to_dict
 from emoray.distributed import gather_with_grad
 from emoray.methods.base import Batch, Group, InputSpec, OptimizerConfig, Precision, Start
-from emoray.methods.classification import Classification, ClassifierConfig
+from emoray.methods.classification import REHEARSAL, Classification, ClassifierConfig
 from emoray.methods.emod.augment import augmented
 from emoray.methods.emod.loss import (
     augmentation_contrast,
@@ -205,12 +205,7 @@ class FinetuneConfig(ClassifierConfig):
 
 def rehearsal_finetune_config() -> FinetuneConfig:
     """Settings that tell rehearsal data's classes apart within seconds on a CPU core."""
-    return FinetuneConfig(
-        encoder=EncoderConfig.small(),
-        optimizer=OptimizerConfig(learning_rate=2e-3),
-        epochs=4,
-        batch_size=16,
-    )
+    return FinetuneConfig(encoder=EncoderConfig.small(), **REHEARSAL)
 
 
 class Finetuning(Classification):
