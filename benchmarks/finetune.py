@@ -57,6 +57,9 @@ class Quiet:
     def pretraining(self, name: str, seconds: float | None) -> None:
         """None is run here."""
 
+    def said(self, line: str) -> None:
+        """Nor does one say anything."""
+
     def finished(self, run: FoldRun, row: ResultRow) -> None:
         """It is timed from outside."""
 

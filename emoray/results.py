@@ -34,23 +34,25 @@ ROWS = "rows"
 _TOLERANCE = 1e-9
 _KEY_DIGITS = 32
 
-_DECIDES = (
+_TRAINS = (
     "electrodes.py",  # which row of the embedding an electrode has
     "distributed.py",  # what is gathered, and its gradient
     "sampling.py",  # what meets in a batch
     "feed.py",  # what a batch holds
-    "methods/**/*.py",  # models, losses, augmentations, defaults
+    "methods/*.py",  # what stages share
     "training/worker.py",  # the loop
+    "corpus/read.py",  # what a segment's array is
+)
+"""Source files that decide a weight, beside the method's own folder."""
+_SCORES = (
     "training/run.py",  # what is trained, chosen and tested
     "evaluation/predict.py",  # which class a score means
-    "training/run.py",  # which epoch is kept, what is scored
-    "corpus/read.py",  # what a segment's array is
     "evaluation/folds.py",  # who is in train, validation and test
-    "evaluation/predict.py",  # which class is answered
     "evaluation/metrics.py",  # what a score means
+    "evaluation/audit.py",  # what the verdict in the row means
 )
-"""Source files that decide a number. What the corpus holds has its own digest; reports, progress
-and the audit look at numbers and change none."""
+"""Those that decide a result row's numbers and verdict as well. What the corpus holds has its own
+digest; reports and progress look at numbers and change none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,9 +225,17 @@ def key_of(
     return _sha256(configs.to_dict(asked))[:_KEY_DIGITS]
 
 
-def code_version() -> str:
-    """emoray's version and a digest of the source files that decide a result."""
-    return source_version(_DECIDES)
+def training_code(method: str) -> str:
+    """emoray's version and a digest of what decides the weights that a method trains.
+
+    Comments and docstrings do not count, nor do other methods' folders.
+    """
+    return source_version((*_TRAINS, f"methods/{method}/**/*.py"), words=False)
+
+
+def code_version(method: str) -> str:
+    """The same of what decides a method's result rows."""
+    return source_version((*_TRAINS, f"methods/{method}/**/*.py", *_SCORES), words=False)
 
 
 class ResultStore:

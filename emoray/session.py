@@ -16,7 +16,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from emoray import cluster, datasets
+from emoray import __version__, cluster, datasets
 from emoray.comparison import Comparison
 from emoray.corpus.read import Corpus, open_corpus
 from emoray.corpus.rehearsal import rehearsal_corpus
@@ -24,7 +24,7 @@ from emoray.evaluation.maps import Map
 from emoray.experiment import Origin, Planned, missing, pretrainings_of, runs_of
 from emoray.reports import files, summary, tables
 from emoray.reports.page import Figure
-from emoray.results import ResultStore, code_version
+from emoray.results import ResultStore
 from emoray.storage import Storage, absolute
 from emoray.training import checkpoint, driver, schedule
 from emoray.training.cost import Estimate, estimate_pretrainings, estimate_runs
@@ -312,6 +312,13 @@ def class_names(comparison: Comparison) -> dict[str, tuple[str, ...]]:
     return {name: datasets.get(name).CARD.emotions for name in names}
 
 
+def _code_of(comparison: Comparison) -> str:
+    """Every version of the code that made a row of it; the version here where there is none."""
+    cells = [cell for block in comparison.blocks for cell in block.cells]
+    found = dict.fromkeys(row.code for cell in cells for row in cell.results)
+    return ", ".join(found) or __version__
+
+
 def report(
     place: Place,
     comparison: Comparison,
@@ -324,7 +331,7 @@ def report(
     marked = "-rehearsal" if comparison.rehearsal else ""
     folder = Storage.at(f"{place.storage}/reports/{comparison.name}{marked}")
     facts = {
-        "code": code_version(),
+        "code": _code_of(comparison),
         "corpus": place.location,
         "results": f"{place.storage}/results",
         "machine": cluster.cpu_model(),

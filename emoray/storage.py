@@ -231,6 +231,21 @@ class Storage:
         with self.write(name, n_bytes=len(data)) as file:
             file.write(data)
 
+    @contextlib.contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Hold a lock of that name, alone among the processes that share a local folder.
+
+        It dies with its process. An object store has none: there everybody enters at once.
+        """
+        if not self.is_local:
+            yield
+            return
+        Path(self.root).mkdir(parents=True, exist_ok=True)
+        with Path(self.path(name)).open("ab") as held:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(held, fcntl.LOCK_EX)
+            yield
+
     def check_writable(self) -> None:
         """Make the folder and a file in it, and remove the file again.
 

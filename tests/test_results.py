@@ -22,7 +22,15 @@ from hypothesis import strategies as st
 from pyarrow import fs
 
 import emoray
-from emoray.results import KEY_PARTS, METRICS, ResultRow, ResultStore, code_version, key_of
+from emoray.results import (
+    KEY_PARTS,
+    METRICS,
+    ResultRow,
+    ResultStore,
+    code_version,
+    key_of,
+    training_code,
+)
 from emoray.schema import DataError
 from emoray.storage import Storage
 from emoray.versions import source_version
@@ -458,7 +466,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ("evaluation/folds.py", True),
         ("evaluation/predict.py", True),
         ("evaluation/metrics.py", True),
-        ("evaluation/audit.py", False),
+        ("evaluation/audit.py", True),
+        ("methods/baselines/model.py", False),
         ("reports/summary.py", False),
         ("training/progress.py", False),
         ("corpus/build.py", False),
@@ -469,11 +478,30 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_the_code_of_a_row_is_what_decides_its_numbers(
     package: Path, file: str, decides: bool
 ) -> None:
-    before = code_version()
+    before = code_version("emod")
     path = package / file
-    path.write_text(path.read_text() + "\n")
+    path.write_text(path.read_text() + ("\nMORE = 1\n" if path.suffix == ".py" else "\n"))
     source_version.cache_clear()
-    assert (code_version() != before) is decides
+    assert (code_version("emod") != before) is decides
+
+
+def test_what_decides_a_score_need_not_decide_a_weight(package: Path) -> None:
+    weights, rows = training_code("emod"), code_version("emod")
+    with (package / "evaluation" / "folds.py").open("a") as file:
+        file.write("MORE = 1\n")
+    source_version.cache_clear()
+    assert training_code("emod") == weights
+    assert code_version("emod") != rows
+
+
+def test_a_better_sentence_makes_no_row_stale(package: Path) -> None:
+    before = code_version("emod")
+    path = package / "methods" / "emod" / "model.py"
+    text = path.read_text().replace('"""EMOD', '"""More of EMOD', 1) + "\n\n# a remark\n"
+    assert text != path.read_text()
+    path.write_text(text)
+    source_version.cache_clear()
+    assert code_version("emod") == before
 
 
 # Two writers, and a kill --------------------------------------------------------------------------

@@ -58,6 +58,7 @@ _PLURALS = {
     "stimulus": "stimuli",
 }
 _N_EXAMPLES = 3
+_UNAUDITED = "weights not audited"
 
 
 class LeakageError(ValueError):
@@ -95,6 +96,8 @@ class Audit:
     leaks: tuple[Leak, ...]
     admitted: tuple[str, ...]
     """Kinds that the protocol's name confesses; none of `segment` or of pretraining."""
+    unaudited: bool = False
+    """Whether weights are involved of which nobody knows subject by subject what they saw."""
 
     @property
     def verdict(self) -> str:
@@ -109,7 +112,8 @@ class Audit:
             ("CONTAMINATED: pretraining saw ", "test ", contaminated),
             ("", "same ", [kind for kind in of_run if kind in self.admitted]),
         )
-        said = [
+        said = [_UNAUDITED] if self.unaudited else []
+        said += [
             head + ", ".join(dict.fromkeys(word + _PLURALS[kind] for kind in kinds))
             for head, word, kinds in parts
             if kinds
@@ -119,7 +123,8 @@ class Audit:
     def to_json(self) -> dict[str, Any]:
         """As plain data, the verdict among them for those who only print it."""
         leaks = [{**asdict(leak), "examples": list(leak.examples)} for leak in self.leaks]
-        return {"verdict": self.verdict, "leaks": leaks, "admitted": list(self.admitted)}
+        plain = {"leaks": leaks, "admitted": list(self.admitted), "unaudited": self.unaudited}
+        return {"verdict": self.verdict, **plain}
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Audit:
@@ -132,13 +137,19 @@ class Audit:
             leaks = [
                 Leak(**{**leak, "examples": tuple(leak["examples"])}) for leak in found["leaks"]
             ]
-            return cls(tuple(leaks), tuple(found["admitted"]))
+            return cls(tuple(leaks), tuple(found["admitted"]), bool(found["unaudited"]))
         except (KeyError, TypeError) as error:
             raise ValueError(f"need an audit with leaks and admitted, got {error}") from error
 
 
 def audit(
-    index: pa.Table, dataset: str, fold: Fold, protocol: Protocol, seen: Sequence[Seen]
+    index: pa.Table,
+    dataset: str,
+    fold: Fold,
+    protocol: Protocol,
+    seen: Sequence[Seen],
+    *,
+    unaudited: bool = False,
 ) -> Audit:
     """Hold the test segments of a fold against train, validation and every checkpoint.
 
@@ -148,6 +159,7 @@ def audit(
         fold: what trains, chooses and tests.
         protocol: whose name admits what it mixes.
         seen: of each checkpoint that the weights come from, directly or not.
+        unaudited: whether there are weights of which no such account exists.
 
     Raises:
         ValueError: the index is of another dataset.
@@ -165,7 +177,7 @@ def audit(
         for kind, mask_N in by_kind.items()
         if mask_N.any()
     ]
-    return Audit(tuple(leaks), tuple(sorted(protocol.mixes)))
+    return Audit(tuple(leaks), tuple(sorted(protocol.mixes)), unaudited)
 
 
 def check(audit: Audit, *, allow_contaminated: bool = False) -> None:

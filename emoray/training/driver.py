@@ -31,6 +31,7 @@ from emoray.evaluation.folds import held_out_subjects
 from emoray.evaluation.held_out import read_out_held_out
 from emoray.feed import Gather, PlanFeed, eligible_rows, pools
 from emoray.methods.base import Stage
+from emoray.results import training_code
 from emoray.sampling import RoundPlan, check_workers
 from emoray.storage import Storage
 from emoray.training import checkpoint, worker
@@ -328,6 +329,8 @@ def facts_of(request: Request, corpus: Corpus, plan: RoundPlan) -> dict[str, Any
         "config_digest": configs.digest(request.config),
         "plan": plan.digest,
         "corpus": {"location": request.corpus, "digest": corpus.digest},
+        "builds": list(request.datasets),
+        "code": training_code(request.method),
         "rehearsal": corpus.rehearsal,
         "held_out": {name: list(subjects) for name, subjects in request.held_out.items()},
         "seen": seen(corpus, request.held_out),
@@ -482,6 +485,7 @@ def _identity(plain: Mapping[str, Any]) -> dict[str, Any]:
     """What makes two requests the same run: not where or on how many workers it goes on."""
     free = {"n_workers", "cpus_per_worker", "gpus_per_worker", "max_failures", "gather"}
     free |= {"checkpoint_every", "storage"}
+    free |= {"corpus"}  # where it lies; which builds they are stands in `datasets`
     return {key: value for key, value in plain.items() if key not in free}
 
 

@@ -20,13 +20,22 @@ from emoray.evaluation.embed import embed, evenly
 from emoray.evaluation.maps import Map, tsne_map
 from emoray.evaluation.readout import leave_one_subject_out
 from emoray.feed import eligible_rows
-from emoray.results import code_version
 from emoray.storage import Storage
 from emoray.training import checkpoint, driver
 from emoray.training.schedule import Share
+from emoray.versions import source_version
 
 AT_MOST = 2000
 """Segments of a map, spread evenly over people and clips: more make t-SNE slow and dots a blot."""
+
+_DECIDES = (
+    "training/mapping.py",
+    "evaluation/embed.py",
+    "evaluation/maps.py",
+    "evaluation/readout.py",
+)
+"""Source files that decide a map or what is read out beside it; the encoder's stand in the name of
+its pretraining."""
 
 ReadOuts = Mapping[str, tuple[float | None, float | None]]
 """Arm -> r of valence and of arousal."""
@@ -48,8 +57,8 @@ class MapRequest:
     @property
     def key(self) -> str:
         """Of its files."""
-        asked = (self.pretraining.name, self.dataset, self.seed, AT_MOST, code_version())
-        return digest(list(asked))
+        asked = (self.pretraining.name, self.dataset, self.seed, AT_MOST)
+        return digest([*asked, source_version(_DECIDES, words=False)])
 
 
 def make_maps(request: MapRequest, share: Share) -> tuple[dict[str, Map], ReadOuts]:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,12 @@ from emoray.evaluation.metrics import Scores, classification_scores
 from emoray.evaluation.predict import predict
 from emoray.feed import FoldFeed
 from emoray.methods.base import ClassifierStage, InputSpec, Start
-from emoray.results import KEY_PARTS, ResultRow, code_version, key_of
+from emoray.results import KEY_PARTS, ResultRow, ResultStore, code_version, key_of
 from emoray.sampling import SegmentPlan
 from emoray.storage import Storage
 from emoray.training import checkpoint, worker
 
-IDENTITY = ("method", "stage", "config", "plan", "step")
+IDENTITY = ("method", "stage", "config", "plan", "step", "builds", "code")
 """Facts of a checkpoint that say which weights it holds, whoever trained them and wherever."""
 
 UNFINISHED = "unfinished"
@@ -56,7 +57,12 @@ class FoldRun:
     """Identity (`start_identity`) of the weights to start from; None: from scratch."""
     checkpoint: str = ""
     """Where those weights lie: a run's `step-...` folder."""
-    code: str = field(default_factory=code_version)
+    code: str = ""
+    """`code_of` the method, which is worked out where none is given."""
+
+    def __post_init__(self) -> None:
+        if not self.code:
+            object.__setattr__(self, "code", code_of(self.method))
 
     @property
     def seed(self) -> int:
@@ -77,6 +83,13 @@ class FoldRun:
             start=self.start,
             code=self.code,
         )
+
+
+def code_of(method: str) -> str:
+    """What decides a method's result rows here: emoray's code, and libraries that hold models."""
+    libraries = getattr(methods.get(method), "LIBRARIES", ())
+    versions = [f"{name}-{metadata.version(name)}" for name in libraries]
+    return " ".join([code_version(method), *versions])
 
 
 def start_identity(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,6 +148,7 @@ def execute(
     device: torch.device,
     allow_contaminated: bool = False,
     keep: bool = False,
+    store: ResultStore | None = None,
 ) -> ResultRow:
     """Audit, train, choose the best epoch on validation, score the test segments once.
 
@@ -143,6 +157,7 @@ def execute(
         scratch: folder for the run's checkpoints; a run that was interrupted goes on from them.
         device: where it computes.
         allow_contaminated: run although a checkpoint involved has seen test subjects or stimuli.
+        store: where the row is added, before anything is removed; None leaves that to the caller.
         keep: leave a checkpoint of the best epoch's weights in `scratch`; without it nothing.
 
     Raises:
@@ -151,10 +166,18 @@ def execute(
         FloatingPointError: a loss or score is not finite.
     """
     began = time.monotonic()
+    _check_code(run)
     dataset = open_dataset(run)
     fold = fold_of(run, dataset)
     start, seen = _start(run, dataset)
-    audit = auditing.audit(dataset.index, dataset.name, fold, PROTOCOLS[run.protocol], seen)
+    audit = auditing.audit(
+        dataset.index,
+        dataset.name,
+        fold,
+        PROTOCOLS[run.protocol],
+        seen,
+        unaudited=run.start is not None and not run.checkpoint,
+    )
     auditing.check(audit, allow_contaminated=allow_contaminated)
     dataset.prepare()
     stage = make_stage(run, spec_of(dataset), start)
@@ -175,8 +198,24 @@ def execute(
         **_what_came_out(stage, trained, tested),
         **_speed(trained.history, stage, fold),
     )
+    if store is not None:
+        store.add(row)  # before what a killed run would go on from is removed
     _leave(run, trained, dataset, fold, seen, scratch) if keep else _clear(scratch)
     return row
+
+
+def _check_code(run: FoldRun) -> None:
+    """Refuse to file a number under code that did not make it.
+
+    Raises:
+        ValueError: this process runs other code than the one that asked.
+    """
+    here = code_of(run.method)
+    if run.code != here:
+        raise ValueError(
+            f"need the code that the run was planned with ({run.code}), got {here}: was a file "
+            "edited meanwhile, or has this node another version?"
+        )
 
 
 def _what_was_split(stage: ClassifierStage, fold: Fold) -> dict[str, Any]:
@@ -321,6 +360,8 @@ def _leave(
         "spec": configs.to_dict(spec),
         "corpus": {"location": run.corpus, "digest": dataset.digest},
         "rehearsal": dataset.rehearsal,
+        "builds": [run.dataset],
+        "code": run.code,
         "seen": merged([*seen, {dataset.name: dataset.seen(learned)}]),
         "start": run.start,
     }

@@ -54,6 +54,12 @@ class RunsDisplay:
             f"pretraining {name} " + ("begins" if seconds is None else f"took {clock(seconds)}")
         )
 
+    def said(self, line: str) -> None:
+        """A line of the pretraining that runs: where it is, how fast, how long it will take."""
+        self._progress.update(self._task, description=line.strip())
+        if not self._console.is_terminal:
+            self._say(line.strip())
+
     def finished(self, run: FoldRun, row: ResultRow) -> None:
         """A row is in the store."""
         self._n_done += 1

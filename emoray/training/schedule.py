@@ -10,19 +10,22 @@ import io
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from math import floor
+from typing import Any, Protocol, TextIO, cast
 
 import ray
 import torch
 from rich.console import Console
 
-from emoray.results import ResultRow, ResultStore
+from emoray.results import ResultRow, ResultStore, training_code
 from emoray.storage import Storage
 from emoray.training import driver
 from emoray.training.run import FoldRun, execute
 
 AT_ONCE = 1
 """Pretrainings that run at a time: each may take the whole cluster."""
+POLL_S = 2.0
+"""Seconds between two looks at what a pretraining says."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,10 @@ class Listener(Protocol):
 
     def pretraining(self, name: str, seconds: float | None) -> None:
         """One begins (None) or has ended."""
+        ...
+
+    def said(self, line: str) -> None:
+        """A line of the pretraining that runs."""
         ...
 
     def finished(self, run: FoldRun, row: ResultRow) -> None:
@@ -76,6 +83,9 @@ def run_all(
 ) -> dict[str, str]:
     """Run what is asked for, as many at a time as the cluster has room for.
 
+    Pretrainings come first, and while one runs, only as many runs as fit beside it: its workers
+    must start together, and would wait behind a queue of runs that each take what gets free.
+
     Args:
         runs: that have no row yet.
         pretrainings: by the checkpoint that they end with; those that no run starts from are
@@ -89,18 +99,25 @@ def run_all(
     Returns:
         Errors by the key of the run that they ended, in words.
     """
-    state = _State(list(runs), pretrainings, listen)
-    submit = ray.remote(_run).options(num_cpus=share.cpus, num_gpus=share.gpus)
+    ended = {at for at, request in pretrainings.items() if driver.has_ended(request)}
+    state = _State(runs, {at: r for at, r in pretrainings.items() if at not in ended}, listen)
+    # In `options`, GPUs would not end the process with its task, and CUDA would stay on the first.
+    submit = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus)(_run)
+    relay = _Relay.remote()  # type: ignore[attr-defined]
     while state.unfinished:
-        for run in state.take_ready():
+        for location in state.take_pretrainings():
+            request = state.requests[location]
+            task = _submit(request, relay)
+            state.pretraining[task] = (location, time.monotonic())
+            listen.pretraining(request.name, None)
+        for run in state.take_ready(share):
             task = submit.remote(run, places, share, allow_contaminated, keep)
             state.running[task] = run
-        for location in state.take_pretrainings():
-            task = ray.remote(_pretrain).options(num_cpus=0).remote(pretrainings[location])
-            state.pretraining[task] = (location, time.monotonic())
-            listen.pretraining(pretrainings[location].name, None)
-        (task,), _ = ray.wait([*state.running, *state.pretraining], num_returns=1)
-        state.take_in(task)
+        done, _ = ray.wait([*state.running, *state.pretraining], timeout=POLL_S)
+        for line in ray.get(relay.take.remote()):
+            listen.said(line)
+        for task in done:
+            state.take_in(task)
     return state.errors
 
 
@@ -110,10 +127,17 @@ def pretrain(request: driver.Request, listen: Listener) -> None:
     Raises:
         RuntimeError: it failed; in the worker's own words.
     """
+    if driver.has_ended(request):
+        return
     began = time.monotonic()
     listen.pretraining(request.name, None)
+    relay = _Relay.remote()  # type: ignore[attr-defined]
+    task = _submit(request, relay)
     try:
-        ray.get(ray.remote(_pretrain).options(num_cpus=0).remote(request))
+        while not ray.wait([task], timeout=POLL_S)[0]:
+            for line in ray.get(relay.take.remote()):
+                listen.said(line)
+        ray.get(task)
     except ray.exceptions.RayError as error:
         raise RuntimeError(f"pretraining {request.name}: {said_by(error)}") from error
     listen.pretraining(request.name, time.monotonic() - began)
@@ -123,12 +147,16 @@ class _State:
     """Who waits for what."""
 
     def __init__(
-        self, runs: list[FoldRun], pretrainings: Mapping[str, driver.Request], listen: Listener
+        self,
+        runs: Sequence[FoldRun],
+        requests: Mapping[str, driver.Request],
+        listen: Listener,
     ) -> None:
-        self._requests = pretrainings
+        self.requests = requests
+        """Pretrainings that have not ended, by the checkpoint that they end with."""
         self._listen = listen
-        self._waiting = [run for run in runs if run.checkpoint in pretrainings]
-        self._ready = [run for run in runs if run.checkpoint not in pretrainings]
+        self._waiting = [run for run in runs if run.checkpoint in requests]
+        self._ready = [run for run in runs if run.checkpoint not in requests]
         # In the order of the runs that wait for them.
         self._to_pretrain = list(dict.fromkeys(run.checkpoint for run in self._waiting))
         self.running: dict[Any, FoldRun] = {}
@@ -139,8 +167,12 @@ class _State:
     def unfinished(self) -> bool:
         return bool(self._ready or self._waiting or self.running)
 
-    def take_ready(self) -> list[FoldRun]:
-        ready, self._ready = self._ready, []
+    def take_ready(self, share: Share) -> list[FoldRun]:
+        n = len(self._ready)
+        if self.pretraining:
+            taken = [self.requests[location] for location, _ in self.pretraining.values()]
+            n = max(0, _room_beside(taken, share) - len(self.running))
+        ready, self._ready = self._ready[:n], self._ready[n:]
         return ready
 
     def take_pretrainings(self) -> list[str]:
@@ -166,7 +198,7 @@ class _State:
     def _end_pretraining(self, task: Any, location: str, began: float) -> None:
         mine = [run for run in self._waiting if run.checkpoint == location]
         self._waiting = [run for run in self._waiting if run.checkpoint != location]
-        name = self._requests[location].name
+        name = self.requests[location].name
         try:
             ray.get(task)
         except ray.exceptions.RayError as error:
@@ -181,6 +213,17 @@ class _State:
         self._listen.failed(what, runs, said)
 
 
+def _room_beside(pretrainings: Sequence[driver.Request], share: Share) -> int:
+    """Runs that fit on what the cluster has now beside the workers of these pretrainings."""
+    total: dict[str, float] = ray.cluster_resources()
+    cpus = sum(request.n_workers * request.cpus_per_worker for request in pretrainings)
+    gpus = sum(request.n_workers * request.gpus_per_worker for request in pretrainings)
+    room = (total.get("CPU", 0.0) - cpus) / share.cpus
+    if share.gpus:
+        room = min(room, (total.get("GPU", 0.0) - gpus) / share.gpus)
+    return floor(room + 1e-6)
+
+
 def said_by(error: Exception) -> str:
     """A task's own words, without the trace of where Ray passed them on."""
     cause = getattr(error, "cause", None) or error
@@ -191,27 +234,74 @@ def said_by(error: Exception) -> str:
 def _run(
     run: FoldRun, places: Places, share: Share, allow_contaminated: bool, keep: bool
 ) -> ResultRow:
-    """The task of one run."""
+    """The task of one run; of two jobs that ask for the same, the second finds the row."""
     device = torch.device("cuda" if share.gpus else "cpu")
     if device.type == "cpu":
         torch.set_num_threads(max(1, int(share.cpus)))
-    row = execute(
-        run,
-        scratch=places.folder(run),
-        device=device,
-        allow_contaminated=allow_contaminated,
-        keep=keep,
-    )
-    ResultStore(places.store).add(row)
-    if device.type == "cuda":
-        torch.cuda.empty_cache()  # the process stays, and other runs share the GPU
-    return row
+    store = ResultStore(places.store)
+    with Storage.at(places.scratch).lock(f"{run.key}.lock"):
+        known = store.get(run.key)
+        if known is not None:
+            return known
+        return execute(
+            run,
+            scratch=places.folder(run),
+            device=device,
+            allow_contaminated=allow_contaminated,
+            keep=keep,
+            store=store,
+        )
 
 
-def _pretrain(request: driver.Request) -> None:
-    """The task of one pretraining: it waits while Ray Train's workers do the work."""
+@ray.remote(num_cpus=0)
+class _Relay:
+    """Carries lines from a pretraining's task to whoever shows them."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def tell(self, text: str) -> None:
+        """Add what was printed."""
+        self._lines += [line for line in text.splitlines() if line.strip()]
+
+    def take(self) -> list[str]:
+        """Hand over what came since the last call."""
+        lines, self._lines = self._lines, []
+        return lines
+
+
+class _ToRelay(io.TextIOBase):
+    """A file whose lines go to a relay."""
+
+    def __init__(self, relay: Any) -> None:
+        self._relay = relay
+
+    def write(self, text: str) -> int:
+        """Pass on what is printed."""
+        self._relay.tell.remote(text)
+        return len(text)
+
+
+def _submit(request: driver.Request, relay: Any) -> Any:
+    """Send a pretraining's task out; it takes nothing, its workers do."""
+    task = ray.remote(num_cpus=0)(_pretrain)
+    return task.remote(request, training_code(request.method), relay)
+
+
+def _pretrain(request: driver.Request, code: str, relay: Any) -> None:
+    """The task of one pretraining: it waits while Ray Train's workers do the work.
+
+    Raises:
+        ValueError: this process runs other code than the one that named the pretraining.
+    """
+    here = training_code(request.method)
+    if here != code:
+        raise ValueError(f"need the code that it was planned with ({code}), got {here}")
     plan = request.make_plan(request.open_corpus())
-    driver.check(request, plan)
-    if not driver.has_ended(request):
+    with Storage.at(request.storage).lock(f"{request.name}.lock"):
+        if driver.has_ended(request):
+            return
+        driver.check(request, plan)
         driver.start(request, plan)
-        driver.fit(request, plan, console=Console(file=io.StringIO()))
+        console = Console(file=cast(TextIO, _ToRelay(relay)), width=100)
+        driver.fit(request, plan, console=console)

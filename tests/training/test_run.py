@@ -286,6 +286,8 @@ def pretraining(folder: Path, seen: Mapping[str, Any], *, seed: int = 7, step: i
         "stage": "pretrain",
         "config": to_dict(config),
         "plan": "0d9cf00c654e",
+        "builds": ["deap-0d9cf00c654e"],
+        "code": "0.1.0+0d9cf00c654e",
         "seen": seen,
     }
     checkpoint.save(folder, State(step, Pretraining(config).build().state_dict(), {}), facts)
@@ -514,3 +516,17 @@ def stopped_at(step: int, take_step: Any, stage: Any, module: Any, *rest: Any) -
     if rest[1].step == step:
         raise KeyboardInterrupt
     return take_step(stage, module, *rest)
+
+
+def test_a_row_is_not_filed_under_code_that_did_not_make_it(corpus: Path, tmp_path: Path) -> None:
+    run = replace(run_on(corpus), code="0.1.0+000000000000")
+    with pytest.raises(ValueError, match=r"need the code .* \(0\.1\.0\+000000000000\), got "):
+        done(run, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("part", ["builds", "code"])
+def test_weights_of_other_data_or_code_are_other_weights(tmp_path: Path, part: str) -> None:
+    facts = checkpoint.describe(pretraining(tmp_path / "pretrained", {}))
+    other = {**facts, part: ["deap-ffffffffffff"] if part == "builds" else "0.1.0+ffffffffffff"}
+    assert start_identity(facts) != start_identity(other)

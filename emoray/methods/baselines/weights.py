@@ -40,7 +40,12 @@ class Fit:
 
 def is_hub_id(weights: str) -> bool:
     """Whether it reads like `owner/name` and not like a file."""
-    return _HUB_ID.fullmatch(weights) is not None and Path(weights).suffix not in _SUFFIXES
+    path = Path(weights).expanduser()
+    return (
+        _HUB_ID.fullmatch(weights) is not None
+        and path.suffix not in _SUFFIXES
+        and not path.exists()
+    )
 
 
 def content(weights: str) -> str | None:
