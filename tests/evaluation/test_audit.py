@@ -69,6 +69,15 @@ def test_a_clean_fold_passes(index: pa.Table, clean: Fold) -> None:
     check(found)
 
 
+def test_weights_without_an_account_are_never_clean(index: pa.Table, clean: Fold) -> None:
+    found = audit(index, "seed", clean, STRICT, NONE, unaudited=True)
+    check(found)
+    assert found.verdict == "weights not audited"
+    assert Audit.from_json(found.to_json()) == found
+    seen = audit(index, "seed", clean, STRICT, [{"seed": {"03": ["09"]}}], unaudited=True)
+    assert seen.verdict.startswith("weights not audited; CONTAMINATED")
+
+
 SIDES = pytest.mark.parametrize("side", ["train", "validation"])
 
 
