@@ -148,17 +148,18 @@ def connect(
         raise
 
 
-def with_gpus(demand: WorkerDemand) -> WorkerDemand:
-    """The same workers with a GPU each, where the connected cluster's live nodes have so many.
+def with_gpus(demand: WorkerDemand, *, cpus_per_worker: float | None = None) -> WorkerDemand:
+    """The same workers with a GPU each, where the connected cluster's live nodes have room for it.
 
-    The demand comes back unchanged where they do not.
+    Args:
+        demand: as `connect` settled it.
+        cpus_per_worker: as asked for; where nobody did, a worker with a GPU takes one.
+
+    Returns:
+        The demand unchanged where there are too few GPUs, or too few CPUs beside them.
     """
-    if sum(int(node.gpus) for node in _live_nodes()) < demand.n_workers:
-        return demand
-    with_one = replace(demand, cpus_per_worker=0.0, gpus_per_worker=1.0)
-    settled = _settle(with_one)
-    assert settled is not None
-    return settled
+    with_one = replace(demand, cpus_per_worker=cpus_per_worker or 1.0, gpus_per_worker=1.0)
+    return with_one if total_room(_live_nodes(), with_one) >= demand.n_workers else demand
 
 
 def n_gpus() -> float:
@@ -315,39 +316,46 @@ def _object_store_bytes() -> int:
 # --- what a cluster can give --------------------------------------------------------------------
 
 
-def check_demand(demand: WorkerDemand) -> None:
+def check_demand(demand: WorkerDemand, *, for_data: int = CPUS_FOR_DATA) -> None:
     """Refuse a demand that the connected cluster can never meet, instead of waiting for ever.
 
     Counted are the nodes that run and those that an autoscaler may add; whether other jobs
     occupy them now is not, because they end. Where an autoscaler runs that we cannot ask
     (Kubernetes), the demand passes with a warning.
 
+    Args:
+        demand: with CPUs for each worker.
+        for_data: CPUs that must stay free beside the workers; 0 where they read for themselves.
+
     Raises:
         ValueError: with what was asked, what is there, what is possible and what would work.
     """
     live = _live_nodes()
-    if total_room(live, demand) >= demand.n_workers:
+    if total_room(live, demand, for_data=for_data) >= demand.n_workers:
         return
     growth = scaling()
     if not growth.known:
         logger.warning("asking for %s; %s now, waiting for more", demand, _say(live))
         return
     possible = _at_most(live, growth)
-    room = total_room(possible, demand)
+    room = total_room(possible, demand, for_data=for_data)
     if room >= demand.n_workers:
         logger.info("asking for %s; %s now, the autoscaler adds nodes", demand, _say(live))
         return
+    beside = f" and {for_data} CPU for data" if for_data else ""
     raise ValueError(
-        f"need a cluster for {demand} and {CPUS_FOR_DATA} CPU for data; it has {_say(live)}, "
-        f"{_say_growth(live, possible)}. {_way_out(possible, room, demand)}"
+        f"need a cluster for {demand}{beside}; it has {_say(live)}, "
+        f"{_say_growth(live, possible)}. {_way_out(possible, room, demand, for_data)}"
     )
 
 
-def total_room(nodes: Sequence[Node], demand: WorkerDemand) -> int:
+def total_room(
+    nodes: Sequence[Node], demand: WorkerDemand, *, for_data: int = CPUS_FOR_DATA
+) -> int:
     """Workers that fit on all nodes, where the one that loses least keeps CPUs for data."""
     plain = sum(node.room(demand) for node in nodes)
-    hosts = [node for node in nodes if node.cpus >= CPUS_FOR_DATA]
-    losses = [n.room(demand) - n.room(demand, kept=CPUS_FOR_DATA) for n in hosts]
+    hosts = [node for node in nodes if node.cpus >= for_data]
+    losses = [n.room(demand) - n.room(demand, kept=for_data) for n in hosts]
     return plain - min(losses) if losses else 0
 
 
@@ -374,13 +382,14 @@ def _say_growth(live: Sequence[Node], possible: Sequence[Node]) -> str:
     return f"and grows to at most {_say(possible)}"
 
 
-def _way_out(nodes: Sequence[Node], room: int, demand: WorkerDemand) -> str:
+def _way_out(nodes: Sequence[Node], room: int, demand: WorkerDemand, for_data: int) -> str:
     if room:
         return f"Ask for at most {room} such worker{'s' * (room != 1)}, or use a larger cluster"
     cpus, gpus = max(n.cpus for n in nodes), max(n.gpus for n in nodes)
     if demand.gpus_per_worker > gpus:
         return f"No node has more than {gpus:g} GPUs: ask for that many per worker, or add nodes"
-    return f"Not one fits: no node has more than {cpus:g} CPUs, and data needs {CPUS_FOR_DATA}"
+    needs = f", and data needs {for_data}" if for_data else ""
+    return f"Not one fits: no node has more than {cpus:g} CPUs{needs}"
 
 
 @dataclass(frozen=True, slots=True)

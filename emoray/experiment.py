@@ -187,6 +187,25 @@ def runs_of(plan: Sequence[Planned]) -> dict[str, FoldRun]:
     return {run.key: run for planned in plan for run in planned.runs}
 
 
+def asked(plan: Sequence[Planned]) -> list[dict[str, Any]]:
+    """What a plan asks, as plain data: rows, data, protocols, folds, settings, starting weights.
+
+    Not where things lie and not by which code: asked again, the same question is the same.
+    """
+    return [
+        {
+            "row": planned.arm.row,
+            "dataset": planned.dataset,
+            "protocol": planned.protocol,
+            "runs": [
+                {name: getattr(run, name) for name in ("dataset", "fold", "config", "start")}
+                for run in planned.runs
+            ],
+        }
+        for planned in plan
+    ]
+
+
 def missing(plan: Sequence[Planned], store: ResultStore) -> list[FoldRun]:
     """Runs without a row, seed by seed, so that a table that is stopped early is even."""
     runs = runs_of(plan)

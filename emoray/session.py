@@ -18,6 +18,7 @@ from rich.text import Text
 
 from emoray import __version__, cluster, datasets
 from emoray.comparison import Comparison
+from emoray.config import digest
 from emoray.corpus.read import Corpus, open_corpus
 from emoray.corpus.rehearsal import rehearsal_corpus
 from emoray.evaluation.maps import Map
@@ -63,6 +64,12 @@ class Options:
     are GPUs."""
     allow_contaminated: bool = False
     """Run although a pretraining has seen test subjects or stimuli; the table says so."""
+
+    def __post_init__(self) -> None:
+        if self.cpus_per_run <= 0:
+            raise ValueError(f"need cpus_per_run > 0, got {self.cpus_per_run:g}")
+        if self.gpus_per_run is not None and self.gpus_per_run < 0:
+            raise ValueError(f"need gpus_per_run of 0 or more, got {self.gpus_per_run:g}")
 
 
 @dataclass(frozen=True)
@@ -126,19 +133,26 @@ def open_place(options: Options, console: Console, *, keep: bool = False) -> Pla
 
 
 def connect(place: Place) -> tuple[cluster.WorkerDemand, schedule.Share]:
-    """Join or start the cluster; what a worker of a pretraining gets of it, and what a run gets."""
+    """Join or start the cluster; what a worker of a pretraining gets of it, and what a run gets.
+
+    Raises:
+        ValueError: the cluster can never give one or the other, which would wait for ever.
+        ConnectionError: nothing answers at the address, or it refuses us.
+    """
     options = place.options
     workers = cluster.connect(
         address=options.address, workers=place.demand, spare_cpus=cluster.CPUS_FOR_DATA
     )
     assert workers is not None  # they were asked for
     if options.gpus_per_worker is None:
-        workers = cluster.with_gpus(workers)
+        workers = cluster.with_gpus(workers, cpus_per_worker=options.cpus_per_worker)
     # Again, now that it is known whether other nodes must see it too.
     cluster.storage_root(options.storage, shared=options.shared_storage)
     gpus = options.gpus_per_run
     if gpus is None:
         gpus = GPU_SHARE if cluster.n_gpus() else 0.0
+    run = cluster.WorkerDemand(1, options.cpus_per_run, gpus)
+    cluster.check_demand(run, for_data=0)  # a run reads its segments itself
     return workers, schedule.Share(options.cpus_per_run, gpus)
 
 
@@ -249,11 +263,11 @@ def show_weights(place: Place, plan: Sequence[Planned]) -> None:
     names = names_of(plan)
     lie = {}
     for key, run in runs_of(plan).items():
-        folder = Storage.at(f"{place.storage}/runs/{key}")
-        found = checkpoint.latest_whole(folder)
+        location = f"{place.storage}/runs/{key}"
+        found = checkpoint.latest_whole(Storage.at(location))
         if found is not None:
             what = f"{names[key]}, {run.dataset.rpartition('-')[0]} {run.fold} seed {run.seed}"
-            lie[f"{what} ({run.protocol})"] = folder.path(found)
+            lie[f"{what} ({run.protocol})"] = f"{location}/{found}"
     place.console.print(summary.heading("Weights", rehearsal=place.corpus.rehearsal))
     place.console.print(summary.files(lie))
 
@@ -324,12 +338,24 @@ def report(
     comparison: Comparison,
     figures: Sequence[Figure],
     *,
+    asked: object,
     seconds: float,
 ) -> None:
-    """Show a comparison and write it in every format."""
+    """Show a comparison and write it in every format, in a folder of what was asked for.
+
+    The same call finds the folder again and leaves no picture of an earlier report in it.
+
+    Args:
+        place: where reports go.
+        comparison: the table.
+        figures: shown beside it.
+        asked: plain data that decide what the report is about (`experiment.asked`).
+        seconds: since the job began.
+    """
     place.console.print(tables.terminal(comparison))
     marked = "-rehearsal" if comparison.rehearsal else ""
-    folder = Storage.at(f"{place.storage}/reports/{comparison.name}{marked}")
+    location = f"{place.storage}/reports/{comparison.name}{marked}-{digest(asked)[:6]}"
+    folder = Storage.at(location)
     facts = {
         "code": _code_of(comparison),
         "corpus": place.location,
@@ -340,5 +366,19 @@ def report(
     written = files.contents(comparison, figures, facts)
     for name, content in written.items():
         folder.write_bytes(name, content)
-    lie = {name: folder.path(name) for name in written}
+    for name in folder.files():
+        if name.endswith(".png") and name not in written:
+            folder.remove(name)
+    lie = {name: f"{location}/{name}" for name in written}
     place.console.print(summary.end(lie, seconds, rehearsal=comparison.rehearsal))
+
+
+def check_all_ended(errors: Mapping[str, str]) -> None:
+    """Let a job in which runs failed end as one that failed, once its report is there.
+
+    Raises:
+        RuntimeError: says how many failed.
+    """
+    if errors:
+        runs = "1 run" if len(errors) == 1 else f"{len(errors)} runs"
+        raise RuntimeError(f"{runs} failed, as the report says; start the job again to repeat them")

@@ -231,6 +231,11 @@ class Storage:
         with self.write(name, n_bytes=len(data)) as file:
             file.write(data)
 
+    def remove(self, name: str) -> None:
+        """Delete a file, if it is there still."""
+        with contextlib.suppress(FileNotFoundError):
+            self.filesystem.delete_file(self.path(name))
+
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """Hold a lock of that name, alone among the processes that share a local folder.

@@ -31,6 +31,7 @@ from emoray.experiment import (
     Experiment,
     FoldChoice,
     Frame,
+    asked,
     compare,
     from_scratch,
 )
@@ -81,8 +82,10 @@ def main(options: Options) -> None:
     frame = _frame(options, experiment)
     comparison = compare(experiment, plan, place.store, frame, errors)
     pictures = figures.of_comparison(comparison, class_names=session.class_names(comparison))
-    session.report(place, comparison, pictures, seconds=time.monotonic() - began)
+    seconds = time.monotonic() - began
+    session.report(place, comparison, pictures, asked=asked(plan), seconds=seconds)
     session.show_weights(place, plan)
+    session.check_all_ended(errors)
 
 
 def _experiment(

@@ -91,7 +91,7 @@ def main(options: Options) -> None:
     workers = cluster.connect(address=options.address, workers=_demand(options, stored))
     assert workers is not None  # they were asked for
     if stored is None and options.gpus_per_worker is None:
-        workers = cluster.with_gpus(workers)
+        workers = cluster.with_gpus(workers, cpus_per_worker=options.cpus_per_worker)
     # Again, now that it is known whether other nodes must see it too.
     cluster.storage_root(options.storage, shared=options.shared_storage)
     request = stored or _fresh(options, storage)

@@ -23,7 +23,7 @@ from rich.console import Console
 from emoray import datasets, papers, session
 from emoray.comparison import Comparison
 from emoray.evaluation.folds import paper_protocol
-from emoray.experiment import FoldChoice, compare
+from emoray.experiment import FoldChoice, asked, compare
 from emoray.reports import figures
 from emoray.reports.page import Figure
 from emoray.reproduce import PretrainSeeds, Reproduction
@@ -106,8 +106,10 @@ def main(options: Options) -> None:
         figures.of_comparison(
             comparison, drops=frame.drops, class_names=session.class_names(comparison)
         ),
+        asked=asked(plan),
         seconds=time.monotonic() - began,
     )
+    session.check_all_ended(errors)
 
 
 def _figure_4(reproduction: Reproduction, place: session.Place, began: float) -> None:
@@ -138,7 +140,8 @@ def _figure_4(reproduction: Reproduction, place: session.Place, began: float) ->
         rehearsal=rehearsal,
     )
     shown = [Figure("map", figure.caption, words, picture)]
-    session.report(place, comparison, shown, seconds=time.monotonic() - began)
+    seconds = time.monotonic() - began
+    session.report(place, comparison, shown, asked=[request.name, figure.dataset], seconds=seconds)
 
 
 if __name__ == "__main__":

@@ -473,3 +473,25 @@ def test_workers_take_a_gpu_each_where_there_are_enough(
     monkeypatch.setattr(cluster, "_live_nodes", lambda: nodes)
     demand = cluster.WorkerDemand(2, 1.0)
     assert cluster.with_gpus(demand).gpus_per_worker == each
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpus", "cpus"), [(None, 1.0, 1.0), (3.0, 1.0, 3.0), (0.5, 1.0, 0.5), (6.0, 0.0, 6.0)]
+)
+def test_workers_with_gpus_keep_the_cpus_that_were_asked_for(
+    monkeypatch: pytest.MonkeyPatch, asked: float | None, gpus: float, cpus: float
+) -> None:
+    """Two of six CPUs do not fit beside the GPUs, and so they stay without them."""
+    nodes = [Node(cpus=8.0, gpus=2.0), Node(cpus=16.0, gpus=0.0)]
+    monkeypatch.setattr(cluster, "_live_nodes", lambda: nodes)
+    found = cluster.with_gpus(WorkerDemand(2, asked or 12.0), cpus_per_worker=asked)
+    assert (found.gpus_per_worker, found.cpus_per_worker) == (gpus, cpus)
+
+
+def test_what_reads_for_itself_may_take_the_last_cpu(nodes: list[dict[str, Any]]) -> None:
+    nodes.append(entry(1, head=True))
+    cluster.check_demand(WorkerDemand(1), for_data=0)
+    with pytest.raises(ValueError, match=r"1 worker of 2 CPU; .*no node has more than 1 CPUs$"):
+        cluster.check_demand(WorkerDemand(1, 2), for_data=0)
+    with pytest.raises(ValueError, match="1 CPU for data"):
+        cluster.check_demand(WorkerDemand(1))

@@ -1,0 +1,189 @@
+"""What jobs share: refusals before anything waits for ever, and where a report lies."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs as fs
+import pytest
+from rich.console import Console
+
+from emoray import cluster, session
+from emoray.cluster import Node, WorkerDemand
+from emoray.comparison import Comparison
+from emoray.corpus.read import open_corpus
+from emoray.experiment import Arm, Experiment, asked
+from emoray.reports.page import Figure
+from emoray.session import Options, Place
+from emoray.storage import Storage
+from tests.experiments import TINY, write_both
+
+BLANK = Comparison("table3", "a title", "a caption", None, {}, (), rehearsal=True)
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def place_at(storage: Path | str, **options: Any) -> Place:
+    console = Console(file=io.StringIO(), width=200)
+    return Place(Options(**options), console, str(storage), "a corpus")
+
+
+def said(place: Place) -> str:
+    assert isinstance(place.console.file, io.StringIO)
+    return place.console.file.getvalue()
+
+
+# What a run gets ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def joined(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Pretend to be connected to nodes that stay as many."""
+
+    def join(*nodes: Node) -> None:
+        monkeypatch.setattr(cluster.ray, "is_initialized", lambda: True)
+        monkeypatch.setattr(cluster, "_live_nodes", lambda: list(nodes))
+        monkeypatch.setattr(cluster, "_live_entries", list)
+        monkeypatch.setattr(cluster, "scaling", lambda: cluster.Scaling(True))
+        monkeypatch.setattr(cluster, "storage_root", lambda *_, **__: "")
+
+    return join
+
+
+@pytest.mark.parametrize(
+    ("options", "needed"),
+    [
+        ({"gpus_per_run": 0.25}, "1 worker of 1 CPU and 0.25 GPU; .*more than 0 GPUs"),
+        ({"cpus_per_run": 8.0}, "1 worker of 8 CPU; .*no node has more than 4 CPUs"),
+    ],
+)
+def test_a_share_that_no_node_can_give_is_refused(
+    joined: Callable[..., None], tmp_path: Path, options: dict[str, Any], needed: str
+) -> None:
+    joined(Node(4.0, 0.0), Node(4.0, 0.0))
+    with pytest.raises(ValueError, match=needed):
+        session.connect(place_at(tmp_path, **options))
+
+
+def test_a_run_may_take_a_whole_node(joined: Callable[..., None], tmp_path: Path) -> None:
+    """Unlike pretraining's workers it needs no core for data beside it."""
+    joined(Node(4.0, 1.0))
+    _, share = session.connect(place_at(tmp_path, cpus_per_run=4.0))
+    assert (share.cpus, share.gpus) == (4.0, session.GPU_SHARE)
+
+
+@pytest.mark.parametrize(("asked_for", "cpus"), [(None, 1.0), (3.0, 3.0)])
+def test_workers_with_gpus_keep_the_cpus_that_were_asked_for(
+    joined: Callable[..., None], tmp_path: Path, asked_for: float | None, cpus: float
+) -> None:
+    joined(Node(8.0, 2.0))
+    workers, _ = session.connect(place_at(tmp_path, workers=2, cpus_per_worker=asked_for))
+    assert workers == WorkerDemand(2, cpus, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "needed"),
+    [
+        ({"cpus_per_run": 0.0}, "need cpus_per_run > 0, got 0"),
+        ({"cpus_per_run": -1.0}, "need cpus_per_run > 0, got -1"),
+        ({"gpus_per_run": -0.5}, "need gpus_per_run of 0 or more, got -0.5"),
+    ],
+)
+def test_runs_that_take_nothing_of_a_machine_are_refused(
+    options: dict[str, Any], needed: str
+) -> None:
+    with pytest.raises(ValueError, match=needed):
+        Options(**options)
+
+
+# Reports ------------------------------------------------------------------------------------------
+
+
+def folders(storage: Path) -> list[Path]:
+    return sorted((storage / "reports").iterdir())
+
+
+def report(place: Place, question: object, *pictures: str) -> None:
+    figures = [Figure(name, "a caption", "words", PNG) for name in pictures]
+    session.report(place, BLANK, figures, asked=question, seconds=1.0)
+
+
+def test_a_report_on_another_question_leaves_the_first_alone(tmp_path: Path) -> None:
+    report(place_at(tmp_path), {"datasets": ["faced"]}, "faced")
+    (first,) = folders(tmp_path)
+    before = {path.name: path.read_bytes() for path in first.iterdir()}
+    report(place_at(tmp_path), {"datasets": ["seed"]}, "seed")
+    assert len(folders(tmp_path)) == 2
+    assert all(folder.name.startswith("table3-rehearsal-") for folder in folders(tmp_path))
+    assert {path.name: path.read_bytes() for path in first.iterdir()} == before
+    assert set(before) == {f"table3.{end}" for end in ("html", "csv", "md", "tex")} | {"faced.png"}
+
+
+def test_the_same_question_has_one_folder_without_old_pictures(tmp_path: Path) -> None:
+    report(place_at(tmp_path), "asked", "curves", "confusions")
+    (folder,) = folders(tmp_path)
+    (folder / "my notes.txt").write_text("mine")
+    report(place_at(tmp_path), "asked", "confusions")
+    assert folders(tmp_path) == [folder]
+    assert {path.name for path in folder.glob("*.png")} == {"confusions.png"}
+    assert (folder / "my notes.txt").exists()
+
+
+def test_printed_places_can_be_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the storage is a URI, whose paths inside the file system lack its scheme."""
+    plain = Storage.at
+    bucket = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
+
+    def at(location: str | Path | Storage) -> Storage:
+        _, is_uri, path = str(location).partition("s3://")
+        return Storage(bucket, path) if is_uri else plain(location)
+
+    monkeypatch.setattr(Storage, "at", at)
+    place = place_at("s3://bucket/emoray")
+    report(place, "asked", "curves")
+    (folder,) = folders(tmp_path / "bucket" / "emoray")
+    for path in folder.iterdir():
+        assert f"s3://bucket/emoray/reports/{folder.name}/{path.name}" in said(place)
+
+
+def test_a_question_is_its_rows_data_folds_settings_and_starts(tmp_path: Path) -> None:
+    corpus = write_both(tmp_path / "corpus", pretrained=())
+    arm = Arm("wide", "emod", "finetune", TINY)
+
+    def question(**changes: Any) -> object:
+        fields: Mapping[str, Any] = {
+            "arms": (arm,),
+            "location": str(corpus),
+            "corpus": open_corpus(corpus),
+            "datasets": ("faced", "seed"),
+            "seeds": (0, 1),
+            **changes,
+        }
+        return asked(Experiment(**fields).plan())
+
+    usual = question()
+    assert question() == usual
+    assert question(location="elsewhere") == usual
+    others = [
+        {"datasets": ("faced",)},
+        {"seeds": (0, 2)},
+        {"folds": "rotate"},
+        {"protocols": ("subjects_and_stimuli_apart",)},
+        {"arms": (replace(arm, config=replace(TINY, epochs=3)),)},
+        {"arms": (replace(arm, origin=lambda _: session.Origin({"step": 3}, "")),)},
+        {"arms": (replace(arm, row="narrow"),)},
+    ]
+    for changes in others:
+        assert question(**changes) != usual
+
+
+# The end ------------------------------------------------------------------------------------------
+
+
+def test_a_job_in_which_runs_failed_ends_as_failed() -> None:
+    session.check_all_ended({})
+    with pytest.raises(RuntimeError, match="2 runs failed"):
+        session.check_all_ended({"a": "out of memory", "b": "out of memory"})
