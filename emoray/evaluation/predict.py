@@ -34,12 +34,13 @@ def predict(
     module.eval()
     dtype = next(module.parameters()).dtype
     pin = device.type == "cuda"
-    found = []
+    classes, finite = [], []
     groups = in_order(dataset, rows_N, batch_size=stage.batch_size, pin_memory=pin)
     for group in groups:
         scores_BK = stage.scores(module, (group.to(device, dtype),))
-        if not torch.isfinite(scores_BK).all():
-            raise FloatingPointError(f"{dataset.name}: class scores are not finite")
-        found.append(scores_BK.argmax(1))
-    predicted_N: IntArray = torch.cat(found).cpu().numpy().astype(np.int64)
+        classes.append(scores_BK.argmax(1))
+        finite.append(torch.isfinite(scores_BK).all())
+    if not torch.stack(finite).all():  # looked at once: each look waits for the device
+        raise FloatingPointError(f"{dataset.name}: class scores are not finite")
+    predicted_N: IntArray = torch.cat(classes).cpu().numpy().astype(np.int64)
     return predicted_N

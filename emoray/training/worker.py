@@ -109,6 +109,7 @@ def train(
     listen(Rows(first_step, {name: [] for name in HISTORY}))
     n_steps = stage.epochs * steps_per_epoch
     parallel = shared(module, device)
+    log.rest_is_no_step()
     for batch in feed.batches(first_step, n_steps):
         rate = learning_rate(stage.optimizer, batch.step // steps_per_epoch, stage.epochs)
         loss, norm = take_step(
@@ -117,16 +118,18 @@ def train(
         log.add(loss, norm, rate, feed.waited_s)
         done = batch.step + 1
         at_checkpoint = done % checkpoint_every == 0 or done == n_steps
-        if at_checkpoint or log.is_due():
+        is_scored = score is not None and done % steps_per_epoch == 0
+        if at_checkpoint or is_scored or log.is_due():
             listen(log.flush(done))
-        if score is not None and done % steps_per_epoch == 0:
+        if score is not None and is_scored:
             best = _better(best, score(module), module)
             module.train()
-            log.rest_is_no_step()
         if at_checkpoint:
             checkpoints.save(
                 State(done, module.state_dict(), optimizer.state_dict(), log.history, best)
             )
+        if at_checkpoint or is_scored:
+            log.rest_is_no_step()
     if best is not None:
         module.load_state_dict(dict(best.model))
     return Trained(module, log.history, best)
@@ -219,7 +222,11 @@ def _restore(
 
 @dataclass
 class _Log:
-    """Steps since the start; losses stay on the device until somebody looks."""
+    """Steps since the start; losses stay on the device until somebody looks.
+
+    A GPU computes behind the process: handing it a step takes little of the step's time. The rest
+    passes in `flush`, which waits for the losses and deals it out to the steps it waited for.
+    """
 
     history: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in HISTORY})
     _pending: list[tuple[Tensor, Tensor, float, float, float]] = field(default_factory=list)
@@ -234,7 +241,11 @@ class _Log:
         self._step_began, self._waited_s = now, waited_s
 
     def rest_is_no_step(self) -> None:
-        """What has passed since the last step (an epoch was scored) is not the next one's."""
+        """What has passed since the last step is not the next one's.
+
+        Then an epoch was scored or a checkpoint kept. Flush first: what is pending on the device
+        would be waited for in there.
+        """
         self._step_began = time.perf_counter()
 
     def is_due(self) -> bool:
@@ -243,7 +254,7 @@ class _Log:
     def flush(self, done: int) -> Rows:
         """Move pending steps into the history; `done` steps of the run are finished."""
         first_step = done - len(self._pending)
-        columns = dict(zip(HISTORY, map(list, self._columns()), strict=True))
+        columns = dict(zip(HISTORY, self._columns(), strict=True))
         for name, values in columns.items():
             self.history[name].extend(values)
         for i, loss in enumerate(columns["loss"]):
@@ -253,8 +264,13 @@ class _Log:
         self._flushed = time.perf_counter()
         return Rows(first_step, columns)
 
-    def _columns(self) -> Iterator[tuple[float, ...]]:
-        losses, norms, *numbers = zip(*self._pending, strict=True)
-        yield tuple(torch.stack(losses).double().tolist())
-        yield tuple(torch.stack(norms).double().tolist())
-        yield from numbers
+    def _columns(self) -> Iterator[list[float]]:
+        losses, norms, rates, steps_s, waits_s = zip(*self._pending, strict=True)
+        yield torch.stack(losses).double().tolist()
+        yield torch.stack(norms).double().tolist()
+        yield list(rates)
+        now = time.perf_counter()
+        behind_s = (now - self._step_began) / len(self._pending)
+        self._step_began = now
+        yield [step_s + behind_s for step_s in steps_s]
+        yield list(waits_s)

@@ -103,6 +103,33 @@ def test_a_score_that_is_no_number_ends_it(dataset: CorpusDataset, value: float)
         predicted(Spoiling(value), dataset)
 
 
+class Watched(Tensor):
+    """Counts how often a decision was taken from one: each waits for the device."""
+
+    n_looks = 0
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        Watched.n_looks += func is Tensor.__bool__
+        return super().__torch_function__(func, types, args, kwargs or {})  # type: ignore[no-untyped-call]
+
+
+class OnDevice(FirstSamples):
+    """Its scores tell when somebody looks."""
+
+    def of(self, scores_BK: Tensor) -> Tensor:
+        return scores_BK.as_subclass(Watched)
+
+
+def test_scores_are_looked_at_once_and_not_by_batch(
+    dataset: CorpusDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Watched, "n_looks", 0)
+    stage = OnDevice()
+    predicted(stage, dataset)
+    assert (len(stage.calls), Watched.n_looks) == (3, 1)
+
+
 def test_a_shard_that_was_changed_ends_it(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus", (SEED,))
     (opened,) = open_corpus(corpus, cache_dir=tmp_path / "cache").datasets

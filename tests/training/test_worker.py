@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -157,6 +158,91 @@ def test_every_step_leaves_a_row(corpus: Corpus) -> None:
     assert {len(column) for column in history.values()} == {n_steps}
     waited_and_took = zip(history["wait_s"], history["step_s"], strict=True)
     assert all(0 <= wait_s <= step_s for wait_s, step_s in waited_and_took)
+
+
+class Device:
+    """A clock, and a device that computes only while it is waited for.
+
+    Taking a loss's value waits for all that was handed out until then.
+    """
+
+    LAUNCH_S, STEP_S, SCORE_S, SAVE_S, RESTORE_S = 0.01, 0.25, 30.0, 500.0, 7000.0
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.owed_s = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def wait(self) -> None:
+        self.now += self.owed_s
+        self.owed_s = 0.0
+
+    def passes(self, seconds: float) -> None:
+        self.wait()  # scores and checkpoints need the weights of the last step
+        self.now += seconds
+
+
+def on(device: Device) -> type[Tensor]:
+    """Tensors whose values come from this device."""
+
+    class OnDevice(Tensor):
+        @classmethod
+        def __torch_function__(
+            cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if func is torch.stack:
+                device.wait()
+            return super().__torch_function__(func, types, args, kwargs or {})  # type: ignore[no-untyped-call]
+
+    return OnDevice
+
+
+class TimedMemory(Memory):
+    """Takes time to go on from and to keep."""
+
+    def __init__(self, device: Device) -> None:
+        super().__init__()
+        self.device = device
+
+    def latest(self) -> State | None:
+        self.device.passes(Device.RESTORE_S)
+        return super().latest()
+
+    def save(self, state: State) -> None:
+        self.device.passes(Device.SAVE_S)
+        super().save(state)
+
+
+@pytest.mark.parametrize("scored", [False, True])
+@pytest.mark.parametrize("every", [1, 2, 100])
+@pytest.mark.parametrize("launch_s", [Device.LAUNCH_S, 2 * worker.FLUSH_S])
+def test_steps_take_the_devices_time_and_nobody_elses(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch, scored: bool, every: int, launch_s: float
+) -> None:
+    device = Device()
+    OnDevice, take_step = on(device), worker.take_step
+
+    def launched(*args: Any) -> tuple[Tensor, Tensor]:
+        loss, norm = take_step(*args)
+        device.now += launch_s
+        device.owed_s += Device.STEP_S
+        return loss.as_subclass(OnDevice), norm.as_subclass(OnDevice)
+
+    def score(module: nn.Module) -> float:
+        device.passes(Device.SCORE_S)
+        return 0.5
+
+    monkeypatch.setattr(worker, "time", device)
+    monkeypatch.setattr(worker, "take_step", launched)
+    memory = TimedMemory(device)
+    trained = run(corpus, TINY, memory, every=every, score=score if scored else None)
+    steps_s = trained.history["step_s"]
+    assert steps_s == pytest.approx([launch_s + Device.STEP_S] * len(steps_s))
+    n_scored = TINY.epochs if scored else 0
+    elsewhere_s = Device.RESTORE_S + n_scored * Device.SCORE_S + len(memory.states) * Device.SAVE_S
+    assert device.now == pytest.approx(sum(steps_s) + elsewhere_s)
 
 
 def test_the_schedule_is_the_papers_cosine_over_epochs() -> None:
