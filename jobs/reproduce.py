@@ -118,18 +118,22 @@ def _figure_4(reproduction: Reproduction, place: session.Place, began: float) ->
     request = reproduction.full_pretraining()
     maps, read_outs = session.lay_out(place, request, figure.dataset)
     rehearsal = place.corpus[figure.dataset].rehearsal
+    seen = place.corpus[figure.dataset].manifest.folder in request.datasets
     picture = figures.embedding_map(
         maps["untrained"],
         maps["pretrained"],
         title=figure.caption,
         rehearsal=rehearsal,
         read_out=read_outs,
+        seen=seen,
     )
     words = (
         "Left untrained, right pretrained; above by valence, below by arousal; circled: centroids "
         "of the rounded values. r: correlation of read and given values, the line fitted on the "
         "other subjects' embeddings, not on the map."
     )
+    if seen:
+        words = f"{words} {figures.SEEN}"
     comparison = Comparison(
         name="figure4",
         title=reproduction.paper.title,

@@ -243,6 +243,18 @@ def test_rehearsal_data_are_marked_when_told() -> None:
     assert "rehearsal" not in small_print(embeddings._figure(*maps, "DEAP", False, {}))
 
 
+def test_maps_of_whom_the_pretraining_saw_say_so() -> None:
+    maps = (a_map(ratings()), a_map(ratings()))
+    told = embeddings._figure(*maps, "DEAP", False, READ_OUT, seen=True)
+    words = " ".join(small_print(told).split())
+    assert "pretrained on these people's ratings" in words
+    assert "not of others" in words
+    others = embeddings._figure(*maps, "DEAP", False, READ_OUT)
+    assert "pretrained on" not in " ".join(small_print(others).split())
+    png = embedding_map(*maps, title="DEAP", rehearsal=True, read_out=READ_OUT, seen=True)
+    assert is_whole(png)
+
+
 def test_the_same_maps_have_the_same_picture() -> None:
     maps = (a_map(ratings()), a_map(ratings()))
     first, second = (embedding_map(*maps, title="DEAP", rehearsal=False) for _ in range(2))

@@ -28,6 +28,12 @@ RATINGS = LinearSegmentedColormap.from_list(
 """Blue over grey to yellow: diverges in hue, which eyes without red or green also tell apart, and
 grows steadily lighter, so that a grayscale print keeps low apart from high."""
 
+SEEN = (
+    "The encoder was pretrained on these people's ratings: the right side, and its r, say what it "
+    "holds of them, not of others."
+)
+"""What must stand beside a map, and a read-out, of whom the pretraining saw."""
+
 _DISC_PT = 13.5
 _PAD_PT = 1.0
 _PUSHES = 400
@@ -56,6 +62,7 @@ def embedding_map(
     title: str,
     rehearsal: bool,
     read_out: Mapping[str, Sequence[float | None]] | None = None,
+    seen: bool = False,
 ) -> bytes:
     """Untrained beside pretrained, valence above arousal, as PNG.
 
@@ -71,11 +78,12 @@ def embedding_map(
         read_out: by arm (`untrained`, `pretrained`), how well valence and arousal are read from
             the embeddings of a subject by a straight line fitted on all others (Pearson r). This,
             unlike the picture, does not depend on the layout. Left blank where None.
+        seen: whether the pretraining had these subjects' ratings; `SEEN` then stands below.
 
     Raises:
         ValueError: the two are not of the same segments.
     """
-    return png(_figure(untrained, pretrained, title, rehearsal, read_out or {}))
+    return png(_figure(untrained, pretrained, title, rehearsal, read_out or {}, seen=seen))
 
 
 def centroids(points_N2: FloatArray, values_N: FloatArray) -> dict[int, FloatArray]:
@@ -92,11 +100,13 @@ def _figure(
     title: str,
     rehearsal: bool,
     read_out: Mapping[str, Sequence[float | None]],
+    *,
+    seen: bool = False,
 ) -> Figure:
     same_values = np.array_equal(untrained.va_N2, pretrained.va_N2, equal_nan=True)
     if not same_values or tuple(untrained.subjects) != tuple(pretrained.subjects):
         raise ValueError("need maps of the same segments, untrained and pretrained, got others")
-    notes = _notes(read_out)
+    notes = _notes(read_out) + ([SEEN] if seen else [])
     figure = sheet(WIDTH_IN + 0.7, title=title, rehearsal=rehearsal, notes=notes)
     grid = figure.subplots(2, 2)
     for row, axis in enumerate(AXES):
