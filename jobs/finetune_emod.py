@@ -22,7 +22,7 @@ import tyro
 from rich.console import Console
 
 from emoray import datasets, session
-from emoray.config import from_dict
+from emoray.config import from_dict, to_dict
 from emoray.evaluation.folds import paper_protocol
 from emoray.experiment import (
     FOLD_NOTES,
@@ -40,6 +40,13 @@ from emoray.methods.emod.model import EncoderConfig
 from emoray.reports import figures
 
 SCRATCH, PRETRAINED = "EMOD, from scratch", "EMOD, pretrained"
+
+
+@dataclass(frozen=True)
+class Settings(FinetuneConfig):
+    """What is computed, but for the seed: that is one of `--seeds`."""
+
+    seed: Annotated[int, tyro.conf.Fixed, tyro.conf.Suppress] = 0
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ class Options:
     rehearsal rotates."""
     dry_run: bool = False
     """List what is missing and how long it should take; run nothing."""
-    emod: Annotated[FinetuneConfig, tyro.conf.arg(name="")] = field(default_factory=FinetuneConfig)
+    emod: Annotated[Settings, tyro.conf.arg(name="")] = field(default_factory=Settings)
     """What is computed."""
 
 
@@ -91,7 +98,7 @@ def main(options: Options) -> None:
 def _experiment(
     options: Options, place: session.Place, origin: session.Trained | None
 ) -> Experiment:
-    config = options.emod
+    config = from_dict(FinetuneConfig, to_dict(options.emod))
     if origin is not None:
         config = replace(config, encoder=_encoder_of(origin, config.encoder))
     arms = [Arm(SCRATCH, "emod", "finetune", config, from_scratch)]
@@ -138,7 +145,7 @@ def _defaults(words: Sequence[str]) -> Options:
     """The paper's settings, or those of a rehearsal where there is no corpus to train on."""
     if {word.partition("=")[0] for word in words} & {"--corpus", "--help", "-h"}:
         return Options()
-    return Options(emod=rehearsal_finetune_config())
+    return Options(emod=from_dict(Settings, to_dict(rehearsal_finetune_config())))
 
 
 if __name__ == "__main__":

@@ -37,6 +37,21 @@ def test_only_a_rehearsal_has_a_small_encoder(words: tuple[str, ...]) -> None:
     assert (_defaults(words).emod == Options().emod) is is_paper
 
 
+def test_seeds_are_asked_for_in_one_way(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run_job(monkeypatch, "finetune_emod", "--help")
+    assert ended.value.code == 0
+    words = capsys.readouterr().out.replace(",", " ").split()
+    assert "--seeds" in words
+    assert "--epochs" in words
+    assert "--seed" not in words
+    with pytest.raises(SystemExit) as ended:
+        run_job(monkeypatch, "finetune_emod", "--seed", 3)
+    assert ended.value.code == 2
+
+
 @pytest.mark.parametrize("choice", ["all", "rotate"])
 @pytest.mark.parametrize("checkpoint", [None, "base"])
 def test_the_table_says_what_its_intervals_speak_of(
