@@ -304,24 +304,39 @@ class ResultStore:
         """
         files = self._rows.files()
         wanted = dict.fromkeys(self._keys_of(files) if keys is None else keys)
+        rows, errors = self._found(key for key in wanted if _file(key) in files)
+        if errors:
+            raise DataError("\n".join(errors))
+        return sorted(rows, key=_when) if keys is None else rows
+
+    def readable(self) -> tuple[list[ResultRow], list[str]]:
+        """All rows that can be read, for who can do without the others, and what is wrong with
+        each other file.
+        """
+        names = sorted(name for name in self._rows.files() if not name.startswith("."))
+        rows, errors = self._found(_key_in(name) for name in names if _is_row_file(name))
+        foreign = [self._rows.path(name) for name in names if not _is_row_file(name)]
+        errors += [f"{path}: need a result row, got another file" for path in foreign]
+        return sorted(rows, key=_when), errors
+
+    def _found(self, keys: Iterable[str]) -> tuple[list[ResultRow], list[str]]:
+        """Rows, and why others could not be read."""
         rows, errors = [], []
-        for key in (key for key in wanted if _file(key) in files):
+        for key in keys:
             try:
                 row = self.get(key)
             except DataError as error:
                 errors.append(str(error))
             else:
                 rows += [row] if row else []  # removed since the files were listed
-        if errors:
-            raise DataError("\n".join(errors))
-        return sorted(rows, key=_when) if keys is None else rows
+        return rows, errors
 
     def _keys_of(self, files: Iterable[str]) -> list[str]:
         shown = sorted(name for name in files if not name.startswith("."))
         if foreign := [name for name in shown if not _is_row_file(name)]:
             listed = ", ".join(self._rows.path(name) for name in foreign)
             raise DataError(f"need nothing but result rows in {self._rows}, got {listed}")
-        return [name.removesuffix(".json") for name in shown]
+        return [_key_in(name) for name in shown]
 
     def _parse(self, key: str, text: bytes) -> ResultRow:
         try:
@@ -338,8 +353,12 @@ def _file(key: str) -> str:
     return f"{key}.json"
 
 
+def _key_in(name: str) -> str:
+    return name.removesuffix(".json")
+
+
 def _is_row_file(name: str) -> bool:
-    stem = name.removesuffix(".json")
+    stem = _key_in(name)
     return name != stem and len(stem) == _KEY_DIGITS and set(stem) <= set("0123456789abcdef")
 
 

@@ -199,7 +199,12 @@ def show_missing(place: Place, plan: Sequence[Planned]) -> None:
     runs = missing(plan, place.store)
     waited_for = {run.checkpoint for run in runs}
     requests = [request for at, request in pretrainings_of(plan).items() if at in waited_for]
-    show_estimates(place, requests, estimate_runs(runs, place.store.rows(), names_of(plan)))
+    rows, errors = place.store.readable()
+    for error in errors:  # no run of the plan: `missing` would have refused to go on
+        place.console.print(Text(f"Passed over: {error}", style="yellow"))
+    on_gpu = place.options.gpus_per_run != 0
+    estimates = estimate_runs(runs, rows, names_of(plan), on_gpu=on_gpu)
+    show_estimates(place, requests, estimates)
     absent = dict.fromkeys(
         planned.dataset for planned in plan if planned.dataset not in place.corpus.names
     )

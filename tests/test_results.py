@@ -420,6 +420,20 @@ def test_all_damaged_files_are_named_at_once(store: ResultStore) -> None:
     assert {row.key for row in rows[1:3]} == {Path(line.split(":")[0]).stem for line in said}
 
 
+def test_who_can_do_without_them_gets_the_other_rows_and_hears_of_each_bad_file(
+    store: ResultStore,
+) -> None:
+    rows = [made_row(seed=seed) for seed in range(3)]
+    for row in rows[:2]:
+        store.add(row)
+    paths = [put(store, rows[2].key, "{}"), file_of(store, "notes")]
+    paths[1].write_text("")
+    found, errors = ResultStore(store.storage).readable()
+    assert {row.key for row in found} == {row.key for row in rows[:2]}
+    assert [error.partition(":")[0] for error in errors] == [str(path) for path in paths]
+    assert ResultStore(store.storage.sub("none")).readable() == ([], [])
+
+
 @pytest.mark.parametrize("name", ["notes.txt", "abc.json", f"{'0' * 32}.csv", f"{'X' * 32}.json"])
 def test_a_file_of_another_kind_is_named(store: ResultStore, name: str) -> None:
     store.add(made_row())

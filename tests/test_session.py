@@ -20,6 +20,7 @@ from emoray.experiment import Arm, Experiment, asked
 from emoray.reports.page import Figure
 from emoray.session import Options, Place
 from emoray.storage import Storage
+from emoray.training.cost import Estimate
 from tests.experiments import TINY, write_both
 
 BLANK = Comparison("table3", "a title", "a caption", None, {}, (), rehearsal=True)
@@ -178,6 +179,28 @@ def test_a_question_is_its_rows_data_folds_settings_and_starts(tmp_path: Path) -
     ]
     for changes in others:
         assert question(**changes) != usual
+
+
+# What is missing ----------------------------------------------------------------------------------
+
+
+def test_a_damaged_row_of_another_run_is_named_and_ends_no_dry_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = replace(place_at(tmp_path), location=str(write_both(tmp_path / "corpus")))
+    arm = Arm("wide", "emod", "finetune", TINY)
+    plan = Experiment(
+        arms=(arm,), location=place.location, corpus=place.corpus, datasets=("faced",), seeds=(0,)
+    ).plan()
+    damaged = tmp_path / "results" / "rows" / f"{'0' * 32}.json"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text("{}")
+    monkeypatch.setattr(
+        session, "estimate_runs", lambda *_, **__: [Estimate("wide", 1, 60.0, "timed here")]
+    )
+    session.show_missing(place, plan)
+    assert f"Passed over: {damaged}: need a result row" in " ".join(said(place).split())
+    assert "0:01:00" in said(place)
 
 
 # The end ------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 A run's work is counted in segments through the training step; a forward pass alone is a third of
 one (backward costs twice the forward).
+
+Shapes: N segments of a timed step.
 """
 
 from __future__ import annotations
@@ -14,8 +16,10 @@ from statistics import median
 from typing import Any, Literal
 
 import numpy as np
+import ray
 import torch
 
+from emoray import cluster
 from emoray.config import digest
 from emoray.evaluation.folds import folds
 from emoray.feed import FoldFeed, PlanFeed
@@ -28,7 +32,8 @@ from emoray.training.run import FoldRun, fold_of, make_stage, open_dataset, spec
 
 FORWARD = 1 / 3
 N_TIMED = 8
-"""Segments of a timed step of a classifier."""
+"""Segments of a timed step of a classifier on a CPU, where a segment costs the same in any batch. A
+GPU steps a whole one: with few it is mostly idle."""
 _FREE = ("seed", "epochs", "optimizer", "batch_size")
 """Settings that change what is learned and not what a segment costs."""
 
@@ -46,16 +51,23 @@ class Estimate:
 
 
 def estimate_runs(
-    runs: Sequence[FoldRun], rows: Iterable[ResultRow], names: Mapping[str, str]
+    runs: Sequence[FoldRun],
+    rows: Iterable[ResultRow],
+    names: Mapping[str, str],
+    *,
+    on_gpu: bool = True,
 ) -> list[Estimate]:
     """What missing runs should take, by table row and dataset.
 
     Args:
         runs: that are missing.
-        rows: all that the store holds; those of the same model and dataset tell.
+        rows: all that the store holds; those of the same model and dataset tell, where they ran on
+            what these runs will: a GPU or none.
         names: table row by the run's key.
+        on_gpu: whether runs get a GPU, or a share of one, where there are any.
     """
-    rates = _rates(rows)
+    on_gpu = on_gpu and _has_gpus()
+    rates = _rates(row for row in rows if (row.device != "cpu") == on_gpu)
     work = _Work()
     kinds: dict[str, list[FoldRun]] = {}
     for run in runs:
@@ -64,7 +76,7 @@ def estimate_runs(
     found = []
     for words, same in kinds.items():
         kind = _kind(same[0].method, same[0].config, same[0].dataset)
-        rate = median(rates[kind]) if kind in rates else _timed_run(same[0])
+        rate = median(rates[kind]) if kind in rates else _timed_run(same[0], _device(on_gpu))
         seconds = sum(map(work.of, same)) / rate
         source: Any = "earlier runs" if kind in rates else "timed here"
         found.append(Estimate(words, len(same), seconds, source))
@@ -85,11 +97,22 @@ def estimate_pretrainings(requests: Iterable[Request]) -> list[Estimate]:
         if kind not in timed:
             small = replace(request, config={**request.config, "rounds_per_step": 1})
             feed = PlanFeed(corpus, small.make_plan(corpus))
-            timed[kind] = _seconds(small.make_stage(), list(feed.batches(0, 2)))
+            batches = list(feed.batches(0, 2))
+            timed[kind] = _seconds(small.make_stage(), batches, _device(True))
         n_rounds = request.make_stage().epochs * plan.n_steps * plan.rounds_per_step
         words = f"pretraining {request.name}"
         found.append(Estimate(words, 1, timed[kind] * n_rounds, "timed here"))
     return found
+
+
+def _has_gpus() -> bool:
+    """Of the cluster once it is joined; before that, of this machine."""
+    return cluster.n_gpus() > 0 if ray.is_initialized() else torch.cuda.is_available()
+
+
+def _device(on_gpu: bool) -> torch.device:
+    """Where a step is timed: by this process, which may see no GPU though the cluster has some."""
+    return torch.device("cuda" if on_gpu and torch.cuda.is_available() else "cpu")
 
 
 def _kind(method: str, config: Mapping[str, Any], build: str) -> str:
@@ -127,14 +150,15 @@ class _Work:
         return _counted(*self._sizes[at][run.fold], int(run.config["epochs"]))
 
 
-def _timed_run(run: FoldRun) -> float:
-    """Segments a second through a training step of a few segments, on the one core of a run."""
+def _timed_run(run: FoldRun, device: torch.device) -> float:
+    """Segments a second through a training step, on the GPU or the one core of a run."""
     dataset = open_dataset(run)
-    rows_N = fold_of(run, dataset).train_N[:N_TIMED]
-    plan = SegmentPlan(dataset.name, dataset.digest, rows_N, seed=0, batch_size=N_TIMED)
     stage = make_stage(run, spec_of(dataset), None)
+    n = stage.batch_size if device.type == "cuda" else N_TIMED
+    rows_N = fold_of(run, dataset).train_N[:n]
+    plan = SegmentPlan(dataset.name, dataset.digest, rows_N, seed=0, batch_size=n)
     with _one_thread():
-        return len(rows_N) / _seconds(stage, list(FoldFeed(dataset, plan).batches(0, 2)))
+        return len(rows_N) / _seconds(stage, list(FoldFeed(dataset, plan).batches(0, 2)), device)
 
 
 @contextlib.contextmanager
@@ -147,9 +171,8 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _seconds(stage: Stage, batches: Sequence[Batch]) -> float:
-    """Of the second of two steps on this process's device: the first one warms up."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _seconds(stage: Stage, batches: Sequence[Batch], device: torch.device) -> float:
+    """Of the quicker of two steps: the first one warms up."""
     module = stage.build().to(device)
     optimizer = torch.optim.AdamW(module.parameters())
     took = []

@@ -53,8 +53,11 @@ def done(run: FoldRun, seconds: float, **changes: Any) -> ResultRow:
     return row_of(run, seconds=seconds, **{**counts, **changes})
 
 
-def estimate(runs: Sequence[FoldRun], rows: Sequence[ResultRow]) -> Estimate:
-    (found,) = estimate_runs(runs, rows, {run.key: "EMOD" for run in runs})
+def estimate(
+    runs: Sequence[FoldRun], rows: Sequence[ResultRow], *, on_gpu: bool = False
+) -> Estimate:
+    names = {run.key: "EMOD" for run in runs}
+    (found,) = estimate_runs(runs, rows, names, on_gpu=on_gpu)
     return found
 
 
@@ -63,7 +66,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[Stage]:
     """Every timed step takes `STEP_S`; which stages were timed."""
     stages: list[Stage] = []
 
-    def seconds(stage: Stage, batches: Sequence[Batch]) -> float:
+    def seconds(stage: Stage, batches: Sequence[Batch], device: torch.device) -> float:
         assert len(batches) == 2
         stages.append(stage)
         return STEP_S
@@ -129,7 +132,7 @@ def test_rows_of_other_models_and_datasets_tell_nothing(
 def test_each_row_and_dataset_is_a_kind_of_its_own(corpus: Path, timed: list[Stage]) -> None:
     runs = [run_on(corpus), run_on(corpus, "seed"), run_on(corpus, frozen=True)]
     names = dict(zip([run.key for run in runs], ("EMOD", "EMOD", "frozen"), strict=True))
-    found = estimate_runs(runs, [done(runs[1], 3.0)], names)
+    found = estimate_runs(runs, [done(runs[1], 3.0)], names, on_gpu=False)
     assert [(one.words, one.source) for one in found] == [
         ("EMOD on faced", "timed here"),
         ("EMOD on seed", "earlier runs"),
@@ -143,13 +146,44 @@ def test_a_step_is_timed_on_the_one_core_that_a_run_gets(
     torch.set_num_threads(2)
     threads: list[int] = []
 
-    def seconds(stage: Stage, batches: Sequence[Batch]) -> float:
+    def seconds(stage: Stage, batches: Sequence[Batch], device: torch.device) -> float:
         threads.append(torch.get_num_threads())
         return STEP_S
 
     monkeypatch.setattr(cost, "_seconds", seconds)
     estimate([run_on(corpus)], [])
     assert (threads, torch.get_num_threads()) == ([1], 2)
+
+
+@pytest.mark.parametrize("has_gpu", [False, True])
+def test_rows_of_gpus_tell_of_gpus_and_rows_of_cpus_of_cpus(
+    corpus: Path, timed: list[Stage], monkeypatch: pytest.MonkeyPatch, has_gpu: bool
+) -> None:
+    monkeypatch.setattr(cost, "_has_gpus", lambda: has_gpu)
+    run = run_on(corpus)
+    on_cpu, on_gpu = done(run, 600.0), done(run, 6.0, device="NVIDIA H200")
+    both = [on_cpu, on_gpu, on_gpu]
+    assert estimate([run], both, on_gpu=True).seconds == pytest.approx(6.0 if has_gpu else 600.0)
+    assert estimate([run], both, on_gpu=False).seconds == pytest.approx(600.0)
+    assert timed == []
+    assert estimate([run], [on_gpu], on_gpu=False).source == "timed here"
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_a_gpu_is_timed_with_a_whole_batch(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch, on_gpu: bool
+) -> None:
+    steps: list[tuple[str, int]] = []
+
+    def seconds(stage: Stage, batches: Sequence[Batch], device: torch.device) -> float:
+        steps.extend((device.type, len(batch.va_B2)) for batch in batches)
+        return STEP_S
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(cost, "_has_gpus", lambda: True)
+    monkeypatch.setattr(cost, "_seconds", seconds)
+    estimate([run_on(corpus, batch_size=12)], [], on_gpu=on_gpu)
+    assert steps == [("cuda", 12) if on_gpu else ("cpu", 8)] * 2
 
 
 def test_where_nothing_ran_a_step_is_really_taken(corpus: Path) -> None:
