@@ -20,6 +20,17 @@ TINY_DATASETS = ("dreamer", "seed")
 """Ratings with ECG in one file for all subjects; emotion names in a file per visit."""
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: small tensors on all cores of a shared machine wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
     """One local cluster for the whole test session; four logical CPUs however few there are."""

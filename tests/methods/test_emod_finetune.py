@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,19 +18,11 @@ from emoray.methods.emod.method import Config, FinetuneConfig, Finetuning, Pretr
 from emoray.methods.emod.model import EmodClassifier, EncoderConfig, FeatureNorm, HeadKind
 from emoray.training.worker import take_step
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = EncoderConfig(d_model=8, n_heads=2, n_layers=2, d_feedforward=16)
 TINY = FinetuneConfig(encoder=SMALL)
 SPEC = InputSpec(("Fz", "Cz", "Pz"), 100.0, 200, 3)
 SEED_SPEC = InputSpec(tuple(f"E{i}" for i in range(62)), 200.0, 1000, 3)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors on every core of a shared machine wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def pretrained(config: EncoderConfig = SMALL) -> Start:

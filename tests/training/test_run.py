@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ from emoray.training.checkpoint import CheckpointError, State
 from emoray.training.run import UNFINISHED, FoldRun, execute, merged, spec_of, start_identity
 from tests.corpora import SEED, write_corpus
 
+pytestmark = pytest.mark.usefixtures("one_thread")  # as in the processes that are killed
 REPO = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 ENCODER = EncoderConfig(d_model=8, n_heads=2, n_layers=1, d_feedforward=16)
@@ -50,15 +51,6 @@ STEPS = 3
 """Of an epoch: a third of the 108 segments trains, 12 a step."""
 VISITS = "paper_same_subjects_same_stimuli"
 SUBJECTS = "subjects_apart_same_stimuli"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """As in the processes that are killed: sums in the same order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -255,6 +247,24 @@ def test_a_run_that_left_its_checkpoint_can_be_run_again(
     rows = [done(run_on(corpus), tmp_path / "run", keep=True) for _ in range(2)]
     assert outcome(rows[0]) == outcome(rows[1]) == outcome(unbroken.row)
     assert only_folder(tmp_path / "run").name == f"step-{TINY.epochs * STEPS:08}"
+
+
+def test_a_row_is_in_the_store_before_anything_is_removed(
+    corpus: Path, unbroken: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, store = run_on(corpus), ResultStore(tmp_path / "store")
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "_clear", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            done(run, tmp_path / "run", store=store)
+    row = ResultStore(tmp_path / "store").get(run.key)
+    assert row is not None
+    assert outcome(row) == outcome(unbroken.row)
+    assert (tmp_path / "run" / UNFINISHED).exists()
+
+
+def interrupted(*_: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def outcome(row: ResultRow) -> Mapping[str, Any]:

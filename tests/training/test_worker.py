@@ -22,6 +22,7 @@ from emoray.training.checkpoint import State
 from emoray.training.worker import Trained
 from tests.corpora import write_corpus
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = Config(
     encoder=EncoderConfig(d_model=8, n_heads=2, n_layers=1, d_feedforward=16),
     epochs=3,
