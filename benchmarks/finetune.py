@@ -4,12 +4,14 @@
 
 First one run in this process, step by step. Then the same runs of several seeds through the
 scheduler, twice: one after another, each with the whole device, and side by side, each with its
-share of it. On a CPU that is all cores for one run against one core each; with a GPU, the whole of
-it against a fifth. Only ratios of one call are to be compared.
+share of it. On a CPU that is all logical CPUs for one run against one each; with a GPU, the whole
+of it against a fifth. Only ratios of one call are to be compared.
 """
 
 from __future__ import annotations
 
+import importlib
+import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -30,9 +32,15 @@ from emoray.results import ResultRow
 from emoray.session import Options as PlaceOptions
 from emoray.session import open_place
 from emoray.storage import Storage
-from emoray.training import driver, schedule
+from emoray.training import schedule
 from emoray.training.run import FoldRun, execute
 from emoray.training.schedule import Places, Share
+
+LOADED = ("emoray.training.schedule", "emoray.methods.emod.method")
+"""What a run imports, with all below it."""
+WARM_S = 2.0
+"""How long a process is kept while others start."""
+ATTEMPTS = 10
 
 
 @dataclass(frozen=True)
@@ -72,22 +80,17 @@ def main(options: Options) -> None:
     console = Console(width=100)
     place = open_place(PlaceOptions(corpus=options.corpus), console)
     runs = _runs(options, place.location)
-    gpus = 1.0 if torch.cuda.is_available() else 0.0
-    cores = float(torch.get_num_threads())
-    row = _one(runs[0], gpus > 0)
+    row = _one(runs[0], torch.cuda.is_available())
     console.print(
         f"{options.dataset}, {row.n_train} segments an epoch, {row.n_parameters:,} parameters, "
         f"{row.device}: {row.segments_per_s:.1f} segments/s, {100 * row.waiting:.2f} % waiting"
     )
-    shares = {
-        "one after another": Share(cpus=cores, gpus=gpus),
-        "side by side": Share(cpus=1.0, gpus=gpus / options.seeds),
-    }
-    cluster.connect(workers=cluster.WorkerDemand(1, max(1.0, cores - 1)), spare_cpus=1)
+    cluster.connect(address="local")
+    here = Share(cpus=ray.cluster_resources()["CPU"], gpus=min(1.0, cluster.n_gpus()))
     table = Table(title=f"{options.seeds} seeds on one device ({cluster.cpu_model()})")
     for column in ("", "seconds", "ratio"):
         table.add_column(column, justify="right" if column else "left")
-    took = {name: _timed(runs, share) for name, share in shares.items()}
+    took = {name: _timed(runs, share, here) for name, share in shares(here, len(runs)).items()}
     first = next(iter(took.values()))
     for name, seconds in took.items():
         table.add_row(name, f"{seconds:.1f}", f"{first / seconds:.2f}")
@@ -120,10 +123,42 @@ def _one(run: FoldRun, on_gpu: bool) -> ResultRow:
         return execute(run, scratch=Storage.at(f"{folder}/run"), device=device)
 
 
-def _timed(runs: Sequence[FoldRun], share: Share) -> float:
-    """Seconds of all runs; worker processes are there before the clock starts."""
+def shares(here: Share, n_runs: int) -> dict[str, Share]:
+    """What a run gets: everything, so that there is never a second one, or a part."""
+    return {
+        "one after another": here,
+        "side by side": Share(cpus=min(1.0, here.cpus), gpus=here.gpus / n_runs),
+    }
+
+
+def at_once(share: Share, here: Share, n_runs: int) -> int:
+    """How many of the runs there is room for at a time."""
+    room = here.cpus / share.cpus
+    if share.gpus:
+        room = min(room, here.gpus / share.gpus)
+    return min(n_runs, int(room + 1e-6))  # a fifth fits five times into one
+
+
+def warm_up(share: Share, n_processes: int) -> set[int]:
+    """Have as many worker processes as will run at a time, each with all that a run imports.
+
+    Returns:
+        Their process numbers.
+
+    Raises:
+        RuntimeError: they did not come.
+    """
     warm = ray.remote(_warm).options(num_cpus=share.cpus, num_gpus=share.gpus)
-    ray.get([warm.remote() for _ in runs])
+    for _ in range(ATTEMPTS):
+        found = set(ray.get([warm.remote() for _ in range(n_processes)]))
+        if len(found) == n_processes:
+            return found
+    raise RuntimeError(f"need {n_processes} worker processes, got {len(found)}")
+
+
+def _timed(runs: Sequence[FoldRun], share: Share, here: Share) -> float:
+    """Seconds of all runs; worker processes are there before the clock starts."""
+    warm_up(share, at_once(share, here, len(runs)))
     with tempfile.TemporaryDirectory() as folder:
         places = Places(f"{folder}/results", f"{folder}/runs")
         began = time.perf_counter()
@@ -131,9 +166,14 @@ def _timed(runs: Sequence[FoldRun], share: Share) -> float:
         return time.perf_counter() - began
 
 
-def _warm() -> str:
-    """Load what a run loads."""
-    return driver.__name__
+def _warm() -> int:
+    """Load what a run loads, and stay until the others have come too: one that returned at once
+    could be given the next call as well.
+    """
+    for name in LOADED:
+        importlib.import_module(name)
+    time.sleep(WARM_S)
+    return os.getpid()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Figure 4: one dataset's segments laid out by an untrained and by a pretrained encoder.
 
 Each map is kept under what it was made from, and made once.
+
+Shapes: N segments of a map, D width of an embedding, 2 = (valence, arousal) or a point of the map.
 """
 
 from __future__ import annotations
