@@ -17,6 +17,7 @@ import ray
 import torch
 from rich.console import Console
 
+from emoray.cluster import CPUS_FOR_DATA
 from emoray.results import ResultRow, ResultStore, training_code
 from emoray.storage import Storage
 from emoray.training import driver
@@ -214,9 +215,15 @@ class _State:
 
 
 def _room_beside(pretrainings: Sequence[driver.Request], share: Share) -> int:
-    """Runs that fit on what the cluster has now beside the workers of these pretrainings."""
+    """Runs that fit on what the cluster has now beside the workers of these pretrainings.
+
+    The CPU that is kept for data stays out: on a laptop it is no core, and threads of a worker that
+    wait for each other on taken cores slow it down tenfold.
+    """
     total: dict[str, float] = ray.cluster_resources()
-    cpus = sum(request.n_workers * request.cpus_per_worker for request in pretrainings)
+    cpus = CPUS_FOR_DATA + sum(
+        request.n_workers * request.cpus_per_worker for request in pretrainings
+    )
     gpus = sum(request.n_workers * request.gpus_per_worker for request in pretrainings)
     room = (total.get("CPU", 0.0) - cpus) / share.cpus
     if share.gpus:
