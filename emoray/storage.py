@@ -30,6 +30,10 @@ _DAY_S = 86_400.0
 _COPY_BYTES = 8 << 20
 
 
+LOCKS = "locks"
+"""Folder of the files that are locked, in the folder that is shared."""
+
+
 class _ProbeError(Exception):
     """Ends a write before the file gets its name."""
 
@@ -240,13 +244,14 @@ class Storage:
     def lock(self, name: str) -> Iterator[None]:
         """Hold a lock of that name, alone among the processes that share a local folder.
 
-        It dies with its process. An object store has none: there everybody enters at once.
+        It dies with its process; its empty file stays in the folder `locks`. An object store has none: there everybody enters at once.
         """
         if not self.is_local:
             yield
             return
-        Path(self.root).mkdir(parents=True, exist_ok=True)
-        with Path(self.path(name)).open("ab") as held:
+        locks = Path(self.path(LOCKS))
+        locks.mkdir(parents=True, exist_ok=True)
+        with (locks / name).open("ab") as held:  # stays: removing it would let two in
             with contextlib.suppress(OSError):  # a file system without locks
                 fcntl.flock(held, fcntl.LOCK_EX)
             yield

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import multiprocessing
 import os
 import pickle
 import signal
@@ -11,6 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import pytest
 from pyarrow import fs
@@ -234,3 +236,36 @@ def test_a_file_is_made_once_on_a_remote_file_system(tmp_path: Path) -> None:
     assert remote.create("x/a", b"first")
     assert not remote.create("x/a", b"second")
     assert remote.read("x/a") == b"first"
+
+
+def _hold(location: str, told: Any, go_on: Any) -> None:
+    with Storage.at(location).lock("one"):
+        told.set()
+        go_on.wait(60)
+        Path(location, "first").touch()
+
+
+def test_a_lock_lets_one_process_in_at_a_time(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    told, go_on = context.Event(), context.Event()
+    other = context.Process(target=_hold, args=(str(tmp_path), told, go_on))
+    other.start()
+    assert told.wait(60)
+    with Storage.at(tmp_path).lock("two"):  # another name is another lock
+        assert not (tmp_path / "first").exists()
+    go_on.set()
+    with Storage.at(tmp_path).lock("one"):
+        assert (tmp_path / "first").exists()
+    other.join()
+
+
+def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    told, never = context.Event(), context.Event()
+    other = context.Process(target=_hold, args=(str(tmp_path), told, never))
+    other.start()
+    assert told.wait(60)
+    other.kill()
+    with Storage.at(tmp_path).lock("one"):
+        assert not (tmp_path / "first").exists()
+    other.join()

@@ -221,11 +221,9 @@ def _room_beside(pretrainings: Sequence[driver.Request], share: Share) -> int:
     wait for each other on taken cores slow it down tenfold.
     """
     total: dict[str, float] = ray.cluster_resources()
-    cpus = CPUS_FOR_DATA + sum(
-        request.n_workers * request.cpus_per_worker for request in pretrainings
-    )
+    cpus = sum(request.n_workers * request.cpus_per_worker for request in pretrainings)
     gpus = sum(request.n_workers * request.gpus_per_worker for request in pretrainings)
-    room = (total.get("CPU", 0.0) - cpus) / share.cpus
+    room = (total.get("CPU", 0.0) - CPUS_FOR_DATA - cpus) / share.cpus
     if share.gpus:
         room = min(room, (total.get("GPU", 0.0) - gpus) / share.gpus)
     return floor(room + 1e-6)
@@ -246,7 +244,7 @@ def _run(
     if device.type == "cpu":
         torch.set_num_threads(max(1, int(share.cpus)))
     store = ResultStore(places.store)
-    with Storage.at(places.scratch).lock(f"{run.key}.lock"):
+    with Storage.at(places.scratch).lock(run.key):
         known = store.get(run.key)
         if known is not None:
             return known
@@ -305,7 +303,7 @@ def _pretrain(request: driver.Request, code: str, relay: Any) -> None:
     if here != code:
         raise ValueError(f"need the code that it was planned with ({code}), got {here}")
     plan = request.make_plan(request.open_corpus())
-    with Storage.at(request.storage).lock(f"{request.name}.lock"):
+    with Storage.at(request.storage).lock(request.name):
         if driver.has_ended(request):
             return
         driver.check(request, plan)
