@@ -244,7 +244,8 @@ class Storage:
     def lock(self, name: str) -> Iterator[None]:
         """Hold a lock of that name, alone among the processes that share a local folder.
 
-        It dies with its process; its empty file stays in the folder `locks`. An object store has none: there everybody enters at once.
+        It dies with its process; its empty file stays in the folder `locks`. An object store has
+        none: there everybody enters at once.
         """
         if not self.is_local:
             yield

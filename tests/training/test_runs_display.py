@@ -157,6 +157,18 @@ def test_a_pretraining_begins_once_and_ends_once(shown: list[Shown], seconds: fl
     ]
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_pretraining_says_how_far_it_is(shown: list[Shown], terminal: bool) -> None:
+    line = "epoch 1/100  step 278/27800  loss 5.1234  140 segments/s  data wait 2 %  15:30:00 to go"
+    one = start(shown, [run_of()], terminal=terminal)
+    with one.display:
+        one.display.said(f"  {line}")
+    assert any(line in text for text in one.lines)
+    assert all(len(text) <= WIDTH for text in one.lines)
+    if not terminal:  # there it goes when the bar goes
+        assert len(one.lines) == 1
+
+
 def test_a_terminal_shows_the_whole_line_and_leaves_only_what_failed(shown: list[Shown]) -> None:
     runs = [run_of(seed, dataset="seed_v-0123456789ab") for seed in range(3)]
     shown.append(Shown({run.key: "w/o FreqDomain." for run in runs}, 1234, terminal=True))
