@@ -53,6 +53,8 @@ class RunsDisplay:
         self._say(
             f"pretraining {name} " + ("begins" if seconds is None else f"took {clock(seconds)}")
         )
+        # Few runs fit beside one: its time tells nothing of the runs that are still to come.
+        self._began += seconds or 0.0
 
     def said(self, line: str) -> None:
         """A line of the pretraining that runs: where it is, how fast, how long it will take."""

@@ -99,6 +99,18 @@ def test_a_line_says_what_ended_how_well_and_what_is_left(
     assert said in line  # beside it a terminal has a bar
 
 
+def test_the_time_of_a_pretraining_is_not_laid_on_the_runs(shown: list[Shown]) -> None:
+    runs = [run_of(seed) for seed in range(4)]
+    one = start(shown, runs)
+    with one.display:
+        one.display.pretraining("base", None)
+        one.now += 1000
+        one.display.pretraining("base", 1000.0)
+        one.now += 10
+        one.display.finished(runs[0], row_for(runs[0]))
+    assert "0:00:30 to go" in one.lines[-1]
+
+
 def test_a_log_has_a_line_now_and_then_and_the_last(shown: list[Shown]) -> None:
     runs = [run_of(seed) for seed in range(50)]
     one = start(shown, runs)
