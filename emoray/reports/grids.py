@@ -404,7 +404,9 @@ def p_value(paired: Paired) -> str:
 
 
 def millions(n: int) -> str:
-    """`0.81 M`; small numbers keep two digits, as `0.0031 M`."""
+    """`0.81 M`; small numbers keep two digits, as `0.0031 M`; below a thousand they are counted."""
+    if n < 1000:
+        return str(n)
     found = n / 1e6
     return f"{found:.2f} M" if found >= 0.1 else f"{found:.2g} M"
 
