@@ -88,8 +88,15 @@ class FoldRun:
 def code_of(method: str) -> str:
     """What decides a method's result rows here: emoray's code, and libraries that hold models."""
     libraries = getattr(methods.get(method), "LIBRARIES", ())
-    versions = [f"{name}-{metadata.version(name)}" for name in libraries]
-    return " ".join([code_version(method), *versions])
+    return " ".join([code_version(method), *(f"{name}-{_version(name)}" for name in libraries)])
+
+
+def _version(library: str) -> str:
+    """Of an installed library; `absent` where it is not: models of our own run without it."""
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return "absent"
 
 
 def start_identity(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,15 @@ from emoray.storage import Storage
 from emoray.training import checkpoint, worker
 from emoray.training import run as runs
 from emoray.training.checkpoint import CheckpointError, State
-from emoray.training.run import UNFINISHED, FoldRun, execute, merged, spec_of, start_identity
+from emoray.training.run import (
+    UNFINISHED,
+    FoldRun,
+    code_of,
+    execute,
+    merged,
+    spec_of,
+    start_identity,
+)
 from tests.corpora import SEED, write_corpus
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # as in the processes that are killed
@@ -540,3 +550,17 @@ def test_weights_of_other_data_or_code_are_other_weights(tmp_path: Path, part: s
     facts = checkpoint.describe(pretraining(tmp_path / "pretrained", {}))
     other = {**facts, part: ["deap-ffffffffffff"] if part == "builds" else "0.1.0+ffffffffffff"}
     assert start_identity(facts) != start_identity(other)
+
+
+def test_a_models_library_is_part_of_the_code_whether_it_is_there_or_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    installed = code_of("baselines")
+    assert re.fullmatch(r"\S+ braindecode-\d+\.\d+\.\d+", installed)
+    assert "braindecode" not in code_of("emod")
+
+    def absent(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", absent)
+    assert code_of("baselines") == f"{installed.split()[0]} braindecode-absent"
