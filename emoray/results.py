@@ -108,7 +108,7 @@ class ResultRow:
     n_head_parameters: int
     """Of these, the head's."""
     seconds: float
-    """The whole run."""
+    """The whole run; of processes that were interrupted, their training steps."""
     segments_per_s: float
     """While training."""
     waiting: float

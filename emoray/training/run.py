@@ -196,7 +196,7 @@ def execute(
         corpus=run.dataset,
         dataset=dataset.name,
         audit=audit.to_json(),
-        seconds=time.monotonic() - began,
+        seconds=time.monotonic() - began + _before(trained),
         device=_device_words(device),
         machine=cluster.machine(),
         rehearsal=dataset.rehearsal,
@@ -223,6 +223,11 @@ def _check_code(run: FoldRun) -> None:
             f"need the code that the run was planned with ({run.code}), got {here}: was a file "
             "edited meanwhile, or has this node another version?"
         )
+
+
+def _before(trained: worker.Trained) -> float:
+    """Seconds of the steps that processes before this one did, where a run was interrupted."""
+    return sum(trained.history["step_s"][: trained.first_step])
 
 
 def _what_was_split(stage: ClassifierStage, fold: Fold) -> dict[str, Any]:

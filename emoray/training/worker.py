@@ -58,6 +58,8 @@ class Trained:
     """`HISTORY` columns, one value a step."""
     best: Best | None
     """None where no epoch was scored."""
+    first_step: int = 0
+    """That this process began with; steps before it are another's, as is their time."""
 
 
 def learning_rate(config: OptimizerConfig, epoch: int, n_epochs: int) -> float:
@@ -132,7 +134,7 @@ def train(
             log.rest_is_no_step()
     if best is not None:
         module.load_state_dict(dict(best.model))
-    return Trained(module, log.history, best)
+    return Trained(module, log.history, best, first_step)
 
 
 def _better(best: Best | None, score: float, module: nn.Module) -> Best:

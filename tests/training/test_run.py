@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -514,7 +515,11 @@ def test_a_run_that_is_killed_and_run_again_ends_like_an_unbroken_one(
         return take_step(stage, parallel, optimizer, batch, rate)
 
     monkeypatch.setattr(worker, "take_step", counted)
+    with checkpoint.local(left.sub(UNFINISHED).sub(f"step-{STEPS_KEPT[moment]:08}")) as copy:
+        spent_s = sum(checkpoint.load(copy).history["step_s"])
+    began = time.monotonic()
     row = done(run, scratch)
+    assert spent_s < row.seconds <= spent_s + time.monotonic() - began  # of both processes
     assert steps == list(range(STEPS_KEPT[moment], TINY.epochs * STEPS))
     assert outcome(row) == outcome(unbroken.row)
     assert not scratch.exists()
