@@ -443,7 +443,9 @@ def _counted(n: int, what: str) -> str:
 
 
 def legend(comparison: Comparison) -> list[tuple[str, str]]:
-    """What the words and signs of the tables mean."""
+    """What the words and signs of the tables mean; nothing where there is no table."""
+    if not comparison.blocks:
+        return []
     reference = one_line(comparison.reference or "")
     paired = (
         f"of row and {reference}, seed by seed: same seed, same folds. Two-sided paired t-test, "

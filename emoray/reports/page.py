@@ -224,10 +224,10 @@ def _notes(comparison: Comparison) -> Iterator[str]:
         yield '<section id="notes"><h2>Notes</h2><ul>'
         yield from (f"<li>{_text(note)}</li>" for note in comparison.notes)
         yield "</ul></section>"
-    yield '<section id="legend"><h2>Legend</h2><dl>'
-    for term, meaning in grids.legend(comparison):
-        yield f"<dt>{_text(term)}</dt><dd>{_text(meaning)}</dd>"
-    yield "</dl></section>"
+    if words := grids.legend(comparison):
+        yield '<section id="legend"><h2>Legend</h2><dl>'
+        yield from (f"<dt>{_text(term)}</dt><dd>{_text(said)}</dd>" for term, said in words)
+        yield "</dl></section>"
 
 
 def _text(text: str) -> str:

@@ -74,6 +74,8 @@ def _below(comparison: Comparison) -> Iterator[RenderableType]:
     if comparison.notes:
         yield from ("", Text("Notes", style="bold"))
         yield from (Text(one_line(note)) for note in comparison.notes)
+    if not comparison.blocks:
+        return
     words = Table(box=None, pad_edge=False, show_header=False, padding=(0, _GAP, 0, 0))
     words.add_column(style="dim")
     words.add_column(style="dim", overflow="fold")
