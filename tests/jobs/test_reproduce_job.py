@@ -168,7 +168,7 @@ def killed(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Killed:
     folder = tmp_path_factory.mktemp("killed")
     storage, log = folder / "storage", folder / "log"
     with job(corpus, storage, log) as process:
-        # The arm from scratch is done, the first pretrained one too: the second one pretrains.
+        # Some rows are there and most are not; where there is room beside it, one pretrains.
         wait_for(
             lambda: len(row_files(storage)) >= 6 and len(pretrainings(storage)) >= 2, process, log
         )
