@@ -27,7 +27,7 @@ from emoray import cluster
 from emoray.config import to_dict
 from emoray.corpus.read import open_corpus
 from emoray.evaluation.folds import folds, paper_protocol
-from emoray.methods.emod.method import FinetuneConfig, rehearsal_finetune_config
+from emoray.methods.emod.config import FinetuneConfig, rehearsal_finetune_config
 from emoray.results import ResultRow
 from emoray.session import Options as PlaceOptions
 from emoray.session import open_place

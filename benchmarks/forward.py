@@ -28,8 +28,9 @@ from torch import Tensor, nn
 from emoray import cluster, datasets, electrodes
 from emoray.methods.base import Group
 from emoray.methods.draws import DropoutKey
+from emoray.methods.emod.config import EncoderConfig
 from emoray.methods.emod.loss import soft_va_contrast
-from emoray.methods.emod.model import EmodPretraining, EncoderConfig
+from emoray.methods.emod.model import EmodPretraining
 
 
 @dataclass

@@ -24,7 +24,8 @@ from emoray.corpus.rehearsal import rehearsal_corpus
 from emoray.evaluation.held_out import read_out_held_out
 from emoray.evaluation.readout import Scores
 from emoray.feed import PlanFeed, for_pretraining, pools
-from emoray.methods.emod.method import Config, Pretraining, rehearsal_config
+from emoray.methods.emod.config import Config, rehearsal_config
+from emoray.methods.emod.method import Pretraining
 from emoray.sampling import RoundPlan
 from emoray.statistics import paired_interval
 from emoray.training import driver, worker

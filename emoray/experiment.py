@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from emoray import config as configs
 from emoray import datasets as registry
+from emoray.choices import FoldChoice
 from emoray.comparison import Block, Cell, Comparison
 from emoray.corpus.read import Corpus, CorpusDataset
 from emoray.evaluation.folds import PROTOCOLS, folds, paper_protocol, protocols_of
@@ -20,9 +21,6 @@ from emoray.results import Metric, ResultRow, ResultStore
 from emoray.training.driver import Request
 from emoray.training.run import FoldRun
 
-FoldChoice = Literal["all", "rotate"]
-"""`all` folds for every seed; or seed i takes fold i, so that as many runs as there are seeds go
-once round, and their spread is one over people (or clips) as well as over seeds."""
 FOLD_NOTES: Mapping[FoldChoice, str] = {
     "all": "Each seed's score is the mean over all folds of its protocol; the interval is one over "
     "seeds and does not speak of other people.",

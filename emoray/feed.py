@@ -13,7 +13,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,12 +22,12 @@ from torch import Tensor
 
 from emoray import datasets as registry
 from emoray import electrodes
+from emoray.choices import Gather
 from emoray.corpus.read import Corpus, CorpusDataset
 from emoray.methods.base import Batch, Group
 from emoray.sampling import Pool, RoundPlan, SegmentPlan, share
 from emoray.schema import IntArray
 
-Gather = Literal["auto", "worker", "cluster"]
 Item = TypeVar("Item")
 
 DEPTH = 2

@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from emoray import datasets as registry
 from emoray import methods
+from emoray.choices import FoldChoice, PretrainSeeds
 from emoray.config import digest, dotted_fields, set_all, set_dotted, to_dict
 from emoray.corpus.read import Corpus
 from emoray.evaluation.folds import protocols_of
@@ -21,7 +22,6 @@ from emoray.experiment import (
     ONE_PRETRAINING,
     Arm,
     Experiment,
-    FoldChoice,
     Frame,
     Origin,
     from_scratch,
@@ -32,10 +32,6 @@ from emoray.results import training_code
 from emoray.sampling import check_workers
 from emoray.training.driver import Request, last_name
 from emoray.training.run import start_identity
-
-PretrainSeeds = Literal["one", "each"]
-"""`one` pretraining, of the first seed, serves every seed (the paper tells of one, of 20 hours);
-or one for `each`, and the spread over seeds is one over pretrainings too."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ from emoray.schema import (
     Scale,
     Stretch,
 )
-from emoray.signals import Prepared, Recipe, count_segments, filters, montage, prepare
+from emoray.signals import Recipe, count_segments, filters, montage
+from emoray.signals.prepare import Prepared, prepare
 
 PLAIN = Recipe(ica="none", amplitude="none", reference="none")
 FIVE = ("Fz", "C3", "C4", "Pz", "Oz")

@@ -13,7 +13,8 @@ from scipy.signal import welch
 
 from emoray.electrodes import canonical
 from emoray.schema import Card, FloatArray, Presentation, Recording, RecordingRef, Stretch
-from emoray.signals import Prepared, Recipe, filters, prepare
+from emoray.signals import Recipe, filters
+from emoray.signals.prepare import Prepared, prepare
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
 

@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from emoray import datasets as registry
+from emoray.choices import OnError
 from emoray.corpus.assemble import assemble
 from emoray.corpus.folders import choose_folders
 from emoray.corpus.manifest import MANIFEST, PARTS, SHARDS, Manifest, build_digest
@@ -27,10 +28,6 @@ from emoray.rehearsal import is_rehearsal
 from emoray.schema import Card, DataError, Listing, RecordingRef
 from emoray.signals import Recipe
 from emoray.storage import Storage, absolute
-
-OnError = Literal["fail", "skip"]
-"""`fail`: the first recording that cannot be read ends the build; what is written stays for the
-next start. `skip`: it is quarantined in the manifest, with the error's text."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from threadpoolctl import threadpool_limits
 
@@ -19,9 +19,12 @@ from emoray import datasets
 from emoray.corpus.manifest import PARTS, SHARDS, Layout, ShardFile, Source
 from emoray.corpus.shards import write_shard
 from emoray.schema import Recording, RecordingRef
-from emoray.signals import Prepared, Recipe, prepare
+from emoray.signals import Recipe
 from emoray.storage import Storage, sha256_of
 from emoray.versions import source_version
+
+if TYPE_CHECKING:
+    from emoray.signals.prepare import Prepared
 
 _DECIDES = ("schema.py", "affect.py", "electrodes.py", "signals/**/*.py", "datasets/*.py")
 
@@ -86,6 +89,10 @@ def make_part(job: Job, ref: RecordingRef) -> Part:
     Raises:
         OSError: the storage cannot be written.
     """
+    # Here and not above: mne, scipy and scikit-learn are loaded where a recording is made, not by
+    # whoever asks what is to be made. Before the limit below, which holds for loaded libraries.
+    from emoray.signals.prepare import prepare
+
     sources = hash_sources(job.root, ref.files)
     blank = Part(ref.key, ref.subject, ref.session, sources, code_version())
     previous = read_part(job.storage, ref)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-Precision = Literal["float32", "bf16", "float64"]
+from emoray.methods.settings import OptimizerConfig, Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,29 +74,6 @@ class Embedder(Protocol):
     def embed(self, groups: Sequence[Group]) -> Tensor:
         """Embeddings (B, Z), the groups' segments one after the other."""
         ...
-
-
-@dataclass(frozen=True)
-class OptimizerConfig:
-    """AdamW, cosine schedule over epochs, clipped gradients."""
-
-    learning_rate: float = 5e-4
-    """At the first epoch (paper, Pretraining Settings)."""
-    min_learning_rate: float = 1e-7
-    """Towards which the cosine falls (paper)."""
-    weight_decay: float = 1e-4
-    """AdamW's (paper)."""
-    clip_norm: float = 3.0
-    """Largest norm of the gradient of all parameters together (paper)."""
-
-    def __post_init__(self) -> None:
-        if self.learning_rate <= 0 or self.min_learning_rate < 0:
-            raise ValueError(
-                "need learning_rate > 0 and min_learning_rate >= 0, "
-                f"got {self.learning_rate:g} and {self.min_learning_rate:g}"
-            )
-        if self.clip_norm <= 0:
-            raise ValueError(f"need clip_norm > 0, got {self.clip_norm:g}")
 
 
 class Stage(Protocol):

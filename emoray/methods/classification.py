@@ -8,55 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emoray.methods.base import (
-    Batch,
-    Group,
-    InputSpec,
-    OptimizerConfig,
-    Precision,
-    Start,
-)
+from emoray.methods.base import Batch, Group, InputSpec, Start
 from emoray.methods.draws import DropoutKey
-
-
-@dataclass(frozen=True)
-class ClassifierConfig:
-    """How any classifier is trained. The paper says cross-entropy and five seeds, nothing else."""
-
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    """Weight updates: pretraining's, the same for every arm. The released code trains from scratch
-    with AdamW and pretrained encoders with Adam at half the rate, which compares optimizers too."""
-    epochs: int = 50
-    """Epochs; the best by validation kappa is kept. CBraMod's, whose splits EMOD takes."""
-    batch_size: int = 64
-    """Segments of a step. CBraMod's."""
-    precision: Precision = "float32"
-    """Of the forward pass: `bf16` is autocast, for GPUs; `float64` is for comparisons."""
-    compile: bool = False
-    """Run the model through torch.compile: a slow first step, faster ones after it."""
-    seed: int = 0
-    """Of weights, order of segments and dropout."""
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1:
-            raise ValueError(
-                f"need epochs and batch_size of at least 1, got {self.epochs} and {self.batch_size}"
-            )
-
-
-REHEARSAL: Mapping[str, Any] = {
-    "optimizer": OptimizerConfig(learning_rate=2e-3),
-    "epochs": 4,
-    "batch_size": 16,
-}
-"""Of every classifier in a rehearsal, so that there too rows differ by their model alone."""
+from emoray.methods.settings import ClassifierConfig, OptimizerConfig, Precision
 
 
 class Classification:

@@ -26,10 +26,11 @@ from rich.console import Console
 
 from emoray import cluster, distributed, methods
 from emoray import config as configs
+from emoray.choices import Gather
 from emoray.corpus.read import Corpus, open_corpus
 from emoray.evaluation.folds import held_out_subjects
 from emoray.evaluation.held_out import read_out_held_out
-from emoray.feed import Gather, PlanFeed, eligible_rows, pools
+from emoray.feed import PlanFeed, eligible_rows, pools
 from emoray.methods.base import Stage
 from emoray.results import training_code
 from emoray.sampling import RoundPlan, check_workers

@@ -19,7 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from emoray import distributed
 from emoray.feed import Feed
-from emoray.methods.base import Batch, OptimizerConfig, Stage
+from emoray.methods.base import Batch, Stage
+from emoray.methods.settings import OptimizerConfig
 from emoray.training.checkpoint import HISTORY, Best, State
 
 FLUSH_S = 1.0

@@ -20,8 +20,9 @@ from emoray.distributed import rank
 from emoray.methods.base import Batch, InputSpec, Start
 from emoray.methods.baselines.model import Baseline, ModelName, build
 from emoray.methods.baselines.weights import content, is_hub_id
-from emoray.methods.classification import REHEARSAL, Classification, ClassifierConfig
+from emoray.methods.classification import Classification
 from emoray.methods.draws import DROPOUT, fold
+from emoray.methods.settings import REHEARSAL, ClassifierConfig
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-Mode = Literal["chunked", "plain"]
+from emoray.methods.emod.config import Mode
 
 CHUNK_CPU = 1 << 19
 CHUNK_GPU = 1 << 27

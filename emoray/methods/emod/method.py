@@ -1,100 +1,37 @@
-"""EMOD's stages, pretraining and fine-tuning: their settings, and a batch turned into a loss.
+"""EMOD's stages, pretraining and fine-tuning: a batch turned into a loss.
 
-Source: Chen et al., EMOD, "V-A Guided Contrastive Learning" and "Pretraining Settings". The
-defaults are the paper's values.
+Source: Chen et al., EMOD, "V-A Guided Contrastive Learning". Their settings are in `config`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from emoray.config import to_dict
 from emoray.distributed import gather_with_grad
-from emoray.methods.base import Batch, Group, InputSpec, OptimizerConfig, Precision, Start
-from emoray.methods.classification import REHEARSAL, Classification, ClassifierConfig
+from emoray.methods.base import Batch, Group, InputSpec, Start
+from emoray.methods.classification import Classification
 from emoray.methods.emod.augment import augmented
+from emoray.methods.emod.config import (
+    Config,
+    EncoderConfig,
+    FinetuneConfig,
+    rehearsal_config,
+    rehearsal_finetune_config,
+)
 from emoray.methods.emod.loss import (
     augmentation_contrast,
     hard_va_contrast,
     soft_va_contrast,
 )
-from emoray.methods.emod.model import (
-    DropoutKey,
-    EmodClassifier,
-    EmodPretraining,
-    EncoderConfig,
-    HeadKind,
-)
-from emoray.sampling import EmptyPolicy
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """What draws embeddings together."""
-
-    objective: Literal["soft_va", "hard_va", "augment"] = "soft_va"
-    """Table 3's arms: graded by V-A distance (Eq. 5-6), same V-A cell or not (Eq. 4), or two
-    augmented views of one segment without any label."""
-    temperature: float = 0.07
-    """Tau of Eqs 4 and 6, > 0 (paper)."""
-    d_max: float = 5.0
-    """V-A distance from which a pair no longer attracts (Eq. 5), > 0. The paper says 5.0; the
-    released code's sqrt(182) makes every pair attract."""
-
-    def __post_init__(self) -> None:
-        for name in ("temperature", "d_max"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"need loss.{name} > 0, got {getattr(self, name):g}")
-
-
-@dataclass(frozen=True)
-class Config:
-    """Everything that decides what pretraining computes."""
-
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    """Architecture."""
-    loss: LossConfig = field(default_factory=LossConfig)
-    """Objective."""
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    """Weight updates."""
-    epochs: int = 100
-    """Epochs (paper). One draws as many segments as there are."""
-    rounds_per_step: int = 4
-    """m: draws from each region of each dataset in a step; 8 datasets x 9 x 4 = 288 (paper)."""
-    empty: EmptyPolicy = "spread"
-    """What stands in for a region that a dataset never fills; the paper is silent."""
-    precision: Precision = "float32"
-    """Of the forward pass: `bf16` is autocast, for GPUs; `float64` is for comparisons."""
-    compile: bool = False
-    """Run the model through torch.compile: a slow first step, faster ones after it."""
-    seed: int = 0
-    """Of weights, plan, dropout and augmentation alike."""
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or self.rounds_per_step < 1:
-            raise ValueError(
-                "need epochs and rounds_per_step of at least 1, "
-                f"got {self.epochs} and {self.rounds_per_step}"
-            )
-
-
-def rehearsal_config(n_workers: int = 1) -> Config:
-    """Settings that learn what is planted in rehearsal data within minutes on two CPU cores.
-
-    One round for each worker: more steps of fewer segments learn faster, measured in time.
-    """
-    return Config(
-        encoder=EncoderConfig.small(),
-        optimizer=OptimizerConfig(learning_rate=2e-3),
-        epochs=2,
-        rounds_per_step=n_workers,
-    )
+from emoray.methods.emod.model import DropoutKey, EmodClassifier, EmodPretraining
+from emoray.methods.settings import OptimizerConfig, Precision
 
 
 class Pretraining:
@@ -189,23 +126,6 @@ def _gathered_in_order(batch: Batch, *columns: Tensor) -> tuple[Tensor, ...]:
     rows = rows[torch.argsort(rows[:, 0])]
     widths = [column.shape[1] for column in columns]
     return torch.split(rows[:, 1:], widths, dim=1)
-
-
-@dataclass(frozen=True)
-class FinetuneConfig(ClassifierConfig):
-    """Everything that decides what fine-tuning computes."""
-
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    """Architecture; of the same parts and sizes as the pretrained encoder's."""
-    head: HeadKind = "linear"
-    """`linear` is the paper's text; `mlp` has a hidden layer (the released code's are larger)."""
-    frozen: bool = False
-    """Whether only the head learns; the paper trains the entire model."""
-
-
-def rehearsal_finetune_config() -> FinetuneConfig:
-    """Settings that tell rehearsal data's classes apart within seconds on a CPU core."""
-    return FinetuneConfig(encoder=EncoderConfig.small(), **REHEARSAL)
 
 
 class Finetuning(Classification):

@@ -9,8 +9,7 @@ of equal K at once, only attention over electrodes goes dataset by dataset.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +21,8 @@ from emoray.electrodes import N_EMBEDDINGS
 from emoray.methods import draws
 from emoray.methods.base import Group
 from emoray.methods.draws import DropoutKey
-from emoray.methods.emod.frontend import Branch, Mode, spectrum
+from emoray.methods.emod.config import EncoderConfig, HeadKind
+from emoray.methods.emod.frontend import Branch, spectrum
 
 __all__ = [
     "DropoutKey",
@@ -35,74 +35,10 @@ __all__ = [
     "SegmentDropout",
 ]
 
-
-HeadKind = Literal["linear", "mlp"]
-
 SEQUENCES_AT_ONCE = 1 << 15
 SCORES_AT_ONCE = 1 << 27
 """Attention scores held at once, 0.5 GB in float32; beyond it they are recomputed in backward.
 The paper's step has 10,656 sequences x 16 heads x 50 x 50 = 426 million per layer."""
-
-
-@dataclass(frozen=True)
-class EncoderConfig:
-    """Size and parts of the encoder; defaults are the paper's ("Pretraining Settings")."""
-
-    d_model: int = 128
-    """Width of a token, and filters of each convolution."""
-    n_heads: int = 16
-    """Heads of every attention."""
-    n_layers: int = 3
-    """Blocks of spatial attention, temporal attention and feed-forward."""
-    d_feedforward: int = 512
-    """Width inside the feed-forward layers."""
-    kernel: int = 25
-    """Length of both convolutions, in samples and in frequency bins; odd."""
-    n_norm_groups: int = 4
-    """Groups of the group normalisation."""
-    tokens_per_s: float = 5.0
-    """Time tokens per second of signal (released code; the paper's T')."""
-    dropout: float = 0.1
-    """After both attentions and in the feed-forward layers (released code; the paper is silent)."""
-    spectrum: Literal["real", "magnitude"] = "real"
-    """What of the Fourier coefficients is convolved; the released code takes the real part."""
-    spectrum_max_hz: float | None = None
-    """Pool 0 to this many Hz only, so that a token's Hz agree between datasets; None pools the
-    whole spectrum, as released, whose width follows the sampling rate."""
-    max_offset: int = 50
-    """Distances in time tokens are told apart up to one less than this; longer ones share a row."""
-    frontend: Mode = "chunked"
-    """How the convolutions run: one result, other memory and speed (see `frontend`)."""
-    frequency_tokens: bool = True
-    """Figure 3, w/o FreqDomain."""
-    time_tokens: bool = True
-    """Figure 3, w/o TempDomain."""
-    spatial_attention: bool = True
-    """Figure 3, w/o SpatAttn."""
-    temporal_attention: bool = True
-    """Figure 3, w/o TempAttn."""
-    electrode_embedding: bool = True
-    """Figure 3, w/o SpatEmb."""
-    relative_time: bool = True
-    """Figure 3, w/o TempEnc."""
-
-    def __post_init__(self) -> None:
-        if self.d_model % self.n_heads or self.d_model % self.n_norm_groups:
-            raise ValueError(
-                f"need d_model divisible by n_heads and n_norm_groups, got {self.d_model}, "
-                f"{self.n_heads} and {self.n_norm_groups}"
-            )
-        if self.kernel % 2 == 0:
-            raise ValueError(f"need an odd kernel, got {self.kernel}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"need dropout in [0, 1), got {self.dropout}")
-        if not (self.frequency_tokens or self.time_tokens):
-            raise ValueError("need frequency_tokens or time_tokens, got neither")
-
-    @classmethod
-    def small(cls) -> EncoderConfig:
-        """An encoder for rehearsals on a CPU: a twenty-fifth of the paper's parameters."""
-        return cls(d_model=32, n_heads=4, n_layers=2, d_feedforward=64)
 
 
 class SegmentDropout(nn.Module):

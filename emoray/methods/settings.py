@@ -1,0 +1,65 @@
+"""Settings that stages share: plain data, so that options are parsed before torch is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Precision = Literal["float32", "bf16", "float64"]
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW, cosine schedule over epochs, clipped gradients."""
+
+    learning_rate: float = 5e-4
+    """At the first epoch (paper, Pretraining Settings)."""
+    min_learning_rate: float = 1e-7
+    """Towards which the cosine falls (paper)."""
+    weight_decay: float = 1e-4
+    """AdamW's (paper)."""
+    clip_norm: float = 3.0
+    """Largest norm of the gradient of all parameters together (paper)."""
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0 or self.min_learning_rate < 0:
+            raise ValueError(
+                "need learning_rate > 0 and min_learning_rate >= 0, "
+                f"got {self.learning_rate:g} and {self.min_learning_rate:g}"
+            )
+        if self.clip_norm <= 0:
+            raise ValueError(f"need clip_norm > 0, got {self.clip_norm:g}")
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """How any classifier is trained. The paper says cross-entropy and five seeds, nothing else."""
+
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """Weight updates: pretraining's, the same for every arm. The released code trains from scratch
+    with AdamW and pretrained encoders with Adam at half the rate, which compares optimizers too."""
+    epochs: int = 50
+    """Epochs; the best by validation kappa is kept. CBraMod's, whose splits EMOD takes."""
+    batch_size: int = 64
+    """Segments of a step. CBraMod's."""
+    precision: Precision = "float32"
+    """Of the forward pass: `bf16` is autocast, for GPUs; `float64` is for comparisons."""
+    compile: bool = False
+    """Run the model through torch.compile: a slow first step, faster ones after it."""
+    seed: int = 0
+    """Of weights, order of segments and dropout."""
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1:
+            raise ValueError(
+                f"need epochs and batch_size of at least 1, got {self.epochs} and {self.batch_size}"
+            )
+
+
+REHEARSAL: Mapping[str, Any] = {
+    "optimizer": OptimizerConfig(learning_rate=2e-3),
+    "epochs": 4,
+    "batch_size": 16,
+}
+"""Of every classifier in a rehearsal, so that there too rows differ by their model alone."""
