@@ -1,9 +1,14 @@
-"""Neuroscan `.cnt`: a header checked against the file's size, windows read by MNE, and a writer.
+"""Neuroscan `.cnt`: where its data lie, windows of them in microvolts, and a writer.
 
 Layout (little endian): 900 bytes of header, 75 bytes a channel, then the counts of all channels
-sample by sample as int16 or int32, then the event table. One count is
+as int16 or int32, then the event table. Counts stand sample by sample, or in blocks of K samples
+of one channel after another. One count is
 `(count - baseline) * sensitivity * calibration / 204.8` microvolts.
-Shapes: C channels, T samples.
+
+The header's number of samples cannot be trusted: the published SEED-V files hold -732
+(torcheeg#145, CBraMod#11), others 0. The data therefore reach from the last channel's entry to
+the event table, and the header's number is evidence among others for how wide a count is.
+Shapes: C channels, T samples, N blocks of K samples each.
 """
 
 from __future__ import annotations
@@ -13,24 +18,35 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, Literal, NamedTuple
 
-import mne
 import numpy as np
+from numpy.typing import NDArray
 
+from emoray.datasets import _count_width
 from emoray.schema import DataError, Float32Array, FloatArray
 
 _HEADER = 900
 _PER_CHANNEL = 75
-_N_CHANNELS, _SFREQ, _N_SAMPLES, _EVENT_TABLE, _DURATION = 370, 376, 864, 886, 890
-_EVENT_HEADER = struct.Struct("<Bll")  # type, bytes of the records, offset
+_N_CHANNELS, _SFREQ, _N_SAMPLES, _EVENT_TABLE, _DURATION, _BLOCK = 370, 376, 864, 886, 890, 894
+_BASELINE, _SENSITIVITY, _CALIBRATION = 47, 59, 71  # within a channel's entry
+_EVENT_HEADER = struct.Struct("<BiI")  # type, bytes of the records, offset
+_EVENT_RECORD = {1: 8, 2: 19, 3: 19}
+"""Bytes of one event, by the type of the table."""
 _COUNTS_PER_UV = 204.8
-_LARGEST = 2_000_000_000
-"""From this size on MNE no longer trusts the place of the event table, a signed 32-bit number."""
+_WRAP = 2**32
+"""The place of the event table has 32 bits: in a larger file it is known up to multiples."""
+_N_PROBES, _PROBE = 8, 1000
+"""How many pieces of how many samples are looked at to tell the width of a count."""
+
+WidthFrom = Literal["sample count", "data", "size"]
+"""What settled the width of a count: the header's number of samples fits exactly, the signals
+show it, or (signals at rest) only one width divides the data into whole samples."""
 
 
 @dataclass(frozen=True, slots=True)
 class CntHeader:
-    """What the header promises, once the file's size has confirmed it."""
+    """What a file holds, once its places have been held against its size."""
 
     channels: tuple[str, ...]
     """As written in the file."""
@@ -38,75 +54,197 @@ class CntHeader:
     n_samples: int
     n_bytes: int
     """Of one count: 2 or 4."""
+    width_from: WidthFrom
+    n_left_over: int
+    """Bytes between the last whole sample and the event table, fewer than a sample has."""
+    block: int
+    """K: successive samples of one channel; 1 where counts stand sample by sample."""
+    baselines: tuple[int, ...]
+    gains_uv: tuple[float, ...]
+    """Microvolts of one count, of each channel."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Setup:
+    """Fields of the first 900 bytes, as they stand there."""
+
+    n_channels: int
+    sfreq: int
+    n_samples: int
+    """Unsigned: -732 is 4294966564."""
+    table: int
+    """Place of the event table, its lower 32 bits."""
+    block_bytes: int
+
+    @property
+    def first(self) -> int:
+        """Byte at which the data begin."""
+        return _HEADER + _PER_CHANNEL * self.n_channels
+
+    def block(self, n_bytes: int) -> int:
+        return max(1, self.block_bytes // n_bytes)
+
+    def n_samples_in(self, n_data: int, n_bytes: int) -> tuple[int, int]:
+        """Whole samples (of whole blocks) in so many bytes, and the bytes left over."""
+        block = self.block(n_bytes)
+        n_blocks, left_over = divmod(n_data, self.n_channels * block * n_bytes)
+        return n_blocks * block, left_over
+
+
+class _Layout(NamedTuple):
+    """Where a count stands."""
+
+    first: int
+    """Byte of the first count."""
+    n_channels: int
+    block: int
+    n_bytes: int
 
 
 def check_cnt(path: Path) -> CntHeader:
-    """Read the header and hold it against the size of the file; no signal is read.
+    """Read the header, find the data and hold them against the size of the file.
+
+    The data end at the event table: where the header places it or, if none stands there, behind
+    the header's number of samples. Bytes lost or inserted before it, which would shift all that
+    comes after them, also move the table from its place, and then the file is refused. A part
+    of a sample right before the table is left out: recorders write such files. What follows the
+    table is left alone.
 
     Raises:
-        DataError: not a Neuroscan file, or it stops before the header's last sample or before
-            the end of the event table.
+        DataError: not a Neuroscan file, no whole event table where one should be, no sample, or
+            nothing that tells 16-bit counts from 32-bit ones.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
-        head = file.read(_HEADER)
-        if not head.startswith(b"Version") or len(head) < _HEADER:
-            raise DataError(
-                f"{path}: need a Neuroscan header of {_HEADER} bytes that starts with "
-                f"'Version', got {len(head)} bytes that start with {head[:7]!r}"
-            )
-        (n_channels,) = struct.unpack_from("<H", head, _N_CHANNELS)
-        (sfreq,) = struct.unpack_from("<H", head, _SFREQ)
-        (n_samples,) = struct.unpack_from("<i", head, _N_SAMPLES)
-        (table,) = struct.unpack_from("<i", head, _EVENT_TABLE)
-        electrodes = file.read(_PER_CHANNEL * n_channels)
-        _check_sizes(path, size, n_channels=n_channels, n_samples=n_samples, table=table)
-        file.seek(table)
-        _check_events(path, size, table, file.read(_EVENT_HEADER.size))
-    if sfreq == 0:
-        raise DataError(f"{path}: need a sampling rate in Hz at byte {_SFREQ}, got 0")
-    names = [electrodes[i : i + 10] for i in range(0, len(electrodes), _PER_CHANNEL)]
+        setup = _read_setup(path, file)
+        entries = file.read(_PER_CHANNEL * setup.n_channels)
+        n_data = _event_table(path, file, setup, size) - setup.first
+        n_bytes, width_from = _width(path, file, setup, n_data)
+    n_samples, n_left_over = setup.n_samples_in(n_data, n_bytes)
+    if n_samples == 0:
+        raise DataError(
+            f"{path}: need samples of {setup.n_channels} channels between byte {setup.first} "
+            f"and the event table, got {n_data} bytes"
+        )
+    starts = range(0, len(entries), _PER_CHANNEL)
+    factors = [struct.unpack_from("<f8xf", entries, i + _SENSITIVITY) for i in starts]
     return CntHeader(
-        channels=tuple(n.split(b"\0")[0].decode("latin1").strip() for n in names),
-        sfreq=float(sfreq),
+        channels=tuple(
+            entries[i : i + 10].split(b"\0")[0].decode("latin1").strip() for i in starts
+        ),
+        sfreq=float(setup.sfreq),
         n_samples=n_samples,
-        n_bytes=(table - _HEADER - _PER_CHANNEL * n_channels) // (n_channels * n_samples),
+        n_bytes=n_bytes,
+        width_from=width_from,
+        n_left_over=n_left_over,
+        block=setup.block(n_bytes),
+        baselines=tuple(struct.unpack_from("<h", entries, i + _BASELINE)[0] for i in starts),
+        gains_uv=tuple(a * b / _COUNTS_PER_UV for a, b in factors),
     )
 
 
-def _check_sizes(path: Path, size: int, *, n_channels: int, n_samples: int, table: int) -> None:
-    if n_channels == 0 or n_samples <= 0:
+def _read_setup(path: Path, file: BinaryIO) -> _Setup:
+    head = file.read(_HEADER)
+    if not head.startswith(b"Version") or len(head) < _HEADER:
         raise DataError(
-            f"{path}: need channels and samples in the header, got {n_channels} channels "
-            f"and {n_samples} samples"
+            f"{path}: need a Neuroscan header of {_HEADER} bytes that starts with "
+            f"'Version', got {len(head)} bytes that start with {head[:7]!r}"
         )
-    if size >= _LARGEST:
-        raise DataError(f"{path}: need a file below 2 GB, got {size} bytes")
-    first = _HEADER + _PER_CHANNEL * n_channels
-    if table not in (first + n_channels * n_samples * width for width in (2, 4)):
+    fields = (
+        ("<H", _N_CHANNELS),
+        ("<H", _SFREQ),
+        ("<I", _N_SAMPLES),
+        ("<I", _EVENT_TABLE),
+        ("<i", _BLOCK),
+    )
+    setup = _Setup(*(struct.unpack_from(kind, head, place)[0] for kind, place in fields))
+    for name, number, place in (
+        ("a number of channels", setup.n_channels, _N_CHANNELS),
+        ("a sampling rate in Hz", setup.sfreq, _SFREQ),
+    ):
+        if number == 0:
+            raise DataError(f"{path}: need {name} at byte {place}, got 0")
+    if setup.block(2) > setup.sfreq:
         raise DataError(
-            f"{path}: need an event table behind {n_channels} channels of {n_samples} "
-            f"samples of 2 or 4 bytes from byte {first}, got one at byte {table}"
+            f"{path}: need blocks of a second at most at byte {_BLOCK}, got {setup.block_bytes} "
+            f"bytes of a channel at {setup.sfreq} Hz"
         )
-    if size < table + _EVENT_HEADER.size:
-        raise DataError(
-            f"{path}: truncated: the header promises {n_samples} samples and an event "
-            f"table at byte {table}, the file ends at byte {size}"
-        )
+    return setup
 
 
-def _check_events(path: Path, size: int, table: int, head: bytes) -> None:
-    kind, length, _ = _EVENT_HEADER.unpack(head)
-    if kind not in (1, 2, 3) or length < 0:
-        raise DataError(
-            f"{path}: need an event table of type 1, 2 or 3 at byte {table}, got type "
+def _event_table(path: Path, file: BinaryIO, setup: _Setup, size: int) -> int:
+    """Byte at which the event table stands, one byte past the data."""
+    n_counts = setup.n_channels * setup.n_samples
+    placed = list(range(setup.table, max(size, setup.table + 1), _WRAP))
+    counted = [setup.first + width * n_counts for width in (2, 4)]
+    for places in (placed, counted):
+        standing = [p for p in places if not _table_fault(file, setup.first, size, p)]
+        if len(standing) > 1:
+            raise DataError(f"{path}: need one event table, found tables at bytes {standing}")
+        if standing:
+            return standing[0]
+    raise DataError(f"{path}: {_table_fault(file, setup.first, size, placed[-1])}")
+
+
+def _table_fault(file: BinaryIO, first: int, size: int, place: int) -> str:
+    """Why no whole event table stands at a byte; nothing where one does."""
+    if place < first:
+        return f"need an event table behind the data from byte {first}, the header has {place}"
+    if size < place + _EVENT_HEADER.size:
+        return f"truncated: need an event table at byte {place}, the file ends at byte {size}"
+    file.seek(place)
+    kind, length, _ = _EVENT_HEADER.unpack(file.read(_EVENT_HEADER.size))
+    if kind not in _EVENT_RECORD or length < 0 or length % _EVENT_RECORD[kind]:
+        return (
+            f"need an event table of type 1, 2 or 3 and whole events at byte {place}, got type "
             f"{kind} of {length} bytes"
         )
-    if size < table + _EVENT_HEADER.size + length:
-        raise DataError(
-            f"{path}: truncated: the event table at byte {table} promises {length} bytes, "
-            f"the file ends at byte {size}"
+    if size < place + _EVENT_HEADER.size + length:
+        return (
+            f"truncated: the event table at byte {place} promises {length} bytes, the file "
+            f"ends at byte {size}"
         )
+    return ""
+
+
+def _width(path: Path, file: BinaryIO, setup: _Setup, n_data: int) -> tuple[int, WidthFrom]:
+    """Bytes of one count, and what settled it."""
+    for n_bytes in (2, 4):
+        if n_data == setup.n_channels * setup.n_samples * n_bytes:
+            return n_bytes, "sample count"
+    if shown := _width_shown(file, setup, n_data):
+        return shown, "data"
+    fitting = [n for n in (2, 4) if setup.n_samples_in(n_data, n)[1] == 0]
+    if len(fitting) == 1:
+        return fitting[0], "size"
+    raise DataError(
+        f"{path}: need counts of 16 or 32 bits, found nothing that tells which: the signals show "
+        f"neither, {n_data} bytes are whole samples of {setup.n_channels} channels in "
+        f"{'both' if fitting else 'neither'}, and the header says {setup.n_samples} samples"
+    )
+
+
+def _width_shown(file: BinaryIO, setup: _Setup, n_data: int) -> int | None:
+    """Bytes of one count as all pieces of the signals show it, or None where they do not."""
+    layout = _Layout(setup.first, setup.n_channels, setup.block(4), 4)
+    n_samples, _ = setup.n_samples_in(n_data, 4)
+    length = min(n_samples, _PROBE)
+    n_probes = min(_N_PROBES, math.ceil(n_samples / _PROBE))
+    starts = np.linspace(0, n_samples - length, n_probes).astype(int).tolist()
+    pieces = (_counts(file, layout, at, at + length).astype("<i4") for at in starts)
+    return _count_width.shown_by(pieces)
+
+
+def _counts(file: BinaryIO, layout: _Layout, start: int, stop: int) -> NDArray[np.integer]:
+    """Counts (C, T) of all channels from sample `start` to before `stop`."""
+    first, n_channels, block, n_bytes = layout
+    from_block, to_block = start // block, -(-stop // block)
+    bytes_per_block = n_channels * block * n_bytes
+    file.seek(first + from_block * bytes_per_block)
+    counts = np.frombuffer(file.read((to_block - from_block) * bytes_per_block), f"<i{n_bytes}")
+    blocks_NCK = counts.reshape(-1, n_channels, block)
+    skipped = from_block * block
+    return blocks_NCK.swapaxes(0, 1).reshape(n_channels, -1)[:, start - skipped : stop - skipped]
 
 
 def read_windows(
@@ -121,17 +259,30 @@ def read_windows(
         header: what `check_cnt` returned for it.
         rows: which channels, by their place in the file, in the order wanted.
         windows: first and one past the last sample of each.
+
+    Raises:
+        DataError: a channel has no calibration: its sensitivity or calibration is zero, or no
+            number.
     """
-    raw = mne.io.read_raw_cnt(
-        path,
-        data_format="int32" if header.n_bytes == 4 else "int16",
-        recompute_n_samples=False,
-        preload=False,
-        verbose="ERROR",
+    for row in rows:
+        if not math.isfinite(header.gains_uv[row]) or header.gains_uv[row] == 0:
+            raise DataError(
+                f"{path} channel {row + 1} ({header.channels[row]}): need the microvolts of one "
+                f"count, got {header.gains_uv[row]:g} from its sensitivity and calibration"
+            )
+    n_channels = len(header.channels)
+    layout = _Layout(_HEADER + _PER_CHANNEL * n_channels, n_channels, header.block, header.n_bytes)
+    baselines_C1, gains_C1 = (
+        np.array([of_channel[row] for row in rows], dtype=np.float64)[:, None]
+        for of_channel in (header.baselines, header.gains_uv)
     )
-    order = np.asarray(rows)
-    read = (raw.get_data(start=start, stop=stop, verbose="ERROR") for start, stop in windows)
-    return [(volts_CT[order] * 1e6).astype(np.float32) for volts_CT in read]
+    read = []
+    with path.open("rb") as file:
+        for start, stop in windows:
+            x_CT = _counts(file, layout, start, stop)[list(rows)] - baselines_C1
+            x_CT *= gains_C1
+            read.append(x_CT.astype(np.float32))
+    return read
 
 
 def write_cnt(
@@ -141,8 +292,9 @@ def write_cnt(
     sfreq: int,
     *,
     recorded: str = "08/04/18",
+    announced: int | None = None,
 ) -> None:
-    """Write an int32 file block by block, so that an hour of it is never in memory.
+    """Write an int32 file piece by piece, so that an hour of it is never in memory.
 
     Args:
         path: written under a temporary name first.
@@ -150,6 +302,7 @@ def write_cnt(
         channels: C names of at most ten characters.
         sfreq: Hz.
         recorded: date, mm/dd/yy.
+        announced: number of samples that the header is to hold instead of the true one.
     """
     part = path.with_suffix(path.suffix + ".part")
     n_samples = 0
@@ -164,20 +317,31 @@ def write_cnt(
         table = file.tell()
         file.write(_EVENT_HEADER.pack(1, 0, 0))
         file.seek(0)
-        file.write(_header(len(channels), sfreq, n_samples, table, recorded))
+        file.write(
+            _header(
+                len(channels),
+                sfreq,
+                n_samples if announced is None else announced,
+                table,
+                recorded,
+                duration_s=n_samples / sfreq,
+            )
+        )
     part.replace(path)
 
 
-def _header(n_channels: int, sfreq: int, n_samples: int, table: int, recorded: str) -> bytes:
+def _header(
+    n_channels: int, sfreq: int, announced: int, table: int, recorded: str, *, duration_s: float
+) -> bytes:
     head = bytearray(_HEADER)
     head[:12] = b"Version 3.0\0"
     head[225:235] = recorded.encode().ljust(10, b"\0")
     head[235:247] = b"12:00:00".ljust(12, b"\0")
     struct.pack_into("<H", head, _N_CHANNELS, n_channels)
     struct.pack_into("<H", head, _SFREQ, sfreq)
-    struct.pack_into("<i", head, _N_SAMPLES, n_samples)
-    struct.pack_into("<i", head, _EVENT_TABLE, table)
-    struct.pack_into("<f", head, _DURATION, n_samples / sfreq)
+    struct.pack_into("<i", head, _N_SAMPLES, announced)
+    struct.pack_into("<I", head, _EVENT_TABLE, table % _WRAP)
+    struct.pack_into("<f", head, _DURATION, duration_s)
     return bytes(head)
 
 
@@ -186,6 +350,6 @@ def _electrode(name: str, *, angle: float) -> bytes:
     entry[:10] = name.encode("latin1").ljust(10, b"\0")
     # MNE fits a sphere through the places, so they must not coincide.
     struct.pack_into("<ff", entry, 19, 100 + 50 * math.cos(angle), 100 + 50 * math.sin(angle))
-    struct.pack_into("<f", entry, 59, 1.0)  # sensitivity
-    struct.pack_into("<f", entry, 71, 1.0)  # calibration
+    struct.pack_into("<f", entry, _SENSITIVITY, 1.0)
+    struct.pack_into("<f", entry, _CALIBRATION, 1.0)
     return bytes(entry)

@@ -94,6 +94,10 @@ _NOTE = "rehearsal.json"
 """Left by `write_example` when it shortens the presentations: {"clock_s": {session: [[start,
 stop], ...]}}. A published release has no such file, and then the publisher's clock holds."""
 
+_PUBLISHED_COUNT = -732
+"""Number of samples in the headers of published files: 66 x 4294966564 in the error messages of
+torcheeg#145 and CBraMod#11."""
+
 _FILE = r"EEG_raw/(\d+)_([1-3])_(\d{8})\.cnt"
 _BESIDE = (
     r"(EEG_DE_features|Eye_raw|Eye_movement_features)/.*",
@@ -129,8 +133,9 @@ def read(root: Path, ref: RecordingRef) -> Recording:
     """Read the stretches around the presentations of one file; the rest stays on the disk.
 
     Raises:
-        DataError: the file is truncated, is not at 1000 Hz, lacks an electrode or has one that
-            the 10-10 system does not know, or ends before its first presentation does.
+        DataError: the file is truncated or shifted, is not at 1000 Hz, lacks an electrode or its
+            calibration, has one that the 10-10 system does not know, or ends before its first
+            presentation does.
     """
     path = root / ref.files[0]
     header = _neuroscan.check_cnt(path)
@@ -236,8 +241,9 @@ def write_example(
 ) -> None:
     """Write `.cnt` files whose mastoids and EOG stand in the middle of the channel list.
 
-    The other trap: the third stimulus set was recorded before the second. Rows that are not
-    scalp hold a constant 9 mV.
+    The other traps: the third stimulus set was recorded before the second, and the first set's
+    files announce as many samples as the published ones do. Rows that are not scalp hold a
+    constant 9 mV.
     """
     clocks = CLOCK if duration_s is None else {s: _shortened(duration_s) for s in CLOCK}
     folder = root / "EEG_raw"
@@ -256,6 +262,7 @@ def write_example(
                 _blocks(source, subject, session, clock, channels),
                 [name.upper() for name in channels],
                 int(CARD.eeg_sfreq),
+                announced=_PUBLISHED_COUNT if session == "1" else None,
             )
 
 

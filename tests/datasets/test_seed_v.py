@@ -9,6 +9,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
+import mne
 import numpy as np
 import pytest
 
@@ -49,6 +50,32 @@ def test_mastoids_and_eog_in_the_middle_shift_no_electrode(tmp_path: Path) -> No
     eeg_CT = recording.stretches[3].eeg_CT[:, start:stop]
     assert recording.eeg_channels == SEED_62
     assert channels_by_tone(eeg_CT, 1000.0) == list(range(62))
+
+
+def test_the_example_announces_samples_as_the_published_files_do(tmp_path: Path) -> None:
+    """And its signals are those that MNE reads when told that counts have 32 bits."""
+    seed_v.write_example(tmp_path, ToneSource(), n_subjects=1, duration_s=1.0)
+    path = tmp_path / FIRST
+    n_channels, announced = struct.unpack_from("<H492xI", path.read_bytes(), 370)
+    assert n_channels * announced == 283_467_793_224  # torcheeg#145, CBraMod#11
+    raw = mne.io.read_raw_cnt(path, data_format="int32", verbose="ERROR")
+    recording = seed_v.read(tmp_path, REF)
+    scalp = [next(n for n in raw.ch_names if n == site.upper()) for site in SEED_62]
+    first_CT = raw.get_data(scalp, stop=recording.stretches[0].eeg_CT.shape[1]) * 1e6
+    np.testing.assert_allclose(recording.stretches[0].eeg_CT, first_CT, rtol=2e-7)
+    assert sum(s.eeg_CT.shape[1] for s in recording.stretches) == raw.n_times
+
+
+def test_an_electrode_without_calibration_is_refused_by_name(root: Path) -> None:
+    raw = bytearray((root / FIRST).read_bytes())
+    struct.pack_into("<f", raw, 900 + 75 * 2 + 71, 0.0)
+    (root / FIRST).write_bytes(raw)
+    with pytest.raises(DataError, match=r"1_1_20180804\.cnt channel 3 \(FP2\): need the microv"):
+        seed_v.read(root, REF)
+    struct.pack_into("<f", raw, 900 + 75 * 2 + 71, 1.0)
+    struct.pack_into("<f", raw, 900 + 75 * 60 + 71, 0.0)
+    (root / FIRST).write_bytes(raw)
+    assert len(seed_v.read(root, REF).stretches) == 15  # VEO is not read
 
 
 def test_presentations_are_cut_by_the_clock(root: Path) -> None:
