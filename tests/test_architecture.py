@@ -21,6 +21,7 @@ PACKAGE = REPO / "emoray"
 LEVELS: tuple[tuple[str, ...], ...] = (
     (
         "schema",
+        "files",
         "affect",
         "electrodes",
         "signals",
