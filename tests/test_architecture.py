@@ -22,6 +22,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     (
         "schema",
         "choices",
+        "files",
         "affect",
         "electrodes",
         "signals",

@@ -21,7 +21,7 @@ from emoray.choices import OnError
 from emoray.corpus.assemble import assemble
 from emoray.corpus.folders import choose_folders
 from emoray.corpus.manifest import MANIFEST, PARTS, SHARDS, Manifest, build_digest
-from emoray.corpus.parts import Job, Part, make_part, read_part, unchanged, write_part
+from emoray.corpus.parts import Job, Part, make_part, read_part, told, unchanged, write_part
 from emoray.corpus.progress import Progress
 from emoray.corpus.tasks import join_ray, over_recordings
 from emoray.rehearsal import is_rehearsal
@@ -149,8 +149,7 @@ def _plan(
     rehearsal = rehearsal or is_rehearsal(folder)
     digest = build_digest(card, asdict(recipe), rehearsal=rehearsal)
     job = Job(name, folder, out.sub(f"{name}-{digest}"), recipe)
-    listing = registry.get(name).find(folder)
-    _check_listing(folder, listing)
+    listing = _list(name, folder)
     _sweep(job.storage)
     plan = _Plan(card, job, rehearsal, listing, _finished(job, listing, on_error))
     if plan.manifest is None:
@@ -164,12 +163,20 @@ def _sweep(storage: Storage) -> None:
         folder.sweep()
 
 
-def _check_listing(folder: Path, listing: Listing) -> None:
+def _list(name: str, folder: Path) -> Listing:
+    """The recordings of a folder, each once."""
+    try:
+        listing = registry.get(name).find(folder)
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
+        raise DataError(f"{folder}: need a folder of {name}, found {told(error)}") from error
     twice = [key for key, n in Counter(ref.key for ref in listing.recordings).items() if n > 1]
     if twice:
         raise DataError(f"{folder}: need each recording once, got {', '.join(twice)} twice")
     if not listing.recordings:
         raise DataError(f"{folder}: need recordings, got none; missing: {listing.missing}")
+    return listing
 
 
 def _finished(job: Job, listing: Listing, on_error: OnError) -> Manifest | None:

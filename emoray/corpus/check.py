@@ -11,10 +11,11 @@ from typing import Any
 
 from emoray import datasets as registry
 from emoray.corpus.folders import find_folders, top_folder
+from emoray.corpus.parts import told
 from emoray.corpus.progress import Progress
 from emoray.corpus.tasks import join_ray, over_recordings
 from emoray.rehearsal import MARKER, is_rehearsal
-from emoray.schema import Card, DataError, Listing, RecordingRef
+from emoray.schema import Card, Listing, RecordingRef
 from emoray.signals import count_segments
 from emoray.storage import absolute
 
@@ -113,8 +114,10 @@ def _list(row: Found, folder: Path, rehearsal: bool) -> Sequence[RecordingRef]:
     row.rehearsal = rehearsal or is_rehearsal(folder)
     try:
         listing: Listing = registry.get(row.card.name).find(folder)
-    except (DataError, OSError) as error:
-        row.errors.append(str(error))
+    except MemoryError:
+        raise
+    except Exception as error:
+        row.errors.append(told(error))
         return ()
     row.n_files = len({file for ref in listing.recordings for file in ref.files})
     row.n_subjects = len({ref.subject for ref in listing.recordings})
@@ -135,13 +138,16 @@ class _Counter:
         answer: dict[str, Any] = {"dataset": ref.dataset, "n_segments": 0}
         try:
             recording = module.read(self._folders[ref.dataset], ref)
-        except (ValueError, EOFError, OSError) as error:
-            return {**answer, "error": f"{ref.key} ({', '.join(ref.files)}): {error}"}
+            n_segments = count_segments(recording, module.CARD.segment_s)
+        except MemoryError:
+            raise  # the machine's, not the file's
+        except Exception as error:
+            return {**answer, "error": f"{ref.key} ({', '.join(ref.files)}): {told(error)}"}
         return {
             **answer,
             "error": None,
             "n_presentations": len(recording.presentations),
-            "n_segments": count_segments(recording, module.CARD.segment_s),
+            "n_segments": n_segments,
             "dropped": [[entry.reason, entry.n] for entry in recording.dropped],
         }
 

@@ -1,7 +1,8 @@
 """Which folder of a licensed data folder holds which dataset.
 
 A folder counts under the dataset's name, its title, or the publisher's top folder (the first line
-of the card's `layout`); case, blanks, dots, hyphens and underscores do not matter.
+of the card's `layout`); case, blanks, dots, hyphens and underscores do not matter, nor whether
+`EEG` or `dataset` stands behind (`SEED_EEG`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from emoray import datasets
+from emoray import datasets, files
 from emoray.rehearsal import MARKER
 from emoray.schema import Card, DataError
 
@@ -31,23 +32,34 @@ def find_folders(root: Path) -> DataFolder:
     """Sort the entries of `root` by dataset.
 
     Raises:
-        DataError: `root` is no folder, or two folders stand for one dataset.
+        DataError: `root` is no folder or cannot be listed, or two folders stand for one dataset.
     """
-    if not root.is_dir():
-        raise DataError(f"need a folder of datasets at {root}, got no such folder")
     by_name = {alias: name for name in datasets.names() for alias in _aliases(name)}
     found: dict[str, Path] = {}
     unexpected = []
-    for path in sorted(root.iterdir()):
+    for path in _entries(root):
         name = by_name.get(_fold(path.name)) if path.is_dir() else None
         if name is None:
-            if path.name != MARKER and not path.name.startswith("."):
-                unexpected.append(path.name)
+            if path.name != MARKER:
+                unexpected.append(files.spell(path.name))
         elif name in found:
             raise DataError(f"{root}: need one folder for {name}, got {found[name]} and {path}")
         else:
             found[name] = path
     return DataFolder(root, dict(sorted(found.items())), tuple(unexpected))
+
+
+def _entries(root: Path) -> list[Path]:
+    """What lies in a folder, sorted, without what operating systems left there."""
+    try:
+        return sorted(path for path in root.iterdir() if not files.is_litter(path.name))
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"need a folder of datasets at {root}, got no such folder") from None
+    except OSError as error:
+        raise DataError(
+            f"need a folder of datasets at {root}, got one that cannot be listed "
+            f"({files.reason(error)})"
+        ) from error
 
 
 def choose_folders(root: Path, names: Sequence[str] | None) -> dict[str, Path]:
@@ -81,4 +93,6 @@ def _aliases(name: str) -> set[str]:
 
 
 def _fold(name: str) -> str:
-    return re.sub(r"[\s._-]+", "", name).lower()
+    """The name less what people add to it: `SEED_EEG`, `deap-dataset`."""
+    bare = re.sub(r"[\s._-]+", "", name).lower()
+    return re.sub(r"(?<=.)(?:eeg|dataset|database|data)+$", "", bare)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
 
 from threadpoolctl import threadpool_limits
@@ -18,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from emoray import datasets
 from emoray.corpus.manifest import PARTS, SHARDS, Layout, ShardFile, Source
 from emoray.corpus.shards import write_shard
-from emoray.schema import Recording, RecordingRef
+from emoray.schema import DataError, Recording, RecordingRef
 from emoray.signals import Recipe
 from emoray.storage import Storage, sha256_of
 from emoray.versions import source_version
@@ -26,7 +27,14 @@ from emoray.versions import source_version
 if TYPE_CHECKING:
     from emoray.signals.prepare import Prepared
 
-_DECIDES = ("schema.py", "affect.py", "electrodes.py", "signals/**/*.py", "datasets/*.py")
+_DECIDES = (
+    "schema.py",
+    "files.py",
+    "affect.py",
+    "electrodes.py",
+    "signals/**/*.py",
+    "datasets/*.py",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,7 @@ def make_part(job: Job, ref: RecordingRef) -> Part:
 
     Raises:
         OSError: the storage cannot be written.
+        MemoryError: there is not enough memory for the recording.
     """
     # Here and not above: mne, scipy and scikit-learn are loaded where a recording is made, not by
     # whoever asks what is to be made. Before the limit below, which holds for loaded libraries.
@@ -104,8 +113,10 @@ def make_part(job: Job, ref: RecordingRef) -> Part:
         with threadpool_limits(1):
             recording = module.read(job.root, ref)
             prepared = prepare(recording, module.CARD, job.recipe)
-    except (ValueError, EOFError, OSError) as error:
-        # What a damaged file makes readers raise; anything else is our own mistake and passes.
+    except MemoryError:
+        raise  # the machine's, not the file's
+    except Exception as error:
+        # Whatever a reader raises belongs to its file: the others can still be built.
         return replace(blank, error=_say(job, ref, error))
     return _written(job, blank, recording, prepared)
 
@@ -138,7 +149,13 @@ def _layout(recording: Recording, prepared: Prepared, sfreq: float) -> Layout:
 
 
 def _say(job: Job, ref: RecordingRef, error: Exception) -> str:
-    return f"{ref.key}, read from {job.root} ({', '.join(ref.files)}): {error}"
+    return f"{ref.key}, read from {job.root} ({', '.join(ref.files)}): {told(error)}"
+
+
+def told(error: Exception) -> str:
+    """What an error says, after its type where nobody foresaw it: it may be our own mistake."""
+    foreseen = type(error) in (DataError, ValueError)
+    return str(error) if foreseen else f"{type(error).__name__}: {error}"
 
 
 def part_name(ref: RecordingRef) -> str:
@@ -164,7 +181,7 @@ def write_part(storage: Storage, ref: RecordingRef, part: Part) -> None:
 def stat_sources(root: Path, files: Sequence[str]) -> tuple[Source, ...]:
     """Sizes and times of source files without reading them; SHA-256 is left empty.
 
-    Files that are not there have size -1.
+    What is not there, or no regular file, or cannot be looked at, has size -1.
     """
     return tuple(_stat(root, file) for file in files)
 
@@ -172,7 +189,9 @@ def stat_sources(root: Path, files: Sequence[str]) -> tuple[Source, ...]:
 def _stat(root: Path, file: str) -> Source:
     try:
         stat = (root / file).stat()
-    except FileNotFoundError:
+    except OSError:
+        return Source(file, -1, 0, "")
+    if not S_ISREG(stat.st_mode):
         return Source(file, -1, 0, "")
     return Source(file, stat.st_size, stat.st_mtime_ns, "")
 
@@ -180,7 +199,7 @@ def _stat(root: Path, file: str) -> Source:
 def hash_sources(root: Path, files: Sequence[str]) -> tuple[Source, ...]:
     """Sizes, times and SHA-256 of source files; it stays empty where a file cannot be read."""
     return tuple(
-        replace(s, sha256=_sha256(root / s.file, s.size, s.mtime_ns))
+        replace(s, sha256=_sha256(root / s.file, s.size, s.mtime_ns) if s.size >= 0 else "")
         for s in stat_sources(root, files)
     )
 

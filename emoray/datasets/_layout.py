@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emoray import affect
+from emoray import affect, files
 from emoray.schema import Card, DataError, Float32Array, Listing, RecordingRef, Scale
 
 REHEARSAL = "REHEARSAL"
@@ -27,48 +28,130 @@ def relative(root: Path, path: Path) -> str:
 
 
 def find_files(root: Path, pattern: str) -> list[tuple[re.Match[str], Path]]:
-    """Files at any depth whose path below `root` (forward slashes) is wholly the pattern.
+    """Files that lie as the pattern says, below any folders (`DEAP/DEAP/...`, as archives unpack).
 
-    Case is ignored. Sorted by path, so that a listing is the same on every machine.
+    The pattern is the end of a path with forward slashes, whole names of it; case is ignored.
+    Sorted by path, so that a listing is the same on every machine.
     """
-    compiled = re.compile(pattern, re.IGNORECASE)
-    found = ((compiled.fullmatch(relative(root, path)), path) for path in _all_files(root))
+    compiled = re.compile(_anywhere(pattern), re.IGNORECASE)
+    found = ((compiled.fullmatch(relative(root, path)), path) for path in walk(root).files)
     return [(match, path) for match, path in found if match is not None]
 
 
-def _all_files(root: Path) -> list[Path]:
-    """Files at any depth, sorted; hidden ones (`._s01.dat`, of a Mac's archives) left out.
+def _anywhere(pattern: str) -> str:
+    return f"(?:.*/)?(?:{pattern})"
 
-    Folders that are links are followed, each real folder once.
+
+def companion(folder: Path, name: str) -> Path | None:
+    """The file that belongs to others in `folder`, under its name on this disk; None without it.
+
+    Args:
+        folder: where it should lie.
+        name: the publisher's name, in any case; with folders below, `1/Arousal_Valence.csv`.
+
+    Raises:
+        DataError: two names that differ in nothing but case, or a folder that cannot be listed.
     """
-    files: list[Path] = []
-    seen: set[Path] = set()
-    for name, folders, names in os.walk(root, followlinks=True):
-        folder = Path(name)
-        if (real := folder.resolve()) in seen:
-            folders.clear()
+    here: Path | None = folder
+    for part in name.split("/"):
+        inside = entries(here) if here is not None else []
+        same = [path for path in inside if path.name.lower() == part.lower()]
+        if len(same) > 1:
+            raise DataError(
+                f"{folder}: need one {name}, found {len(same)}: "
+                f"{' and '.join(relative(folder, path) for path in same)}"
+            )
+        here = same[0] if same else None
+    return here
+
+
+def entries(folder: Path) -> list[Path]:
+    """What a folder holds, sorted, without litter; nothing where there is no folder.
+
+    Raises:
+        DataError: it cannot be listed.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if not files.is_litter(path.name))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise DataError(
+            f"{folder}: need a folder that can be listed, found {files.reason(error)}"
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """What lies below a folder at any depth, without litter."""
+
+    files: tuple[Path, ...]
+    """Regular files, sorted."""
+    folders: tuple[Path, ...]
+    others: tuple[Path, ...]
+    """Named pipes, sockets, devices, links to nothing: never opened."""
+    closed: Mapping[Path, str]
+    """Folders that cannot be listed, and why."""
+
+
+def walk(root: Path) -> Tree:
+    """Look at everything below a folder; links are followed, each real folder once.
+
+    Real folders go before links to them, so that their own names are the ones that count.
+    """
+    found: list[Path] = []
+    others: list[Path] = []
+    closed: dict[Path, str] = {}
+    waiting: list[Path] = [root]
+    linked: list[Path] = []
+    folders: dict[Path, Path] = {}
+    while waiting or linked:
+        folder = waiting.pop() if waiting else linked.pop(0)
+        if (real := folder.resolve()) in folders:
             continue
-        seen.add(real)
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        files += (folder / n for n in names if not n.startswith("."))
-    return sorted(files)
+        try:
+            inside = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except (FileNotFoundError, NotADirectoryError):  # gone meanwhile, or never there
+            continue
+        except OSError as error:
+            closed[folder] = files.reason(error)
+            continue
+        folders[real] = folder
+        for entry in inside:
+            path = folder / entry.name
+            if files.is_litter(entry.name):
+                continue
+            if _is(entry.is_dir):
+                (linked if entry.is_symlink() else waiting).append(path)
+            else:
+                (found if _is(entry.is_file) else others).append(path)
+    files_, folders_, others_ = (tuple(sorted(p)) for p in (found, folders.values(), others))
+    return Tree(files_, folders_, others_, closed)
+
+
+def _is(asked: Callable[[], bool]) -> bool:
+    try:
+        return asked()
+    except OSError:  # a link into a folder that may not be entered, or to itself
+        return False
 
 
 def one_each(root: Path, found: Iterable[tuple[str, Path]], *, what: str) -> dict[str, Path]:
-    """File of each key (`subject 07`), sorted by key.
+    """File of each key (`subject 07`), sorted by key; a link to a chosen file changes nothing.
 
     Raises:
         DataError: two files of the same key; the message names both.
     """
-    files: dict[str, Path] = {}
+    chosen: dict[str, Path] = {}
     for key, path in found:
-        if key in files:
+        if key in chosen and not path.samefile(chosen[key]):
             raise DataError(
                 f"{root}: need one file for {what} {key}, found two: "
-                f"{relative(root, files[key])} and {relative(root, path)}"
+                f"{files.spell(relative(root, chosen[key]))} and "
+                f"{files.spell(relative(root, path))}"
             )
-        files[key] = path
-    return dict(sorted(files.items()))
+        chosen.setdefault(key, path)
+    return dict(sorted(chosen.items()))
 
 
 def listing(
@@ -91,18 +174,38 @@ def listing(
         known: patterns of files that the reader opens, beyond those in `refs`.
 
     Raises:
-        DataError: there is no recording at all; the message says which files were looked for.
+        DataError: there is no recording at all (the message says which files were looked for), or
+            a folder that may hold some cannot be listed.
     """
-    if not refs:
-        patterns = "; ".join(card.layout.strip().splitlines())
-        state = "an empty or foreign folder" if root.is_dir() else "no such folder"
-        raise DataError(f"{root}: need {card.title} files as {patterns}; found {state}")
-    opened = {file for ref in refs for file in ref.files}
+    tree = walk(root)
     patterns = "|".join(f"(?:{p})" for p in (REHEARSAL, *beside, *known))
-    expected = re.compile(patterns, re.IGNORECASE)
-    files = (relative(root, path) for path in _all_files(root))
-    unexpected = tuple(f for f in files if f not in opened and not expected.fullmatch(f))
-    return Listing(tuple(sorted(refs)), tuple(missing), unexpected)
+    expected = re.compile(_anywhere(patterns), re.IGNORECASE)
+    closed = _closed(root, tree, expected)
+    if not refs:
+        wanted = "; ".join(card.layout.strip().splitlines())
+        there = "an empty or foreign folder" if root in tree.folders else "no such folder"
+        state = closed or there
+        raise DataError(f"{root}: need {card.title} files as {wanted}; found {state}")
+    if closed:
+        raise DataError(f"{root}: need every folder of {card.title}, found {closed}")
+    opened = {file for ref in refs for file in ref.files}
+    names = [(relative(root, path), "") for path in tree.files]
+    names += [(relative(root, path), f" ({files.kind_of(path)})") for path in tree.others]
+    unexpected = (
+        files.spell(name) + what
+        for name, what in sorted(names)
+        if name not in opened and not expected.fullmatch(name)
+    )
+    return Listing(tuple(sorted(refs)), tuple(missing), tuple(unexpected))
+
+
+def _closed(root: Path, tree: Tree, beside: re.Pattern[str]) -> str:
+    """Which folders cannot be listed, but for those that no reader looks into; empty if none."""
+    return ", ".join(
+        f"that {files.spell(folder)} cannot be listed ({why})"
+        for folder, why in sorted(tree.closed.items())
+        if not beside.fullmatch(f"{relative(root, folder)}/any")
+    )
 
 
 def missing_subjects(found: Iterable[str], expected: Iterable[str]) -> list[str]:
@@ -121,22 +224,19 @@ def check_shape(
     Raises:
         DataError: no numbers, another number of axes, or another length where one is given.
     """
-    try:
-        found = np.asarray(array)
-    except ValueError:  # lists of different lengths
-        found = np.asarray(array, dtype=object)
     wanted = ", ".join("any" if n is None else str(n) for n in expected)
-    if found.dtype.kind not in "fiu":
-        raise DataError(
-            f"{where}: need numbers of shape ({wanted}) = ({axes}), "
-            f"found {found.dtype} of shape {found.shape}"
-        )
-    fits = found.ndim == len(expected) and all(
-        want is None or want == got for want, got in zip(expected, found.shape, strict=True)
+    # A list is not made an array here: a short one of texts may become a very large array.
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        found = type(array).__name__
+        if isinstance(array, np.ndarray):
+            found = f"{array.dtype} of shape {array.shape}"
+        raise DataError(f"{where}: need numbers of shape ({wanted}) = ({axes}), found {found}")
+    fits = array.ndim == len(expected) and all(
+        want is None or want == got for want, got in zip(expected, array.shape, strict=True)
     )
     if not fits:
-        raise DataError(f"{where}: need shape ({wanted}) = ({axes}), found {found.shape}")
-    return found
+        raise DataError(f"{where}: need shape ({wanted}) = ({axes}), found {array.shape}")
+    return array
 
 
 def signals(x: NDArray[np.floating]) -> Float32Array:

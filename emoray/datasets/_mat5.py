@@ -1,7 +1,8 @@
 """The element tree of a MATLAB v5 file, walked as a stream.
 
 What is not asked for is skipped, in a compressed variable inflated and forgotten. Every length is
-held against what is there, so that an altered file ends in an error and never in a crash.
+held against what is there, and what a variable inflates to against the file's bytes, so that an
+altered or crafted file ends in an error, soon, and never in a crash or a full memory.
 
 Format: MathWorks, "MAT-File Format", level 5. An element is a tag of 8 bytes (type, length) and
 its body, padded to 8 bytes; a matrix's body is flags, dimensions, name and contents as elements.
@@ -15,7 +16,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,20 +24,36 @@ from numpy.typing import NDArray
 Part = tuple[str | int, ...]
 """Way to a value: the variable, then names of fields and numbers of cells from 0."""
 
-_HEADER_BYTES = 128
+HEADER_BYTES = 128
 _BLOCK, _INFLATED_BLOCK = 1 << 16, 1 << 22  # bytes taken in and given out at once
 
 _MATRIX, _COMPRESSED, _UTF8 = 14, 15, 16
-_NUMBERS = {1: "i1", 2: "u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8",
-            12: "<i8", 13: "<u8", 16: "u1", 17: "<u2"}  # fmt: skip
+_NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8",
+            12: "i8", 13: "u8", 16: "u1", 17: "u2"}  # fmt: skip
 """Types of elements that hold numbers (16 and 17: text) and how numpy writes them."""
 _CELL, _STRUCT, _CHAR, _NUMERIC = 1, 2, 4, range(6, 16)  # classes of matrices
 _OPAQUE = 17  # MATLAB's own objects (its string, its table): known by name only
 _COMPLEX = 0x08  # among a matrix's flags
 
+_LARGEST_RATIO = 50
+"""Bytes that one compressed byte may become, beyond `_ALWAYS_INFLATED`. Recordings shrink to a
+half or a tenth; a crafted variable of zeros to a thousandth."""
+_ALWAYS_INFLATED = 64 << 20
+_LONGEST_TEXT, _MOST_AXES, _MOST_NAMES = 1 << 20, 32, 4096
+"""Bytes of one text, axes of one matrix, fields of one structure."""
+_NOTHING: NDArray[Any] = np.zeros((0, 0))
+_NOTHING.flags.writeable = False
+
+
+class NotMat5Error(ValueError):
+    """The file is of another kind; the text is how it starts."""
+
 
 class _Stream(Protocol):
     """Bytes in order, some of them skipped."""
+
+    order: str
+    """Of bytes in a number, as `struct` writes it: `<` or `>`."""
 
     @property
     def position(self) -> int: ...
@@ -49,7 +66,9 @@ class _Stream(Protocol):
 class _Plain:
     """The file itself, up to its end."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    order = "<"
+
+    def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._end = file.seek(0, io.SEEK_END)
         file.seek(0)
@@ -58,8 +77,9 @@ class _Plain:
     def position(self) -> int:
         return self._file.tell()
 
-    def at_end(self) -> bool:
-        return self.position >= self._end
+    @property
+    def left(self) -> int:
+        return self._end - self.position
 
     def seek(self, position: int) -> None:
         if position > self._end:
@@ -80,7 +100,9 @@ class _Inflated:
 
     def __init__(self, source: _Plain, n_compressed: int) -> None:
         self._source = source
+        self.order = source.order
         self._left = n_compressed
+        self._most = _ALWAYS_INFLATED + _LARGEST_RATIO * min(n_compressed, source.left)
         self._inflater = zlib.decompressobj()
         self._pending = b""
         self._position = 0
@@ -99,12 +121,16 @@ class _Inflated:
             self._pending = self._inflater.unconsumed_tail
             if raw:
                 self._position += len(raw)
+                if self._position > self._most:
+                    raise ValueError(f"a compressed variable of more than {self._most:,} bytes")
                 return raw
             if not (self._inflater.eof or self._pending or self._left):
                 raise EOFError("a compressed variable ends early")
         return b""
 
     def _blocks(self, n: int) -> Iterator[bytes]:
+        if self._position + n > self._most:
+            raise ValueError(f"{n:,} bytes announced in a variable of at most {self._most:,}")
         while n:
             block = self._next(min(n, _INFLATED_BLOCK))
             if not block:
@@ -144,7 +170,7 @@ class _Matrix:
         return math.prod(self.dims)
 
 
-def walk(file: BinaryIO, parts: Iterable[Part]) -> Iterator[tuple[Part, NDArray[Any]]]:
+def walk(file: IO[bytes], parts: Iterable[Part]) -> Iterator[tuple[Part, NDArray[Any]]]:
     """Each part that is there, with its value; reads no further than needed.
 
     Raises:
@@ -156,7 +182,7 @@ def walk(file: BinaryIO, parts: Iterable[Part]) -> Iterator[tuple[Part, NDArray[
         if not wanted:
             continue
         for found, head in _descend(element, matrix, wanted):
-            value = _decode(element, head) if head else np.zeros((0, 0))
+            value = _decode(element, head) if head else _NOTHING
             for part in found:
                 left.discard(part)
                 yield part, value
@@ -166,7 +192,7 @@ def walk(file: BinaryIO, parts: Iterable[Part]) -> Iterator[tuple[Part, NDArray[
             return
 
 
-def heads(file: BinaryIO, part: Part = ()) -> Iterator[tuple[str, tuple[int, ...]]]:
+def heads(file: IO[bytes], part: Part = ()) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Name and shape of each variable; with `part`, the shape of that part alone.
 
     Raises:
@@ -181,27 +207,39 @@ def heads(file: BinaryIO, part: Part = ()) -> Iterator[tuple[str, tuple[int, ...
                 return
 
 
-def _variables(file: BinaryIO) -> Iterator[tuple[_Plain | _Inflated, _Matrix]]:
+def _variables(file: IO[bytes]) -> Iterator[tuple[_Plain | _Inflated, _Matrix]]:
     """Head of each variable, with the stream from which its contents may be read."""
     stream = _Plain(file)
-    header = stream.read(_HEADER_BYTES)
-    if header[124:128] != b"\x00\x01IM":
-        raise ValueError(f"not a little-endian MATLAB v5 file, it starts with {header[:19]!r}")
-    while not stream.at_end():
-        kind, n = struct.unpack("<II", stream.read(8))
+    stream.order = _byte_order(stream.read(HEADER_BYTES))
+    while stream.left > 0:
+        kind, n = _tag(stream)
         element: _Plain | _Inflated = stream
         resume = stream.position + n  # however far the element is read
         if kind == _COMPRESSED:
             element = _Inflated(stream, n)
-            kind, n = struct.unpack("<II", element.read(8))
+            kind, n = _tag(element)
         if kind == _MATRIX:
             yield element, _head(element, n)
         stream.seek(resume)
 
 
+def _byte_order(header: bytes) -> str:
+    """The last two bytes of the header read MI as the machine that wrote it numbered bytes."""
+    orders = {b"\x00\x01IM": "<", b"\x01\x00MI": ">"}
+    if header[124:] not in orders:
+        raise NotMat5Error(f"it starts with {header[:40]!r}")
+    return orders[header[124:]]
+
+
+def _tag(stream: _Stream) -> tuple[int, int]:
+    """Type of an element and bytes of its body."""
+    kind, n_bytes = struct.unpack(f"{stream.order}II", stream.read(8))
+    return kind, n_bytes
+
+
 def _element(stream: _Stream) -> tuple[int, bytes]:
     """Type and bytes of an element; up to 4 bytes fit beside the tag."""
-    kind, n = struct.unpack("<II", raw := stream.read(8))
+    kind, n = struct.unpack(f"{stream.order}II", raw := stream.read(8))
     if kind >> 16:
         return kind & 0xFFFF, raw[4 : 4 + min(4, kind >> 16)]
     body = stream.read(n)
@@ -213,13 +251,17 @@ def _head(stream: _Stream, n_bytes: int) -> _Matrix:
     end = stream.position + n_bytes
     _, flags = _element(stream)
     if len(flags) != 8:
-        raise ValueError(f"a matrix with flags {flags!r}")
+        raise ValueError(f"a matrix with flags {flags[:8]!r}")
+    if stream.order == ">":
+        flags = flags[3::-1] + flags[4:]  # one number of four bytes; `_Matrix` has the lowest first
     if flags[0] == _OPAQUE:
         return _Matrix(flags, (), _element(stream)[1].decode("latin1"), end)
     _, dims = _element(stream)
     _, name = _element(stream)
-    lengths = struct.unpack(f"<{len(dims) // 4}i", dims)
-    if not lengths or min(lengths) < 0:
+    if not 4 <= len(dims) <= 4 * _MOST_AXES:
+        raise ValueError(f"a matrix of class {flags[:1]!r} and {len(dims) // 4} axes")
+    lengths = struct.unpack(f"{stream.order}{len(dims) // 4}i", dims)
+    if min(lengths) < 0:
         raise ValueError(f"a matrix of class {flags[:1]!r} and shape {lengths}")
     return _Matrix(flags, lengths, name.decode("latin1"), end)
 
@@ -260,22 +302,24 @@ def _children(stream: _Stream, matrix: _Matrix) -> Iterator[tuple[str | int, int
     n_labels = matrix.size
     if matrix.kind == _STRUCT:
         names = _field_names(stream)
+        if not names and matrix.size > 1:
+            raise ValueError(f"{matrix.size} structures without fields")
         n_labels *= len(names)
         labels = (name for _ in range(matrix.size) for name in names)
     if 8 * n_labels > matrix.end - stream.position:
         raise ValueError(f"{n_labels} values in {matrix.end - stream.position} bytes")
     for label in labels:
-        kind, n_bytes = struct.unpack("<II", stream.read(8))
+        kind, n_bytes = _tag(stream)
         if kind != _MATRIX or stream.position + n_bytes > matrix.end:
             raise ValueError(f"an element of type {kind} and {n_bytes} bytes in a cell or field")
         yield label, n_bytes
 
 
 def _field_names(stream: _Stream) -> list[str]:
-    (width,) = struct.unpack("<i", _element(stream)[1])
+    (width,) = struct.unpack(f"{stream.order}i", _element(stream)[1])
     _, raw = _element(stream)
-    if width < 1:
-        raise ValueError(f"names of fields in {width} bytes")
+    if width < 1 or len(raw) > _MOST_NAMES * width:
+        raise ValueError(f"names of fields in {len(raw)} bytes, {width} each")
     return [raw[i : i + width].partition(b"\0")[0].decode() for i in range(0, len(raw), width)]
 
 
@@ -283,16 +327,16 @@ def _decode(stream: _Stream, matrix: _Matrix) -> NDArray[Any]:
     """Contents of a matrix, as scipy gives them: see `_matlab.load`."""
     if matrix.kind in _NUMERIC and not matrix.flags[1] & _COMPLEX:
         kind, raw = _element(stream)
-        return _numbers(kind, raw).reshape(matrix.dims, order="F")
+        return _numbers(stream, kind, raw).reshape(matrix.dims, order="F")
     if matrix.kind == _CHAR:
-        return _text(*_element(stream), matrix.dims)
+        return _text(stream, matrix.dims)
     if matrix.kind not in (_CELL, _STRUCT):
         raise ValueError(f"a matrix of class {matrix.kind}, complex or no array")
     labels, values = [], []
     for label, n in _children(stream, matrix):
         end = stream.position + n
         labels.append(label)
-        values.append(_decode(stream, _head(stream, n)) if n else np.zeros((0, 0)))
+        values.append(_decode(stream, _head(stream, n)) if n else _NOTHING)
         stream.skip(end - stream.position)
     n_each = len(labels) // max(matrix.size, 1)
     names = [str(label) for label in labels[:n_each]]
@@ -307,16 +351,21 @@ def _decode(stream: _Stream, matrix: _Matrix) -> NDArray[Any]:
     return records.reshape(matrix.dims, order="F")
 
 
-def _numbers(kind: int, raw: bytes) -> NDArray[Any]:
+def _numbers(stream: _Stream, kind: int, raw: bytes) -> NDArray[Any]:
+    """In the byte order of this machine."""
     if kind not in _NUMBERS:
         raise ValueError(f"numbers of type {kind}")
-    return np.frombuffer(raw, dtype=_NUMBERS[kind])
+    stored = np.frombuffer(raw, dtype=stream.order + _NUMBERS[kind])
+    return stored.astype(stored.dtype.newbyteorder("="), copy=False)
 
 
-def _text(kind: int, raw: bytes, dims: tuple[int, ...]) -> NDArray[Any]:
+def _text(stream: _Stream, dims: tuple[int, ...]) -> NDArray[Any]:
     """One string for each row."""
+    kind, raw = _element(stream)
+    if len(raw) > _LONGEST_TEXT:
+        raise ValueError(f"a text of {len(raw):,} bytes")
     # MATLAB writes two bytes a character, scipy UTF-8, older files one byte.
-    text = raw.decode() if kind == _UTF8 else "".join(map(chr, _numbers(kind, raw)))
+    text = raw.decode() if kind == _UTF8 else "".join(map(chr, _numbers(stream, kind, raw)))
     characters = np.array(list(text), dtype="U1").reshape(dims, order="F")
     if characters.size == 0:
         return np.array([], dtype="U1")

@@ -7,19 +7,25 @@ are read by pymatreader.
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pymatreader
 
+from emoray import files
 from emoray.datasets import _mat5
 from emoray.schema import DataError
 
 Part = _mat5.Part
+
+_LARGEST_RATIO, _ALWAYS_INFLATED = 50, 64 << 20
+"""As `_mat5` bounds what a compressed variable may become."""
 
 # What the walk, h5py and pymatreader raise on a file that stops early or was altered.
 _DAMAGE = (
@@ -29,7 +35,6 @@ _DAMAGE = (
     TypeError,
     LookupError,
     AttributeError,
-    MemoryError,
     OverflowError,
     NotImplementedError,
     RecursionError,
@@ -45,34 +50,28 @@ def variables(path: Path) -> dict[str, tuple[int, ...]]:
     Raises:
         DataError: the file is truncated, damaged or not MATLAB's.
     """
-    try:
-        if _is_hdf5(path):
-            return _hdf5_variables(path)
-        with path.open("rb") as file:
-            return dict(_mat5.heads(file))
-    except _DAMAGE as error:
-        raise _damaged(path, error) from error
+    with _reading(path) as file:
+        return _hdf5_variables(path) if _is_hdf5(file) else dict(_mat5.heads(file))
 
 
 def load(path: Path, names: Sequence[str]) -> dict[str, Any]:
     """Values of the named variables.
 
-    Of a v5 file as `scipy.io.loadmat` gives them: matrices of at least two axes in the type in
-    which they are stored (read-only), text as one string a row, cells as arrays of objects,
-    structures as record arrays. Of a v7.3 file the numeric ones alike, cells as lists and
-    structures as dictionaries.
+    Of a v5 file, of either byte order, as `scipy.io.loadmat` gives them: matrices of at least two
+    axes in the type in which they are stored (read-only), text as one string a row, cells as
+    arrays of objects, structures as record arrays. Of a v7.3 file matrices of numbers only.
 
     Raises:
         DataError: a variable is missing, or the file is truncated, damaged or not MATLAB's.
     """
-    try:
-        if _is_hdf5(path):
-            found = pymatreader.read_mat(path, variable_names=list(names))
-            found = {k: np.atleast_2d(v) if np.isscalar(v) else v for k, v in found.items()}
+    found: dict[str, Any] = {}
+    with _reading(path) as file:
+        if _is_hdf5(file):
+            _check_hdf5(path, names)
+            whole = pymatreader.read_mat(path, variable_names=list(names))
+            found = {k: np.atleast_2d(v) if np.isscalar(v) else v for k, v in whole.items()}
         else:
-            found = {str(part[0]): value for part, value in _walk(path, [(n,) for n in names])}
-    except _DAMAGE as error:
-        raise _damaged(path, error) from error
+            found = {str(part[0]): v for part, v in _mat5.walk(file, [(n,) for n in names])}
     absent = [name for name in names if name not in found]
     if absent:
         there = ", ".join(variables(path)) or "none"
@@ -89,10 +88,8 @@ def load_parts(path: Path, parts: Sequence[Part]) -> list[Any]:
     Raises:
         DataError: a part is missing, or the file is truncated, damaged or not v5.
     """
-    try:
-        found = dict(_walk(path, parts))
-    except _DAMAGE as error:
-        raise _damaged(path, error) from error
+    with _reading(path) as file:
+        found = dict(_mat5.walk(file, parts))
     if absent := [_spell(part) for part in parts if part not in found]:
         raise _absent(path, absent)
     return [found[part] for part in parts]
@@ -104,19 +101,29 @@ def shape(path: Path, part: Part) -> tuple[int, ...]:
     Raises:
         DataError: as `load_parts`.
     """
-    try:
-        with path.open("rb") as file:
-            found = [dims for _, dims in _mat5.heads(file, part)]
-    except _DAMAGE as error:
-        raise _damaged(path, error) from error
+    with _reading(path) as file:
+        found = [dims for _, dims in _mat5.heads(file, part)]
     if not found:
         raise _absent(path, [_spell(part)])
     return found[0]
 
 
-def _walk(path: Path, parts: Sequence[Part]) -> list[tuple[Part, Any]]:
-    with path.open("rb") as file:
-        return list(_mat5.walk(file, parts))
+@contextmanager
+def _reading(path: Path) -> Iterator[IO[bytes]]:
+    """The file, and one kind of error for all that can be wrong with it."""
+    with files.open_file(path) as file:
+        try:
+            yield file
+        except DataError:
+            raise
+        except _mat5.NotMat5Error as error:
+            if file.seek(0, io.SEEK_END) < _mat5.HEADER_BYTES:
+                raise _damaged(path, error) from error
+            raise DataError(
+                f"{path}: need a MATLAB file of version 5 or 7.3, found another kind: {error}"
+            ) from error
+        except _DAMAGE as error:
+            raise _damaged(path, error) from error
 
 
 def _spell(part: Part) -> str:
@@ -130,16 +137,35 @@ def _absent(path: Path, parts: Sequence[str]) -> DataError:
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
-    size = path.stat().st_size if path.exists() else 0
+    if isinstance(error, OSError) and error.errno is not None:  # the disk, not what is on it
+        return DataError(f"{path}: need a file that can be read, found {files.reason(error)}")
     return DataError(
-        f"{path}: need a whole MATLAB file, found {size} bytes that cannot be read ({error}); "
-        "the file is truncated or damaged"
+        f"{path}: need a whole MATLAB file, found {path.stat().st_size} bytes that cannot be read "
+        f"({error}); the file is truncated or damaged"
     )
 
 
-def _is_hdf5(path: Path) -> bool:
-    with path.open("rb") as file:
-        return b"MATLAB 7.3" in file.read(128)
+def _is_hdf5(file: IO[bytes]) -> bool:
+    head = file.read(128)
+    file.seek(0)
+    return b"MATLAB 7.3" in head
+
+
+def _check_hdf5(path: Path, names: Sequence[str]) -> None:
+    """Refuse what is no matrix of numbers, or would fill the memory from a small file."""
+    import h5py
+
+    most = _ALWAYS_INFLATED + _LARGEST_RATIO * path.stat().st_size
+    with h5py.File(path, "r") as file:
+        for name in (n for n in names if n in file):
+            item = file[name]
+            if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "fiub":
+                raise DataError(f"{path}: need numbers in variable {name}, found {item}")
+            if item.nbytes > most:
+                raise DataError(
+                    f"{path}: need at most {most:,} bytes in variable {name} of a file of this "
+                    f"size, found {item.nbytes:,}; the file is damaged"
+                )
 
 
 def _hdf5_variables(path: Path) -> dict[str, tuple[int, ...]]:

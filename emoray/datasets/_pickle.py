@@ -3,20 +3,29 @@
 A pickle may name any function and call it. The publishers' pickles (DEAP, FACED) name a few of
 numpy's, and these are answered by stand-ins that take numbers and text only: numpy's own functions
 trust a pickle so far that an altered one can crash the process. Every other name is refused.
+
+A pickle is a program, and a short one can ask for more than any memory holds: for a list twice in a
+list, forty times over, or for the two thousand millionth place of the memo. So its steps are looked
+through before any is taken. Pickles of arrays are a large text or two and some dozens of steps
+around them, in which nothing but names, types and short texts comes up again.
 """
 
 from __future__ import annotations
 
+import io
 import pickle
+import pickletools
 import re
+import reprlib
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from emoray import files
 from emoray.schema import DataError, FloatArray
 
 
@@ -29,10 +38,15 @@ def load_arrays(path: Path) -> Any:
         DataError: the pickle asks for anything but an array, or is cut short or damaged.
     """
     try:
-        with path.open("rb") as file:
-            return _plain(_ArrayUnpickler(file, path).load())
+        with files.open_file(path) as file:
+            size = _check_steps(file)
+            return _Plain(size).of(_ArrayUnpickler(file, path).load())
     except DataError:
         raise
+    except OSError as error:
+        raise DataError(
+            f"{path}: need a file that can be read, found {files.reason(error)}"
+        ) from error
     # What the pickle machine meets in a stream that stops or was altered.
     except (
         pickle.UnpicklingError,
@@ -42,13 +56,11 @@ def load_arrays(path: Path) -> Any:
         LookupError,
         AttributeError,
         OverflowError,
-        MemoryError,
         RecursionError,
     ) as error:
-        size = path.stat().st_size
         raise DataError(
-            f"{path}: need a whole pickle of arrays, found {size} bytes that stop making sense "
-            f"({error}); the file is truncated or damaged"
+            f"{path}: need a whole pickle of arrays, found {path.stat().st_size} bytes that stop "
+            f"making sense ({error}); the file is truncated or damaged"
         ) from error
 
 
@@ -67,18 +79,117 @@ def dump_python2(path: Path, arrays: Mapping[str, FloatArray]) -> None:
         file.write(b".")
 
 
+_MOST_STEPS = 10_000
+"""Opcodes of one pickle; the publishers' take less than a hundred."""
+_MOST_DEPTH = 20
+"""Of lists in lists."""
+_LONGEST_AGAIN = 1024
+"""Bytes of a text that may be taken from the memo: each time it may become an array."""
+
+_OPCODES = {ord(op.code): op for op in pickletools.opcodes}
+_UNITS = {
+    pickletools.TAKEN_FROM_ARGUMENT1: "<B",
+    pickletools.TAKEN_FROM_ARGUMENT4: "<i",
+    pickletools.TAKEN_FROM_ARGUMENT4U: "<I",
+    pickletools.TAKEN_FROM_ARGUMENT8U: "<Q",
+}
+"""How the length of an argument is written that says its own."""
+_PUTS = frozenset(("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"))
+_GETS = frozenset(("GET", "BINGET", "LONG_BINGET"))
+_ATOMS = frozenset(
+    """
+    NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT
+    STRING BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8
+    UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 GLOBAL STACK_GLOBAL REDUCE
+    """.split()
+)
+"""Steps after which no list, tuple or dictionary lies on top."""
+_OTHERS = frozenset(
+    """
+    MARK EMPTY_LIST LIST APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3
+    EMPTY_DICT DICT SETITEM SETITEMS BUILD
+    """.split()
+)
+
+
+def _check_steps(file: IO[bytes]) -> int:
+    """Look through a pickle without taking any of its steps; its size in bytes.
+
+    Every length is held against the bytes that are left, every place in the memo against the
+    steps so far, and what a step takes from the memo must be short and no container.
+
+    Raises:
+        pickle.UnpicklingError: one of them does not hold, or it has too many steps.
+    """
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    memo: dict[int, int | None] = {}
+    top: int | None = None  # bytes of what lies on top; None for a container
+    for n_steps in range(_MOST_STEPS):
+        name, n_bytes, raw = _step(file, size)
+        if name in _PUTS:
+            place = len(memo) if name == "MEMOIZE" else _number(name, raw)
+            if not 0 <= place <= n_steps:
+                raise pickle.UnpicklingError(f"place {place} of the memo after {n_steps} steps")
+            memo[place] = top
+        elif name in _GETS:
+            top = memo.get(_number(name, raw), 0)  # of a place without value pickle itself says so
+            if top is None or top > _LONGEST_AGAIN:
+                raise pickle.UnpicklingError("a list or a long text that comes up again")
+        elif name in _ATOMS:
+            top = n_bytes
+        elif name in _OTHERS:
+            top = None
+        elif name == "STOP":
+            file.seek(0)
+            return size
+        elif name not in ("PROTO", "FRAME"):  # these two leave the top as it is
+            raise pickle.UnpicklingError(f"the step {name}, which no array needs")
+    raise pickle.UnpicklingError(f"more than {_MOST_STEPS:,} steps")
+
+
+def _step(file: IO[bytes], size: int) -> tuple[str, int, bytes]:
+    """Name of the next opcode, bytes of its argument, and the argument if it is short."""
+    code = file.read(1)
+    if not code or code[0] not in _OPCODES:
+        raise pickle.UnpicklingError(f"{code!r} where a step should be")
+    opcode = _OPCODES[code[0]]
+    n_bytes = opcode.arg.n if opcode.arg is not None else 0
+    if n_bytes == pickletools.UP_TO_NEWLINE:
+        lines = [file.readline() for _ in range(2 if opcode.name == "GLOBAL" else 1)]
+        if not lines[-1].endswith(b"\n"):
+            raise pickle.UnpicklingError(f"{opcode.name} without the end of its line")
+        return opcode.name, sum(map(len, lines)), lines[0][:64]
+    if n_bytes in _UNITS:
+        unit = struct.Struct(_UNITS[n_bytes])
+        (n_bytes,) = unit.unpack(file.read(unit.size))
+    start = file.tell()
+    if not 0 <= n_bytes <= size - start:
+        raise pickle.UnpicklingError(f"{n_bytes} bytes of {opcode.name}, {size - start} there")
+    raw = file.read(min(n_bytes, 64))
+    if opcode.name == "FRAME" and int.from_bytes(raw, "little") > size - file.tell():
+        raise pickle.UnpicklingError("a frame longer than the file")
+    file.seek(start + n_bytes)
+    return opcode.name, n_bytes, raw
+
+
+def _number(name: str, raw: bytes) -> int:
+    """Place in the memo: a line of digits in the first protocol, a little-endian number since."""
+    return int(raw) if name in ("PUT", "GET") else int.from_bytes(raw, "little")
+
+
 class _Dtype:
     """Stands for `numpy.dtype`: its code, then a state that may only say the order of bytes."""
 
     def __init__(self, code: str, align: bool = False, copy: bool = False) -> None:
         if not re.fullmatch(r"b1|[iu][1248]|f(2|4|8)|c(8|16)|[SU]\d{1,6}", code):
-            raise pickle.UnpicklingError(f"an array of type {code!r}")
+            raise pickle.UnpicklingError(f"an array of type {reprlib.repr(code)}")
         self.value = np.dtype(code)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         order = state[1]
         if order not in ("<", ">", "|", "=") or any(field is not None for field in state[2:5]):
-            raise pickle.UnpicklingError(f"a type with state {state!r}")
+            raise pickle.UnpicklingError(f"a type with state {reprlib.repr(state)}")
         self.value = self.value.newbyteorder(order)
 
 
@@ -104,7 +215,7 @@ class _NdarrayName:
 
 def _reconstruct(kind: object, shape: object, code: object) -> _Array:
     if kind is not _NdarrayName:
-        raise pickle.UnpicklingError(f"an array of kind {kind!r}")
+        raise pickle.UnpicklingError(f"an array of kind {reprlib.repr(kind)}")
     return _Array()
 
 
@@ -122,7 +233,7 @@ def _scalar(dtype: _Dtype, raw: bytes | str) -> Any:
 def _latin1(text: str, encoding: str = "latin1") -> bytes:
     """How Python 3 spells bytes in old protocols; other codecs have no business in an array."""
     if encoding.lower().replace("-", "") not in ("latin1", "iso88591"):
-        raise pickle.UnpicklingError(f"bytes spelled in {encoding!r}")
+        raise pickle.UnpicklingError(f"bytes spelled in {reprlib.repr(encoding)}")
     return text.encode("latin1")
 
 
@@ -146,7 +257,7 @@ for _core in ("numpy.core", "numpy._core"):  # before and since numpy 2
 class _ArrayUnpickler(pickle.Unpickler):
     """Refuses every name that is not in `_ALLOWED`."""
 
-    def __init__(self, file: BinaryIO, path: Path) -> None:
+    def __init__(self, file: IO[bytes], path: Path) -> None:
         super().__init__(file, encoding="latin1")
         self._path = path
 
@@ -161,17 +272,38 @@ class _ArrayUnpickler(pickle.Unpickler):
             ) from None
 
 
-def _plain(value: Any) -> Any:
-    """Arrays in the place of what stands for them."""
-    if isinstance(value, _Array):
-        return value.value
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_plain(item) for item in value)
-    if isinstance(value, str | bytes | bytearray | int | float | complex | np.generic | None):
-        return value
-    raise pickle.UnpicklingError(f"a {type(value).__name__} among the arrays")
+class _Plain:
+    """Puts arrays in the place of what stands for them, as much as a file of that size can hold."""
+
+    def __init__(self, n_bytes: int) -> None:
+        self._left = n_bytes
+
+    def of(self, value: Any, depth: int = 0) -> Any:
+        """The value without stand-ins.
+
+        Raises:
+            pickle.UnpicklingError: something else than arrays and plain values, deeper than
+                `_MOST_DEPTH`, or more of it than the file has bytes.
+        """
+        self._left -= 1 + (len(value) if isinstance(value, str | bytes | bytearray) else 0)
+        self._left -= value.value.nbytes if isinstance(value, _Array) else 0
+        if self._left < 0 or depth > _MOST_DEPTH:
+            raise pickle.UnpicklingError("lists in lists beyond what the file can hold")
+        if isinstance(value, _Array):
+            return value.value
+        if isinstance(value, dict):
+            return {self._key(key): self.of(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(self.of(item, depth + 1) for item in value)
+        if isinstance(value, str | bytes | bytearray | int | float | complex | np.generic | None):
+            return value
+        raise pickle.UnpicklingError(f"a {type(value).__name__} among the arrays")
+
+    @staticmethod
+    def _key(key: object) -> str:
+        if not isinstance(key, str):
+            raise pickle.UnpicklingError(f"a {type(key).__name__} as the name of an array")
+        return key
 
 
 def _text(text: str) -> bytes:
@@ -183,7 +315,7 @@ def _int(number: int) -> bytes:
     return b"J" + struct.pack("<i", number)
 
 
-def _write_array(file: BinaryIO, array: FloatArray) -> None:
+def _write_array(file: IO[bytes], array: FloatArray) -> None:
     """The opcodes of `numpy.core.multiarray._reconstruct(ndarray, (0,), 'b')` and its state."""
     file.write(b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85")
     file.write(_text("b") + b"\x87R")

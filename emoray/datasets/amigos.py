@@ -69,11 +69,11 @@ _REST_S = 5.0
 _SHORT_VIDEOS = tuple("4 5 9 10 13 18 19 20 23 30 31 34 36 58 80 138".split())
 _LONG_VIDEOS = ("N1", "P1", "B1", "U1")
 _BESIDE = (
-    r"(?:.*/)?Data_original/.*",
-    r"(?:.*/)?Data_Original_P\d+\.mat",
-    r"(?:.*/)?(?:SelfAsessment|Experiment_Data|External_Annotations|Video_List)\.\w+",
-    r"(?:.*/)?Participant_\w+\.\w+",
-    r"(?:.*/)?readme[^/]*",
+    r"Data_original/.*",
+    r"Data_Original_P\d+\.mat",
+    r"(?:SelfAsessment|Experiment_Data|External_Annotations|Video_List)\.\w+",
+    r"Participant_\w+\.\w+",
+    r"readme[^/]*",
 )
 
 _N_SEGMENTS = (8, 10, 7, 8, 6, 7, 11, 7, 10, 7, 13, 7, 7, 6, 9, 10)
@@ -93,7 +93,7 @@ def find(root: Path) -> Listing:
     """
     found = (
         (match[1], path)
-        for match, path in _layout.find_files(root, r"(?:.*/)?Data_Preprocessed_P(\d{2})\.mat")
+        for match, path in _layout.find_files(root, r"Data_Preprocessed_P(\d{2})\.mat")
     )
     files = _layout.one_each(root, found, what="subject")
     expected = [f"{n:02}" for n in range(1, CARD.n_subjects + 1)]

@@ -64,10 +64,10 @@ _N_SHOWN = round(_PRESENTATION_S * CARD.eeg_sfreq)
 REST_MARKER = 50.0
 """Microvolts in the 3 s before each presentation of the example."""
 _BESIDE = (
-    r"(?:.*/)?data_preprocessed_matlab/s\d+\.mat",
-    r"(?:.*/)?(?:face_video|data_original)/.*",
-    r"(?:.*/)?(?:metadata.*/)?(?:Online_ratings|Video_list|Participant_\w+)\.\w+",
-    r"(?:.*/)?readme[^/]*",
+    r"data_preprocessed_matlab/s\d+\.mat",
+    r"(?:face_video|data_original)/.*",
+    r"(?:metadata.*/)?(?:Online_ratings|Video_list|Participant_\w+)\.\w+",
+    r"readme[^/]*",
 )
 
 
@@ -78,7 +78,7 @@ def find(root: Path) -> Listing:
         DataError: no file at all, or two of the same kind for one subject.
     """
     files: dict[str, Path] = {}
-    for pattern in (r"(?:.*/)?s(\d{2})\.mat", r"(?:.*/)?s(\d{2})\.dat"):
+    for pattern in (r"s(\d{2})\.mat", r"s(\d{2})\.dat"):
         found = ((m[1], path) for m, path in _layout.find_files(root, pattern))
         files |= _layout.one_each(root, found, what="subject")
     expected = [f"{n:02}" for n in range(1, CARD.n_subjects + 1)]

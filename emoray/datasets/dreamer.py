@@ -61,7 +61,7 @@ _HEAD: tuple[_matlab.Part, ...] = (
     ("DREAMER", "EEG_Electrodes"),
 )
 """What all subjects share, checked with each of them."""
-_BESIDE = (r"(?:.*/)?[^/]*\.(?:pdf|txt|md|html?|docx?)",)
+_BESIDE = (r"[^/]*\.(?:pdf|txt|md|html?|docx?)",)
 
 OFFSET = 4000.0
 """Added to the example's EEG, as the device does."""
@@ -79,7 +79,7 @@ def find(root: Path) -> Listing:
     Raises:
         DataError: no file, two of them, or one that is not MATLAB's.
     """
-    found = ((_FILE, path) for _, path in _layout.find_files(root, r"(?:.*/)?DREAMER\.mat"))
+    found = ((_FILE, path) for _, path in _layout.find_files(root, r"DREAMER\.mat"))
     files = _layout.one_each(root, found, what="file")
     expected = [f"{n:02}" for n in range(1, CARD.n_subjects + 1)]
     refs = [

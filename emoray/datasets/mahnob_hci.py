@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import mne
 import numpy as np
 
-from emoray import electrodes
+from emoray import electrodes, files
 from emoray.datasets import _biosemi, _layout
 from emoray.schema import (
     Card,
@@ -57,7 +57,8 @@ Sessions/<id>/session.xml""",
     "difference of two.",
 )
 
-_SESSION = r"(?:.*/)?\d+/Part_(\d+)_S_Trial(\d+)_emotion\.bdf"
+_SESSION = r"\d+/Part_(\d+)_S_Trial(\d+)_emotion\.bdf"
+_XML = "session.xml"
 _RATINGS = {
     "valence": "feltVlnc",
     "arousal": "feltArsl",
@@ -68,7 +69,7 @@ _RATINGS = {
 _SUBJECTS = tuple(n for n in range(1, 31) if n not in (12, 15, 26))
 _N_INCOMPLETE = {3: 17, 9: 14, 16: 16}
 _STATUS = "Status"
-_BESIDE = (r"(?:.*/)?\d+/(?!Part_\d+_S_Trial\d+_emotion\.bdf)[^/]+", r"readme[^/]*")
+_BESIDE = (r"\d+/(?!Part_\d+_S_Trial\d+_emotion\.bdf)[^/]+", r"readme[^/]*")
 
 _LEAD_S = 30.0
 _LENGTHS_S = (
@@ -90,18 +91,20 @@ def find(root: Path) -> Listing:
         for match, path in _layout.find_files(root, _SESSION)
         if int(match[1]) in _SUBJECTS
     )
-    files = _layout.one_each(root, found, what="subject")
+    chosen = _layout.one_each(root, found, what="subject")
     refs, missing = [], []
     for number in _SUBJECTS:
-        paths = [path for key, path in files.items() if key.startswith(f"{number:02} ")]
+        paths = [path for key, path in chosen.items() if key.startswith(f"{number:02} ")]
         n_expected = _N_INCOMPLETE.get(number, CARD.n_presentations)
         if len(paths) < n_expected:
             part = f", {n_expected - len(paths)} of {n_expected} recordings" if paths else ""
             missing.append(f"subject {number:02}{part}")
         if paths:
-            both = [_layout.relative(root, p) for bdf in paths for p in (bdf, _xml(bdf))]
-            missing += [name for name in both[1::2] if not (root / name).is_file()]
-            refs.append(RecordingRef(CARD.name, f"{number:02}", "1", tuple(both)))
+            xmls = {bdf: _layout.companion(bdf.parent, _XML) for bdf in paths}
+            both = [p for bdf, xml in xmls.items() for p in (bdf, xml or bdf.with_name(_XML))]
+            names = tuple(_layout.relative(root, p) for p in both)
+            missing += [n for n, xml in zip(names[1::2], xmls.values(), strict=True) if not xml]
+            refs.append(RecordingRef(CARD.name, f"{number:02}", "1", names))
     return _layout.listing(CARD, root, refs, missing=missing, beside=_BESIDE)
 
 
@@ -118,16 +121,16 @@ def read(root: Path, ref: RecordingRef) -> Recording:
     stretches: list[Stretch] = []
     presentations: list[Presentation] = []
     dropped: list[Dropped] = []
-    for name in ref.files[::2]:
+    for name, xml in zip(ref.files[::2], ref.files[1::2], strict=True):
         path = root / name
-        session = _session(_xml(path))
+        session = _session(root / xml)
         if absent := [a for a in ("feltVlnc", "feltArsl") if a not in session]:
             where = f"{name} presentation {_trial(name)}"
             dropped.append(Dropped("presentation", where, f"no {' and '.join(absent)}"))
             continue
         stretch, start_s, stop_s = _stretch(path)
         presentations.append(
-            _presentation(path, session, stretch=len(stretches), start_s=start_s, stop_s=stop_s)
+            _presentation(path, root / xml, session, len(stretches), start_s=start_s, stop_s=stop_s)
         )
         stretches.append(stretch)
     assert CARD.ecg is not None
@@ -143,24 +146,27 @@ def read(root: Path, ref: RecordingRef) -> Recording:
     )
 
 
-def _xml(bdf: Path) -> Path:
-    return bdf.with_name("session.xml")
-
-
 def _trial(name: str) -> int:
-    match = re.fullmatch(_SESSION, f"{PurePosixPath(name)}", re.IGNORECASE)
+    match = re.search(rf"(?:^|/){_SESSION}$", name, re.IGNORECASE)
     assert match is not None
     return int(match[2])
 
 
 def _session(path: Path) -> dict[str, str]:
     """Attributes of the root of `session.xml`."""
-    if not path.is_file():
-        raise DataError(f"{path}: need session.xml beside the recording, found no such file")
+    text = files.read_small(path)
     try:
-        return dict(ET.parse(path).getroot().attrib)
-    except ET.ParseError as error:
-        raise DataError(f"{path}: need a whole session.xml, found {error}") from error
+        root = ET.fromstring(text)
+    # An encoding that Python does not know is a LookupError or a ValueError, by its name.
+    except (ET.ParseError, LookupError, ValueError) as error:
+        raise DataError(
+            f"{path}: need a whole session.xml, found {error}; it starts with {text[:40]!r}"
+        ) from error
+    tag = root.tag.rpartition("}")[2]
+    if tag != "session":
+        page = ", a web page: was there a login before the download?" * (tag.lower() == "html")
+        raise DataError(f"{path}: need the element <session>, found <{tag}>{page}")
+    return dict(root.attrib)
 
 
 def _stretch(path: Path) -> tuple[Stretch, float, float]:
@@ -204,10 +210,10 @@ def _names(path: Path) -> dict[str, str]:
 
 
 def _presentation(
-    path: Path, session: dict[str, str], *, stretch: int, start_s: float, stop_s: float
+    path: Path, xml: Path, session: dict[str, str], stretch: int, *, start_s: float, stop_s: float
 ) -> Presentation:
     assert CARD.scale is not None
-    where = f"{_xml(path)}"
+    where = f"{xml}"
     if "mediaFile" not in session:
         raise DataError(f"{where}: need attribute mediaFile, found {', '.join(session)}")
     ratings = {}

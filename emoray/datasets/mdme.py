@@ -9,12 +9,13 @@ Shapes: C = 18 electrodes, T samples, N samples of the whole file.
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
 import numpy as np
 import scipy.io
 
-from emoray import electrodes
+from emoray import electrodes, files
 from emoray.datasets import _layout, _matlab
 from emoray.schema import (
     Card,
@@ -76,7 +77,7 @@ _COLUMNS = ("arousal", "valence", "dominance")
 _REST, _PRACTICE = 40, 50
 _N_ROWS = 19
 """18 EEG, then the id of the video."""
-_BESIDE = (r"(?:.*/)?\d+/(?!datas\.mat)[^/]+", r"(?:.*/)?\d+/\d+/[^/]+", r"readme[^/]*")
+_BESIDE = (r"\d+/(?!datas\.mat)[^/]+", r"\d+/\d+/[^/]+", r"readme[^/]*")
 
 _LENGTHS = (
     6000, 8700, 8700, 9000, 8700, 9000, 9000, 8400, 6600, 6900, 9000, 9300, 7200, 8400, 8700, 8100,
@@ -94,15 +95,16 @@ def find(root: Path) -> Listing:
     """
     found = (
         (f"{int(match[1]):02}", path)
-        for match, path in _layout.find_files(root, r"(?:.*/)?(\d+)/datas\.mat")
+        for match, path in _layout.find_files(root, r"(\d+)/datas\.mat")
     )
-    files = _layout.one_each(root, found, what="subject")
+    chosen = _layout.one_each(root, found, what="subject")
     refs, missing = [], []
-    for subject, path in files.items():
-        ratings = path.parent / path.parent.name / _RATINGS_FILE
-        names = (_layout.relative(root, path), _layout.relative(root, ratings))
-        refs.append(RecordingRef(CARD.name, subject, "1", names))
-        if not ratings.is_file():
+    for subject, path in chosen.items():
+        wanted = f"{path.parent.name}/{_RATINGS_FILE}"
+        ratings = _layout.companion(path.parent, wanted)
+        names = [_layout.relative(root, p) for p in (path, ratings or path.parent / wanted)]
+        refs.append(RecordingRef(CARD.name, subject, "1", tuple(names)))
+        if ratings is None:
             missing.append(names[1])
     if len(refs) < CARD.n_subjects:
         missing.append(f"{CARD.n_subjects - len(refs)} of {CARD.n_subjects} subjects")
@@ -203,25 +205,34 @@ def _pieces(ids_N: FloatArray, *, where: str) -> dict[int, tuple[int, int]]:
 
 def _ratings(path: Path) -> dict[int, dict[str, float]]:
     """Ratings by video; the rows stand in the order in which they were given."""
-    if not path.is_file():
-        raise DataError(f"{path}: need {_RATINGS_FILE} with the ratings, found no such file")
     assert CARD.scale is not None
     ratings: dict[int, dict[str, float]] = {}
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        for i, row in enumerate(csv.reader(file), start=1):
-            if not any(field.strip() for field in row):
-                continue
-            where = f"{path} row {i}"
-            video, *values = _numbers(row, where)
-            if video in ratings:
-                raise DataError(f"{where}: need one row for video {video:g}, found a second")
-            if video not in range(CARD.n_presentations):
-                raise DataError(f"{where}: need the id of a video in 0-31, found {video:g}")
-            ratings[int(video)] = {
-                name: _layout.check_rating(value, CARD.scale, name=name, where=where)
-                for name, value in zip(_COLUMNS, values, strict=False)  # dominance may be absent
-            }
+    for i, row in _rows(path):
+        where = f"{path} row {i}"
+        video, *values = _numbers(row, where)
+        if video in ratings:
+            raise DataError(f"{where}: need one row for video {video:g}, found a second")
+        if video not in range(CARD.n_presentations):
+            raise DataError(f"{where}: need the id of a video in 0-31, found {video:g}")
+        ratings[int(video)] = {
+            name: _layout.check_rating(value, CARD.scale, name=name, where=where)
+            for name, value in zip(_COLUMNS, values, strict=False)  # dominance may be absent
+        }
     return ratings
+
+
+def _rows(path: Path) -> list[tuple[int, list[str]]]:
+    """Rows that are not blank, with their numbers from 1."""
+    content = files.read_small(path)
+    try:
+        text = content.decode("utf-8-sig")
+        rows = list(csv.reader(io.StringIO(text, newline="")))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"{path}: need rows of numbers as UTF-8 text, found {error}; "
+            f"it starts with {content[:40]!r}"
+        ) from error
+    return [(i, row) for i, row in enumerate(rows, start=1) if any(map(str.strip, row))]
 
 
 def _numbers(row: list[str], where: str) -> list[float]:
@@ -230,7 +241,7 @@ def _numbers(row: list[str], where: str) -> list[float]:
     except ValueError:
         numbers = []
     if len(numbers) < 3:
-        raise DataError(f"{where}: need video id, arousal, valence; found {','.join(row)!r}")
+        raise DataError(f"{where}: need video id, arousal, valence; found {','.join(row)[:80]!r}")
     return numbers
 
 

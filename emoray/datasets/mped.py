@@ -40,7 +40,7 @@ CARD = Card(
     layout="MPED/\n"
     "raw_EEG_signals/{participant}/{name}_d.mat\n"
     "raw_EEG_signals/{participant}/{name}_dd.mat\n"
-    "raw_EEG_signals/raw_eeg_Label.mat",
+    "raw_EEG_signals/raw_EEG_Label.mat",
     n_subjects=23,
     n_recordings=23,
     n_presentations=28,
@@ -88,13 +88,13 @@ NEUROSCAN_64 = tuple(
 
 _ROWS = [row for row, name in enumerate(NEUROSCAN_64) if name not in ("M1", "M2")]
 _FOLDER = "raw_EEG_signals"
-_LABEL_FILE = f"{_FOLDER}/raw_eeg_Label.mat"
+_LABEL_FILE = "raw_EEG_Label.mat"
 _LAST_OF_FIRST_FILE = 17
 _BESIDE = (
     *("EEG_feature", "GSR_RSP_ECG_raw_signals", "GSR_RSP_ECG_features"),
     *("MPED license.pdf", "README.md", _layout.REHEARSAL),
 )
-"""Folders and files below the top that are not read."""
+"""Folders and files beside `_FOLDER` that are not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,62 +116,96 @@ def find(root: Path) -> Listing:
     The number of a participant changes when a folder that sorts before is added or removed.
 
     Raises:
-        DataError: no recording at all, or two files for one half of a participant's.
+        DataError: no recording at all, two folders of participants, or two files for one half of
+            a participant's.
     """
-    participants = _participants(root)
-    labels = (_LABEL_FILE,) if (root / _LABEL_FILE).is_file() else ()
+    top = _top(root)
+    participants = _participants(top) if top is not None else []
+    labels = _labels_of(top)
     refs = tuple(
         RecordingRef(CARD.name, p.number, "1", (p.opened("_d"), p.opened("_dd"), *labels))
         for p in participants
         if len(p.halves) == 2
     )
+    if not refs or top is None:
+        return _layout.listing(CARD, root, refs)  # says what was looked for
     missing = [p.opened(h) for p in participants for h in ("_d", "_dd") if h not in p.halves]
-    missing += [] if labels else [_LABEL_FILE]
+    missing += [] if labels else [f"{_FOLDER}/{_LABEL_FILE}"]
     numbers = [f"{number:02d}" for number in range(1, CARD.n_subjects + 1)]
     missing += _layout.missing_subjects([p.number for p in participants], numbers)
-    if not refs:
-        return _layout.listing(CARD, root, refs)  # says what was looked for
-    return Listing(refs, tuple(missing), _unexpected(root, participants))
+    return Listing(refs, tuple(missing), _unexpected(root, top, participants))
 
 
 def locate(root: Path, ref: RecordingRef) -> tuple[Path, ...]:
     """Where the files of `ref.files` lie; their real names stay on this machine.
 
     Raises:
-        DataError: there is no such participant any more.
+        DataError: there is no such participant any more, or no label file.
     """
-    for p in _participants(root):
-        if p.number == ref.subject and len(p.halves) == 2:
-            labels = (root / _LABEL_FILE,) if _LABEL_FILE in ref.files else ()
+    top = _top(root)
+    for p in _participants(top) if top is not None else ():
+        if top is not None and p.number == ref.subject and len(p.halves) == 2:
+            labels = (top / Path(name).name for name in ref.files[2:])
             return (p.halves["_d"], p.halves["_dd"], *labels)
-    raise DataError(f"{root / _FOLDER}: need both files of participant {ref.subject}, found none")
+    raise DataError(f"{root}: need both files of participant {ref.subject}, found none")
 
 
-def _participants(root: Path) -> list[_Participant]:
-    folder = root / _FOLDER
-    folders = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+def _top(root: Path) -> Path | None:
+    """The folder of the participants' folders; None without one."""
+    found = [p for p in _layout.walk(root).folders if p.name.lower() == _FOLDER.lower()]
+    if len(found) > 1:
+        names = " and ".join(_layout.relative(root, path) for path in found)
+        raise DataError(f"{root}: need one folder {_FOLDER}, found {len(found)}: {names}")
+    return found[0] if found else None
+
+
+def _labels_of(top: Path | None) -> tuple[str, ...]:
+    """The label file as refs call it, under its name on this disk; none where there is none."""
+    path = _layout.companion(top, _LABEL_FILE) if top is not None else None
+    return (f"{_FOLDER}/{path.name}",) if path is not None else ()
+
+
+def _participants(top: Path) -> list[_Participant]:
     found = []
+    folders = [path for path in _layout.entries(top) if path.is_dir()]
     for place, person in enumerate(folders, start=1):
+        number = f"{place:02d}"
+        where = f"{top}/participant {number}"
+        try:
+            inside = _layout.entries(person)
+        except DataError as error:
+            raise DataError(str(error).replace(str(person), where)) from None
         halves: dict[str, Path] = {}
         for half in ("_d", "_dd"):
-            files = sorted(person.glob(f"*{half}.mat"))
-            if len(files) > 1:
+            chosen = [p for p in inside if p.name.lower().endswith(f"{half}.mat")]
+            if len(chosen) > 1:
                 raise DataError(
-                    f"{folder}/participant {place:02d}: need one file that ends in {half}.mat, "
-                    f"found {len(files)}"
+                    f"{where}: need one file that ends in {half}.mat, found {len(chosen)}"
                 )
-            if files:
-                halves[half] = files[0]
-        found.append(_Participant(f"{place:02d}", person, halves))
+            if chosen:
+                halves[half] = chosen[0]
+        found.append(_Participant(number, person, halves))
     return found
 
 
-def _unexpected(root: Path, participants: list[_Participant]) -> tuple[str, ...]:
+def _unexpected(root: Path, top: Path, participants: list[_Participant]) -> tuple[str, ...]:
     """Files of no known kind, counted and not named: any of them may bear a name."""
-    opened = {file for p in participants for file in p.halves.values()} | {root / _LABEL_FILE}
-    files = (p for p in root.rglob("*") if p.is_file() and p not in opened)
-    n = sum(p.relative_to(root).parts[0] not in _BESIDE for p in files)
-    return (f"{n} files of no known kind (not named, for their names may be people's)",) * (n > 0)
+    tree = _layout.walk(root)
+    opened = {file for p in participants for file in p.halves.values()}
+    opened |= {p for p in (_layout.companion(top, _LABEL_FILE),) if p is not None}
+    beside = {name.lower() for name in _BESIDE}
+    n = sum(
+        path not in opened and not _is_beside(path, top.parent, beside)
+        for path in (*tree.files, *tree.others)
+    )
+    said = [f"{n} files of no known kind (not named, for their names may be people's)"] * (n > 0)
+    closed = [p for p in tree.closed if not _is_beside(p, top.parent, beside)]
+    said += [f"{len(closed)} folders that cannot be listed ({tree.closed[p]})" for p in closed[:1]]
+    return tuple(said)
+
+
+def _is_beside(path: Path, base: Path, names: set[str]) -> bool:
+    return path.is_relative_to(base) and path.relative_to(base).parts[0].lower() in names
 
 
 @contextmanager
@@ -193,8 +227,8 @@ def read(root: Path, ref: RecordingRef) -> Recording:
             lacks a matrix, or holds one of another shape.
     """
     paths = locate(root, ref)
-    if _LABEL_FILE in ref.files:
-        _check_labels(root / _LABEL_FILE)
+    for path in paths[2:]:
+        _check_labels(path)
     stretches = []
     for number in STIMULI:
         half = int(number > _LAST_OF_FIRST_FILE)
@@ -248,6 +282,8 @@ def _check_labels(path: Path) -> None:
     How long it is, is not documented: all 34, the 30 without the class 8, or the 28.
     """
     found = np.ravel(_matlab.load(path, ["eeg_label"])["eeg_label"]).tolist()
+    if not any(found):
+        raise DataError(f"{path} variable eeg_label: need labels, found {len(found)} zeros")
     kept = {
         34: range(1, 35),
         30: [n for n in range(1, 35) if PUBLISHED[n - 1] != 8],
@@ -278,7 +314,7 @@ def write_example(
     The rows that are not scalp hold 9 mV; the presentations that show no stimulus hold NaN.
     """
     (root / _FOLDER).mkdir(parents=True, exist_ok=True)
-    scipy.io.savemat(root / _LABEL_FILE, {"eeg_label": np.array([PUBLISHED])})
+    scipy.io.savemat(root / _FOLDER / _LABEL_FILE, {"eeg_label": np.array([PUBLISHED])})
     for subject in _layout.example_subjects(CARD, n_subjects):
         # In this release the names are inventions; sorted, they must give 1, 2, 3 ...
         name = f"{chr(96 + (subject - 1) // 26 + 1)}{chr(96 + (subject - 1) % 26 + 1)}_invented"

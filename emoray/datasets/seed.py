@@ -6,7 +6,7 @@ Shapes: C electrodes, T samples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -77,10 +77,9 @@ PLANTED = ((-1.95, 0.37), (0.0, 0.0), (2.32, 1.06))
 """Valence and arousal that an example's signals follow, by class: sadness, origin, joy."""
 
 _FOLDER = "Preprocessed_EEG"
-_LABEL_FILE = f"{_FOLDER}/label.mat"
+_LABEL_FILE = "label.mat"
 _FILE = rf"{_FOLDER}/(\d+)_(\d{{8}})\.mat"
 _BESIDE = (
-    rf"{_FOLDER}/readme\.txt",
     r"(ExtractedFeatures(_1s)?|SEED_RAW_EEG|SEED_Multimodal)/.*",
     r"channel-order\.xlsx",
     r"readme\.(txt|md)",
@@ -102,13 +101,24 @@ def find(root: Path) -> Listing:
     days: dict[str, list[str]] = {}
     for key in files:
         days.setdefault(key[:2], []).append(key[-8:])
-    labels = (_LABEL_FILE,) if (root / _LABEL_FILE).is_file() else ()
+    labels = {folder: _layout.companion(folder, _LABEL_FILE) for folder in _folders(files)}
     refs = []
     for key, path in files.items():
         session = _session(root, key[:2], key[-8:], days[key[:2]])
-        opened = (_layout.relative(root, path), *labels)
-        refs.append(RecordingRef(CARD.name, key[:2], str(session), opened))
-    return _layout.listing(CARD, root, refs, missing=_missing(root, days), beside=_BESIDE)
+        opened = [p for p in (path, labels[path.parent]) if p is not None]
+        names = tuple(_layout.relative(root, p) for p in opened)
+        refs.append(RecordingRef(CARD.name, key[:2], str(session), names))
+    missing = [
+        _layout.relative(root, folder / _LABEL_FILE)
+        for folder, path in labels.items()
+        if path is None
+    ]
+    missing += _missing(days)
+    return _layout.listing(CARD, root, refs, missing=missing, beside=_BESIDE)
+
+
+def _folders(files: Mapping[str, Path]) -> list[Path]:
+    return sorted({path.parent for path in files.values()})
 
 
 def _session(root: Path, subject: str, day: str, days: Sequence[str]) -> int:
@@ -123,8 +133,8 @@ def _session(root: Path, subject: str, day: str, days: Sequence[str]) -> int:
     return order.index(day) + 1
 
 
-def _missing(root: Path, days: dict[str, list[str]]) -> list[str]:
-    missing = [] if (root / _LABEL_FILE).is_file() else [_LABEL_FILE]
+def _missing(days: dict[str, list[str]]) -> list[str]:
+    missing = []
     for subject, published in DATES.items():
         found = days.get(subject, [])
         if not found:
@@ -142,7 +152,7 @@ def read(root: Path, ref: RecordingRef) -> Recording:
             truncated, lacks a matrix, or holds one of another shape.
     """
     path = root / ref.files[0]
-    labels = _labels(root / _LABEL_FILE)
+    labels = _labels(path.with_name(_LABEL_FILE) if len(ref.files) < 2 else root / ref.files[1])
     numbers = range(1, CARD.n_presentations + 1)
     variables = _seed_family.numbered_variables(path, r"_eeg(\d+)$", numbers)
     return _seed_family.read_recording(
@@ -157,8 +167,6 @@ def read(root: Path, ref: RecordingRef) -> Recording:
 
 def _labels(path: Path) -> list[int]:
     """Class of each presentation, from the publisher's file held against the published list."""
-    if not path.is_file():
-        raise DataError(f"{path}: need the labels of the fifteen clips, found no such file")
     found = np.ravel(_matlab.load(path, ["label"])["label"])
     if found.tolist() != list(LABELS):
         raise DataError(f"{path} variable label: need {list(LABELS)}, found {found.tolist()}")

@@ -42,6 +42,7 @@ def test_linked_folders_are_followed_and_a_circle_ends(tmp_path: Path) -> None:
 
 
 def test_two_files_of_one_key_are_both_named(tmp_path: Path) -> None:
+    touch(tmp_path, "a", "b", "c")
     found = [("01", tmp_path / "a"), ("02", tmp_path / "b"), ("01", tmp_path / "c")]
     with pytest.raises(DataError, match="need one file for subject 01, found two: a and c"):
         _layout.one_each(tmp_path, found, what="subject")
@@ -71,8 +72,9 @@ def test_no_recording_is_an_error_that_says_what_was_looked_for(
         (np.zeros((3, 2)), r"need shape \(any, 3\) = \(samples, rows\), found \(3, 2\)"),
         (np.zeros(3), r"found \(3,\)"),
         (np.array([["a", "b", "c"]]), r"need numbers of shape \(any, 3\).*found <U1"),
-        ([[1, 2, 3], [4]], r"need numbers .*found object"),
-        (None, r"need numbers .*found object"),
+        ([[1, 2, 3], [4]], r"need numbers .*found list"),
+        (None, r"need numbers .*found NoneType"),
+        (np.array([{}]), r"need numbers .*found object of shape \(1,\)"),
         (np.zeros((1, 3), dtype=complex), r"need numbers .*found complex128"),
     ],
 )

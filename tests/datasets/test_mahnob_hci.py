@@ -125,7 +125,7 @@ def test_missing_recordings_of_a_subject_are_counted(one: Path) -> None:
 def test_a_missing_session_xml_is_listed_and_refused(one: Path) -> None:
     (one / "Sessions" / "2" / "session.xml").unlink()
     assert "Sessions/2/session.xml" in mahnob_hci.find(one).missing
-    assert "Sessions/2/session.xml: need session.xml beside the recording" in refused(one)
+    assert "Sessions/2/session.xml: need a file, found no such file" in refused(one)
 
 
 def test_a_damaged_session_xml_is_refused(one: Path) -> None:

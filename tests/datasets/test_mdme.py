@@ -184,7 +184,7 @@ def test_dominance_may_be_absent(small: Path) -> None:
 def test_missing_ratings_are_listed_and_refused(small: Path) -> None:
     (small / CSV).unlink()
     assert CSV in mdme.find(small).missing
-    assert f"{CSV}: need Arousal_Valence.csv with the ratings" in refused(small)
+    assert f"{CSV}: need a file, found no such file" in refused(small)
 
 
 def test_a_truncated_file_is_refused(small: Path) -> None:

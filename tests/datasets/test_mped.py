@@ -21,7 +21,7 @@ from tests.datasets.numbering import (
 )
 from tests.sources import ToneSource, channels_by_tone
 
-LABEL_FILE = "raw_EEG_signals/raw_eeg_Label.mat"
+LABEL_FILE = "raw_EEG_signals/raw_EEG_Label.mat"
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_the_label_file_may_count_all_or_only_the_meant(root: Path, n_labels: in
     changed = np.array(labels)
     changed[-2] = 5
     scipy.io.savemat(root / LABEL_FILE, {"eeg_label": changed})
-    with pytest.raises(DataError, match=r"raw_eeg_Label\.mat variable eeg_label presentation 3\d"):
+    with pytest.raises(DataError, match=r"raw_EEG_Label\.mat variable eeg_label presentation 3\d"):
         mped.read(root, mped.find(root).recordings[0])
 
 
@@ -203,7 +203,7 @@ def test_a_label_file_of_another_length_or_without_labels_is_refused(root: Path)
     with pytest.raises(DataError, match="need 34, 30 or 28 labels, got 29"):
         mped.read(root, ref)
     scipy.io.savemat(root / LABEL_FILE, {"label": np.ones(34)})
-    with pytest.raises(DataError, match=r"raw_eeg_Label\.mat: need variable eeg_label"):
+    with pytest.raises(DataError, match=r"raw_EEG_Label\.mat: need variable eeg_label"):
         mped.read(root, ref)
 
 

@@ -106,9 +106,11 @@ def test_a_truncated_file_is_refused_by_name(root: Path) -> None:
         seed_iv.read(root, ref)
 
 
-def test_a_full_size_example_gives_977_segments_a_subject(root: Path) -> None:
+def test_a_full_size_example_gives_977_segments_a_subject(
+    root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     source = LengthSource()
-    seed_iv.write_example(root / "full", source, n_subjects=1, duration_s=None)
+    seed_iv.write_example(tmp_path_factory.mktemp("full"), source, n_subjects=1, duration_s=None)
     lengths = [s for session in "123" for s in seed_iv.example_seconds(session)]
     assert sorted(s for _, s in source.asked) == sorted(lengths)
     listing = seed_iv.find(root)
