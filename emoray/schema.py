@@ -128,7 +128,8 @@ class Dropped:
     """Something left out, with the reason in words a person can act on."""
 
     what: str
-    """`presentation`, `segment`, `channel`, `ecg segment` (its EEG is kept), or `ica`."""
+    """`presentation`, `segment`, `channel`, `excursion` (samples of a channel), `ecg segment` (its
+    EEG is kept), `ecg excursion`, or `ica`."""
     where: str
     """File and place: `s03.dat presentation 12`."""
     reason: str

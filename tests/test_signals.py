@@ -135,6 +135,9 @@ def test_an_exception_holds_for_its_dataset_alone() -> None:
         ({"band_low_hz": 0.0}, "band_low_hz < band_high_hz"),
         ({"segment_s": 0.0}, "segment_s > 0"),
         ({"segment_s": math.nan}, "segment_s > 0"),
+        ({"max_excursion": -1.0}, "max_excursion >= 0"),
+        ({"max_gap_s": 0.0}, "max_gap_s > 0"),
+        ({"scale_scope": "dataset"}, "need scale_scope among recording, presentation"),
         ({"max_clipped": 1.5}, r"max_clipped in \[0, 1\]"),
         ({"ica": "sobi"}, "need ica among fastica, none; got 'sobi'"),
         ({"sfreq": "fast"}, "need sfreq among paper, code"),
@@ -323,7 +326,7 @@ def test_the_average_reference_sums_to_zero() -> None:
 def test_units_leave_no_trace_and_electrodes_keep_their_differences(gain: float) -> None:
     x_CT = noise(5, 20) * np.array([[1], [2], [3], [4], [5]])
     recipe = Recipe(ica="none", reference="none")
-    one, other = through(x_CT, recipe), through(gain * x_CT, recipe)
+    one, other = (through(x, recipe, eeg_unit="arbitrary") for x in (x_CT, gain * x_CT))
     assert np.allclose(one.eeg_SCT, other.eeg_SCT, rtol=1e-3, atol=1e-4)
     spread_C = one.eeg_SCT.std(axis=(0, 2))
     assert np.allclose(spread_C / spread_C[0], [1, 2, 3, 4, 5], rtol=0.1)
@@ -341,7 +344,9 @@ def test_half_precision_halves_the_bytes() -> None:
 
 def test_values_beyond_half_precision_are_refused() -> None:
     with pytest.raises(DataError, match=r"s01\.dat: need values that fit float16"):
-        through(1e5 * noise(5, 20), dataclasses.replace(PLAIN, dtype="float16"))
+        through(
+            1e5 * noise(5, 20), dataclasses.replace(PLAIN, dtype="float16"), eeg_unit="arbitrary"
+        )
 
 
 # --- bad data
@@ -520,8 +525,8 @@ def test_every_electrode_of_the_vocabulary_has_a_place_of_its_own() -> None:
 def test_ecg_rows_cover_the_seconds_of_the_eeg_at_their_own_rate() -> None:
     # A pulse at 13 s stands 3 s into the second segment of both.
     x_CT, e_LT = noise(5, 30), 0.01 * noise(2, 30, 256.0).astype(np.float32)
-    x_CT[:, 13 * 128] += 1e4
-    e_LT[:, 13 * 256] += 1e3
+    x_CT[:, 13 * 128] += 500
+    e_LT[:, 13 * 256] += 4
     recording = make_recording([x_CT], ecg=[e_LT], ecg_sfreq=256.0)
     made = prepare(recording, make_card(ecg=EcgCard(("I", "II"), 256.0, "mV")), PLAIN)
     assert made.ecg_SLT is not None

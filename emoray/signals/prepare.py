@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from emoray import affect
 from emoray.schema import Card, DataError, Dropped, Float32Array, FloatArray, Recording
-from emoray.signals import filters, ica, montage
-from emoray.signals.amplitude import robust_scale
+from emoray.signals import excursions, filters, ica, montage
+from emoray.signals.amplitude import standardise
 from emoray.signals.ecg import ecg_segments
 from emoray.signals.recipe import Recipe
 from emoray.signals.screening import Verdict, screen
@@ -68,8 +68,9 @@ class Prepared:
 def prepare(recording: Recording, card: Card, recipe: Recipe) -> Prepared:
     """Clean a recording and cut its segments. The recording is not changed.
 
-    A channel that is NaN, flat or clipped in most segments is interpolated; a segment in which
-    another channel is so is dropped. Where nothing is left, S is 0 and `dropped` says why.
+    A channel that is NaN, absurd, flat or clipped in most segments is interpolated; a segment in
+    which another channel is so is dropped; a short absurd excursion is interpolated in time. Where
+    nothing is left, S is 0 and `dropped` says why.
 
     Args:
         recording: as its dataset's reader returns it.
@@ -85,21 +86,21 @@ def prepare(recording: Recording, card: Card, recipe: Recipe) -> Prepared:
     segment_s = recipe.segment_s_of(card)
     _check_shape(recording, card)
     slots, dropped = find_slots(recording, segment_s)
-    verdict = _screen(recording, recipe, slots, segment_s)
+    verdict = _screen(recording, card, recipe, slots, segment_s)
     dropped += _dropped_by(verdict, recording, slots)
     kept = [slot for i, slot in enumerate(slots) if i not in verdict.bad_segments]
     eeg_SCT, eeg_dropped, facts = _eeg_segments(recording, card, recipe, kept, verdict)
-    ecg_SLT, has_ecg, ecg_dropped = ecg_segments(recording, kept, segment_s, recipe)
+    ecg = ecg_segments(recording, card, kept, segment_s, recipe)
     rows = [
         _row(recording, card, recipe, slot, segment_s, has)
-        for slot, has in zip(kept, has_ecg, strict=True)
+        for slot, has in zip(kept, ecg.has_S, strict=True)
     ]
     return Prepared(
         eeg_SCT=_store(eeg_SCT, recipe, where(recording)),
-        ecg_SLT=None if ecg_SLT is None else _store(ecg_SLT, recipe, f"{where(recording)} ECG"),
+        ecg_SLT=None if ecg.x_SLT is None else _store(ecg.x_SLT, recipe, f"{where(recording)} ECG"),
         rows=rows,
-        dropped=(*dropped, *eeg_dropped, *ecg_dropped),
-        facts={"seconds_in_no_segment": unused_s(recording, segment_s), **facts},
+        dropped=(*dropped, *eeg_dropped, *ecg.dropped),
+        facts={"seconds_in_no_segment": unused_s(recording, segment_s), **facts, **ecg.facts},
     )
 
 
@@ -119,17 +120,22 @@ def _check_shape(recording: Recording, card: Card) -> None:
 
 
 def _screen(
-    recording: Recording, recipe: Recipe, slots: Sequence[Slot], segment_s: float
+    recording: Recording, card: Card, recipe: Recipe, slots: Sequence[Slot], segment_s: float
 ) -> Verdict:
     """Judge channels and segments as they came; refuse a recording with too many bad channels."""
+    raw, sfreq = [stretch.eeg_CT for stretch in recording.stretches], recording.eeg_sfreq
     verdict = screen(
-        [stretch.eeg_CT for stretch in recording.stretches],
-        [span(recording, slot, segment_s, recording.eeg_sfreq) for slot in slots],
+        raw,
+        [span(recording, slot, segment_s, sfreq) for slot in slots],
+        excursions.find(raw, sfreq, recipe, kind="eeg", unit=card.eeg_unit),
         max_clipped=recipe.max_clipped,
     )
     names = recording.eeg_channels
     if len(verdict.bad_channels) > recipe.max_bad_channels * len(names):
         named = ", ".join(f"{names[c]} {why}" for c, why in verdict.bad_channels.items())
+        if excursions.REASON in verdict.bad_channels.values():
+            limit = f"{verdict.absurd.limit_C.max():g} {card.eeg_unit}"
+            named += f"; absurd is {limit} off a channel's level (max_excursion 0 bounds nothing)"
         raise DataError(
             f"{where(recording)}: need at most {recipe.max_bad_channels:.0%} of channels bad, "
             f"got {len(verdict.bad_channels)} of {len(names)}: {named}"
@@ -145,7 +151,10 @@ def _dropped_by(verdict: Verdict, recording: Recording, slots: Sequence[Slot]) -
         for c, why in verdict.bad_channels.items()
     ]
     lost = [(slots[i], why) for i, why in verdict.bad_segments.items()]
-    return channels + tally(recording, "segment", lost)
+    absurd = excursions.dropped(
+        verdict.absurd, recording, recording.eeg_channels, "excursion", besides=verdict.bad_channels
+    )
+    return channels + absurd + tally(recording, "segment", lost)
 
 
 def _eeg_segments(
@@ -162,18 +171,15 @@ def _eeg_segments(
     eeg_SCT = np.empty((len(slots), len(recording.eeg_channels), n_times), dtype=np.float32)
     if not slots:
         return eeg_SCT, [], {}
-    passed = _band_passed(recording, recipe, sfreq)
+    passed = _band_passed(recording, recipe, sfreq, verdict.absurd)
     matrix_CC, dropped, facts = _mixing(recording, recipe, passed, sfreq, verdict)
+    if found := verdict.absurd.facts(recording.eeg_channels, recording.eeg_sfreq):
+        facts["excursions"] = found
     for segment_CT, slot in zip(eeg_SCT, slots, strict=True):
         at = span(recording, slot, segment_s, sfreq)
         segment_CT[:] = matrix_CC @ passed[at.stretch][:, at.start : at.stop]
     if recipe.amplitude == "robust_z":
-        median, scale = robust_scale(eeg_SCT)
-        if not scale > 0:
-            raise DataError(f"{where(recording)}: need a signal, got a median deviation of 0")
-        eeg_SCT -= np.float32(median)
-        eeg_SCT /= np.float32(scale)
-        facts |= {"median": median, "scale": scale}
+        facts |= standardise(eeg_SCT, recording, slots, recipe)
     return eeg_SCT, dropped, facts
 
 
@@ -186,7 +192,9 @@ def _check_band(recipe: Recipe, sfreq: float, place: str) -> None:
         )
 
 
-def _band_passed(recording: Recording, recipe: Recipe, sfreq: float) -> list[Float32Array]:
+def _band_passed(
+    recording: Recording, recipe: Recipe, sfreq: float, absurd: excursions.Excursions
+) -> list[Float32Array]:
     """Every stretch at the segments' rate and in the band; float64 inside, float32 at rest.
 
     Resampling goes first, which costs a fifth at 1,000 Hz and gives the same: what it folds back
@@ -196,10 +204,11 @@ def _band_passed(recording: Recording, recipe: Recipe, sfreq: float) -> list[Flo
         sfreq, recipe.band_low_hz, recipe.band_high_hz, high_width_hz=recipe.band_high_width_hz
     )
     passed = []
-    for stretch in recording.stretches:
+    for i, stretch in enumerate(recording.stretches):
         blocks = []
         for first in range(0, len(stretch.eeg_CT), _CHANNELS_AT_A_TIME):
-            x_CT = filters.bridge_gaps(stretch.eeg_CT[first : first + _CHANNELS_AT_A_TIME])
+            some_CT = stretch.eeg_CT[first : first + _CHANNELS_AT_A_TIME]
+            x_CT = filters.bridge_gaps(absurd.blank(i, some_CT, channel=first))
             x_CT = filters.resample(x_CT, recording.eeg_sfreq, sfreq)
             blocks.append(filters.convolve(x_CT, taps).astype(np.float32))
         passed.append(np.concatenate(blocks))

@@ -30,6 +30,15 @@ class Recipe:
     band_high_width_hz: float = 1.0
     """Width of the upper transition, Hz. With 1, line noise at 50 Hz lies in the stop band; MNE's
     own choice, a quarter of the edge (12 Hz), lets it through. Paper: silent."""
+    max_excursion: float = 30.0
+    """Deviation of a sample from its channel's level that is absurd, in deviations that the channel
+    reaches in a usual second (the median of its peaks by second); 0 for no bound. Blinks and
+    movement in recordings of people reached 12. A peak is about 2.6 standard deviations, so that
+    one sample of 30 holds the variance of 6,000, a seventh of what ICA is fitted on. Where the unit
+    is known, physical limits hold as well (`excursions.LIMITS_UV`). Paper: silent."""
+    max_gap_s: float = 0.05
+    """Longest absurd excursion that is interpolated in time, s; a longer one drops the segments it
+    touches. Half a wave of alpha: a straight line over more would wipe one out."""
     ica: Literal["fastica", "none"] = "fastica"
     """Removal of ocular and muscle components. Paper: ICA; its code: FastICA."""
     ica_highpass_hz: float = 1.0
@@ -67,8 +76,13 @@ class Recipe:
     """Seconds of a segment, without overlap; None for the card's. Paper: 10 in pretraining."""
     amplitude: Literal["robust_z", "none"] = "robust_z"
     """`robust_z`: minus the median and divided by 1.4826 times the median absolute deviation,
-    one pair of numbers for a whole recording, so that differences between electrodes survive and
-    those of units and amplifiers do not. Paper: silent; its code: none."""
+    one pair of numbers for all electrodes, so that their differences survive and those of units
+    and amplifiers do not. Paper: silent; its code: none."""
+    scale_scope: Literal["recording", "presentation"] = "recording"
+    """What one pair of numbers is fitted on and holds for: all kept segments of a recording, or
+    those of one presentation, so that no segment of another, perhaps a test one, has a part in it.
+    ICA, bad channels and absurd amplitudes are found over the recording in either case. Paper:
+    silent."""
     dtype: Literal["float32", "float16"] = "float32"
     """Number format of the segments."""
     emotions: EmotionTable = "rescaled"
@@ -94,6 +108,8 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"need {name} > 0, got {value:g}")
+        if not self.max_excursion >= 0:
+            raise ValueError(f"need max_excursion >= 0, got {self.max_excursion:g}")
         for name in _SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"need {name} in [0, 1], got {getattr(self, name):g}")
@@ -129,6 +145,7 @@ _SHARES = (
 )
 _POSITIVE = (
     "band_high_width_hz",
+    "max_gap_s",
     "ica_highpass_hz",
     "ica_n_samples",
     "ica_samples_per_weight",
