@@ -38,6 +38,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "sampling",
         "evaluation.folds",
         "evaluation.audit",
+        "evaluation.doubts",
     ),
     ("methods",),
     ("feed",),
