@@ -66,7 +66,7 @@ class Fitted:
         """
         scale = ("scale",) if recipe.get("amplitude", "none") != "none" else ()
         ica = ("ICA",) if recipe.get("ica", "none") != "none" else ()
-        if recipe.get("amplitude_scope") == "presentation":
+        if recipe.get("scale_scope") == "presentation":
             return cls(recordings=ica, presentations=scale)
         return cls(recordings=(*scale, *ica))
 
