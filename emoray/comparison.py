@@ -39,7 +39,7 @@ class Paired:
     mean: float
     """Percentage points; positive: this row is better."""
     interval: Interval | None
-    """95 %; None for a single seed."""
+    """95 %; None for a single seed, or where all differ alike."""
     p: float | None
     """Two-sided paired t-test; None for a single seed, or where all differ alike."""
 

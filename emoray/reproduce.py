@@ -30,7 +30,7 @@ from emoray.feed import for_pretraining
 from emoray.papers import Paper, PaperRow
 from emoray.results import training_code
 from emoray.sampling import check_workers
-from emoray.training.driver import Request, last_name
+from emoray.training.driver import Request, account_of, last_name
 from emoray.training.run import start_identity
 
 
@@ -255,6 +255,7 @@ class Reproduction:
             "step": int(last.rpartition("-")[2]),
             "builds": list(request.datasets),
             "code": training_code(request.method),
+            **self._account,
         }
         identity = start_identity(facts)
         name = f"{request.method}-{stage}-{digest(identity)}"
@@ -277,6 +278,11 @@ class Reproduction:
 
     def _seed(self, seed: int) -> int:
         return self.seeds[0] if self.pretrain_seeds == "one" else seed
+
+    @cached_property
+    def _account(self) -> dict[str, Any]:
+        """Whom a pretraining will have seen: nobody is held out of it."""
+        return account_of(self._to_pretrain, {})
 
     @cached_property
     def _to_pretrain(self) -> Corpus:

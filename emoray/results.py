@@ -50,6 +50,9 @@ _SCORES = (
     "evaluation/folds.py",  # who is in train, validation and test
     "evaluation/metrics.py",  # what a score means
     "evaluation/audit.py",  # what the verdict in the row means
+    "evaluation/doubts.py",
+    "corpus/fingerprints.py",
+    "datasets/_shared.py",
 )
 """Those that decide a result row's numbers and verdict as well. What the corpus holds has its own
 digest; reports and progress look at numbers and change none."""

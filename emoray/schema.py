@@ -50,6 +50,21 @@ class EcgCard:
 
 
 @dataclass(frozen=True, slots=True)
+class Shared:
+    """Datasets that may have people, or clips, in common: no source says that they have none.
+
+    Each of them states the same on its own card.
+    """
+
+    name: str
+    """In a verdict's brackets: `SEED family`."""
+    datasets: tuple[str, ...]
+    """All of them, the one whose card it is among them."""
+    source: str
+    """What is known, from where, and what is not."""
+
+
+@dataclass(frozen=True, slots=True)
 class Card:
     """Published facts of one dataset; tests and `--check` hold what is found against it."""
 
@@ -89,6 +104,10 @@ class Card:
     n_segments_per_subject: int | None = None
     """Segments per complete subject, where it is known and equal for all."""
     ecg: EcgCard | None = None
+    people: Shared | None = None
+    """Where the same people may have taken part under another number; None: nothing suggests it."""
+    clips: Shared | None = None
+    """Where the same clips may have been shown; None: nothing suggests it."""
     reader_version: int = 1
     """Raise it when `read` returns other numbers: corpora built before are then built again."""
     notes: str = ""

@@ -260,6 +260,7 @@ def origin_of(place: Place, named: str) -> Trained:
         location = f"{run}/{driver.last_checkpoint(Storage.at(run)).rpartition('/')[2]}"
     with checkpoint.local(Storage.at(location)) as copy:
         facts = checkpoint.describe(copy)
+    checkpoint.account(location, facts)
     return Trained(Origin(start_identity(facts), location), facts["config"])
 
 

@@ -39,7 +39,7 @@ class Summary:
     sd: float | None
     """Of the sample, with n - 1; None for a single value."""
     interval: Interval | None
-    """95 % interval of the mean; None for a single value."""
+    """95 % interval of the mean; None for a single value, and where all values are equal."""
 
 
 def summarise(values: Sequence[float]) -> Summary | None:
@@ -63,7 +63,8 @@ def paired_interval(differences: Sequence[float], confidence: float = 0.95) -> I
         confidence: in (0, 1).
 
     Returns:
-        None with fewer than two pairs, where there is no spread to judge by.
+        None with fewer than two pairs, and where all pairs differ alike: there is then no spread
+        to judge by, and an interval without width would claim certainty that no test grants.
 
     Raises:
         ValueError: a difference is not finite, or `confidence` is not inside (0, 1).
@@ -71,10 +72,9 @@ def paired_interval(differences: Sequence[float], confidence: float = 0.95) -> I
     if not 0 < confidence < 1:
         raise ValueError(f"need a confidence inside (0, 1), got {confidence:g}")
     found_N = _finite(differences, "differences")
-    if len(found_N) < 2:
+    if not _has_spread(found_N):
         return None
-    mean = float(found_N.mean())
-    error = float(found_N.std(ddof=1)) / math.sqrt(len(found_N))
+    mean, error = float(found_N.mean()), _standard_error(found_N)
     reach = float(stats.t.ppf((1 + confidence) / 2, len(found_N) - 1)) * error
     return Interval(mean, mean - reach, mean + reach, len(found_N))
 
@@ -84,16 +84,28 @@ def paired_p(differences: Sequence[float]) -> float | None:
 
     Returns:
         None with fewer than two pairs, and where all pairs differ alike: the test divides by
-        the spread, and what rounding leaves of it (under 1e-12 of the largest) is none.
+        the spread.
 
     Raises:
         ValueError: a difference is not finite.
     """
     found_N = _finite(differences, "differences")
-    if len(found_N) < 2 or np.ptp(found_N) <= 1e-12 * np.abs(found_N).max():
+    if not _has_spread(found_N):
         return None
-    error = float(found_N.std(ddof=1)) / math.sqrt(len(found_N))
-    return float(2 * stats.t.sf(abs(float(found_N.mean())) / error, len(found_N) - 1))
+    t = abs(float(found_N.mean())) / _standard_error(found_N)
+    return float(2 * stats.t.sf(t, len(found_N) - 1))
+
+
+def _has_spread(values_N: FloatArray) -> bool:
+    """Whether values differ by more than what rounding leaves: 1e-12 of the largest."""
+    if len(values_N) < 2 or np.ptp(values_N) <= 1e-12 * np.abs(values_N).max():
+        return False
+    return _standard_error(values_N) > 0  # squares of less than 1e-162 are zero
+
+
+def _standard_error(values_N: FloatArray) -> float:
+    """Of the mean."""
+    return float(values_N.std(ddof=1)) / math.sqrt(len(values_N))
 
 
 def _finite(values: Sequence[float], what: str) -> FloatArray:

@@ -40,6 +40,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "sampling",
         "evaluation.folds",
         "evaluation.audit",
+        "evaluation.doubts",
     ),
     ("methods",),
     ("feed",),

@@ -58,8 +58,9 @@ def test_more_confidence_never_narrows_the_interval(
     differences: list[float], confidence: float
 ) -> None:
     narrow, wide = paired_interval(differences, confidence), paired_interval(differences, 0.95)
-    assert narrow is not None
-    assert wide is not None
+    if narrow is None or wide is None:  # all alike
+        assert narrow is wide
+        return
     assert wide.low <= narrow.low <= narrow.mean <= narrow.high <= wide.high
 
 
@@ -98,8 +99,29 @@ def test_test_and_interval_agree_on_five_percent(differences: list[float]) -> No
     assert interval.excludes_zero == (p < 0.05)
 
 
-def test_without_spread_there_is_no_test() -> None:
-    assert paired_p([0.2]) is None
-    assert paired_p([0.0, 0.0, 0.0]) is None
+def test_without_spread_there_is_neither_test_nor_interval() -> None:
     # 0.3 - 0.2 and 0.2 - 0.1 differ by rounding alone.
-    assert paired_p([0.3 - 0.2, 0.2 - 0.1, 0.1]) is None
+    rounded, tiny = [0.3 - 0.2, 0.2 - 0.1, 0.1], [0.0, 1e-200]
+    for alike in ([0.2], [0.0, 0.0, 0.0], [0.2] * 5, rounded, tiny):
+        assert paired_p(alike) is None
+        assert paired_interval(alike) is None
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.floats(-100, 100), st.integers(2, 20), st.booleans())
+def test_equal_differences_claim_nothing(value: float, n: int, rounded: bool) -> None:
+    """No interval of zero width that "excludes zero", whatever the value."""
+    alike = [value * (1 + rounded * (i % 2) * 2e-16) for i in range(n)]
+    assert paired_interval(alike) is None
+    assert paired_p(alike) is None
+    found = summarise(alike)
+    assert found is not None
+    assert found.interval is None
+
+
+@settings(max_examples=50, deadline=None)
+@given(VALUES)
+def test_interval_and_test_are_there_together(differences: list[float]) -> None:
+    interval, p = paired_interval(differences), paired_p(differences)
+    assert (interval is None) == (p is None)
+    assert interval is None or interval.low < interval.high

@@ -62,7 +62,7 @@ DECIDING = (
 )
 """Columns that decide what a plan draws; `index_digest` covers these and no path or machine."""
 
-_PROSE = ("title", "reference", "layout", "notes")
+_PROSE = ("title", "reference", "layout", "notes", "people", "clips")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ def digest_of(value: object) -> str:
 
 
 def card_digest(card: Card) -> str:
-    """Digest of a card's facts; its prose (title, reference, layout, notes) decides nothing."""
+    """Digest of a card's facts; what it says of other datasets, and prose, decide nothing."""
     facts = {name: value for name, value in asdict(card).items() if name not in _PROSE}
     return digest_of(facts)
 

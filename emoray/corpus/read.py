@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import DTypeLike, NDArray
 
+from emoray.corpus.fingerprints import Indexed, fingerprints
 from emoray.corpus.local import LocalShards
 from emoray.corpus.manifest import (
     INDEX,
@@ -137,6 +138,20 @@ class CorpusDataset:
         for subject, stimulus in sorted(set(zip(subjects.tolist(), stimuli.tolist(), strict=True))):
             found.setdefault(subject, []).append(stimulus)
         return found
+
+    def signals(self, rows_N: IntArray) -> dict[str, list[str]]:
+        """Fingerprints of the recordings that these rows are of (`corpus.fingerprints`), by name.
+
+        Leakage audits find by them a recording under another name.
+        """
+        names = sorted(set(self.column("recording")[rows_N].tolist()))
+        return {name: list(self._fingerprints[name]) for name in names}
+
+    @cached_property
+    def _fingerprints(self) -> dict[str, tuple[str, ...]]:
+        columns = ("recording", "subject", "session", "shard")
+        rows = set(zip(*(self.column(name).tolist() for name in columns), strict=True))
+        return fingerprints(self.manifest, {name: Indexed(*found) for name, *found in rows})
 
     def gather(
         self,

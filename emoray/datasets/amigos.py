@@ -14,7 +14,7 @@ import numpy as np
 import scipy.io
 
 from emoray import electrodes
-from emoray.datasets import _layout, _matlab
+from emoray.datasets import _layout, _matlab, _shared
 from emoray.schema import (
     Card,
     DataError,
@@ -52,6 +52,7 @@ Data_preprocessed/Data_Preprocessed_P01/Data_Preprocessed_P01.mat (as some archi
     n_segments_paper=4389,
     n_segments_per_subject=133,
     ecg=EcgCard(leads=("right", "left"), sfreq=128.0, unit="arbitrary"),
+    clips=_shared.NUMBERED_FILMS,
     notes="EMOD's 4389 = 33 x 133: its code leaves out subjects 9, 12, 21, 22, 23, 24 and 33. "
     "Here only the presentations are left out that lack samples or ratings, or hold NaN.",
 )

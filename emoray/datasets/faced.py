@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from emoray import affect
-from emoray.datasets import _layout, _pickle
+from emoray.datasets import _layout, _pickle, _shared
 from emoray.schema import (
     Card,
     FloatArray,
@@ -51,6 +51,7 @@ CARD = Card(
     ),
     n_segments_paper=10_332,
     n_segments_per_subject=84,
+    people=_shared.TSINGHUA,
     notes="The files hold 32 channels, of which the last two are not scalp: EMOD calls them A1 "
     "and A2, others A2 and A1, and two readers that checked the publisher's table HEOR and HEOL. "
     "They are dropped; EMOD and CBraMod keep all 32. EMOD's paper says resampled to 200 Hz, its "

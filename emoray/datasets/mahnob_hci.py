@@ -15,7 +15,7 @@ import mne
 import numpy as np
 
 from emoray import electrodes, files
-from emoray.datasets import _biosemi, _layout
+from emoray.datasets import _biosemi, _layout, _shared
 from emoray.schema import (
     Card,
     DataError,
@@ -52,6 +52,7 @@ Sessions/<id>/session.xml""",
     scale=Scale(1.0, 9.0),
     n_segments_paper=3955,
     ecg=EcgCard(leads=("EXG1", "EXG2", "EXG3"), sfreq=256.0, unit="uV"),
+    clips=_shared.NUMBERED_FILMS,
     notes="Subjects 12, 15 and 26 are not in the release; 3, 9 and 16 saw 17, 14 and 16 clips. "
     "The ECG electrodes lie on the right and left upper chest and the left abdomen; a lead is the "
     "difference of two.",

@@ -16,7 +16,7 @@ import numpy as np
 import scipy.io
 
 from emoray import electrodes, files
-from emoray.datasets import _layout, _matlab
+from emoray.datasets import _layout, _matlab, _shared
 from emoray.schema import (
     Card,
     DataError,
@@ -66,6 +66,7 @@ raw_data/<subject>/<subject>/Arousal_Valence.csv""",
     scale=Scale(1.0, 9.0),
     n_segments_paper=5329,
     n_segments_per_subject=73,
+    people=_shared.TSINGHUA,
     notes="EMOD cuts by a table of lengths from sample 0, which the rest at the head of the file "
     "would shift. Table 1 says 21 channels: 18 rows, the reference and two ears.",
 )

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.io
 
 from emoray import electrodes
-from emoray.datasets import _layout, _matlab, _seed_family
+from emoray.datasets import _layout, _matlab, _seed_family, _shared
 from emoray.schema import (
     Card,
     DataError,
@@ -44,6 +44,7 @@ CARD = Card(
     emotions=("negative", "neutral", "positive"),
     n_segments_paper=30_375,
     n_segments_per_subject=2025,
+    people=_shared.SEED_FAMILY,
     notes="The clips are the same at all three visits. Each matrix holds 200 samples a second and "
     "one more, which is dropped. Microvolts by their size; the publisher does not say.",
 )

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from emoray import affect, electrodes
-from emoray.datasets import _layout, _neuroscan
+from emoray.datasets import _layout, _neuroscan, _shared
 from emoray.schema import (
     Card,
     DataError,
@@ -47,6 +47,7 @@ CARD = Card(
     emotions=("disgust", "fear", "sadness", "neutral", "joy"),
     n_segments_paper=117_744,
     n_segments_per_subject=7359,
+    people=_shared.SEED_FAMILY,
     notes="The session in a file's name is the stimulus set, not the order of the visits. "
     "20 subjects were recorded, 16 released. M1, M2, VEO and HEO are dropped. One public loader "
     "calls 7_1_20180411 troublesome, without saying why.",

@@ -2,7 +2,8 @@
 
 Held against the test segments: train, validation (it chooses the epoch), and whom and what each
 checkpoint involved was trained on. Names decide, never row numbers, so that a segment that is in
-an index twice is found.
+an index twice is found; fingerprints find a recording that has two names. What neither can settle
+stands in the verdict too (`evaluation.doubts`).
 
 Shapes: S segments of an index, N test segments, M segments of another side, P distinct subjects,
 Q distinct stimuli.
@@ -10,14 +11,17 @@ Q distinct stimuli.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from emoray import config as configs
+from emoray.evaluation.doubts import Fitted, NotApart, not_apart
 from emoray.evaluation.folds import Fold, Protocol, check_dataset, coded
 from emoray.schema import IntArray
 
@@ -28,17 +32,22 @@ LeakKind = Literal[
     "neighbour",
     "subject",
     "stimulus",
+    "signal",
     "pretraining segment",
     "pretraining subject",
     "pretraining stimulus",
+    "pretraining signal",
 ]
-"""What is on both sides. `neighbour`: another segment of the same presentation.
-`pretraining segment`: the same subject at the same stimulus; a checkpoint says no more."""
+"""What is on both sides. `neighbour`: another segment of the same presentation. `signal`: the same
+recording under another name. `pretraining segment`: the same subject at the same stimulus; a checkpoint says no more."""
 
 Where = Literal["train", "validation", "pretraining"]
 
 Seen = Mapping[str, Mapping[str, Sequence[str]]]
 """Whom and what a checkpoint was trained on: dataset -> subject -> stimuli."""
+
+Signals = Mapping[str, Sequence[str]]
+"""Fingerprints by recording (`corpus.fingerprints`): one in common is one recording."""
 
 _NAMED_BY: Mapping[LeakKind, tuple[str, ...]] = {
     "segment": ("recording", "presentation", "segment"),
@@ -49,13 +58,14 @@ _NAMED_BY: Mapping[LeakKind, tuple[str, ...]] = {
     "pretraining subject": ("subject",),
     "pretraining stimulus": ("stimulus",),
 }
-"""Columns of an index that say which one it is."""
+"""Columns of an index that say which one it is; fingerprints say it of a `signal`."""
 
 _PLURALS = {
     "segment": "segments",
     "neighbour": "presentations",
     "subject": "subjects",
     "stimulus": "stimuli",
+    "signal": "recordings under another name",
 }
 _N_EXAMPLES = 3
 _UNAUDITED = "weights not audited"
@@ -95,13 +105,19 @@ class Audit:
 
     leaks: tuple[Leak, ...]
     admitted: tuple[str, ...]
-    """Kinds that the protocol's name confesses; none of `segment` or of pretraining."""
+    """Kinds that the protocol's name confesses; none of `segment`, `signal` or of pretraining."""
     unaudited: bool = False
     """Whether weights are involved of which nobody knows subject by subject what they saw."""
+    not_apart: tuple[NotApart, ...] = ()
+    """People and clips of other datasets that may be those of the test segments."""
+    fitted: Fitted = Fitted()
+    """What was fitted on test segments as well, without their labels, because of the split."""
 
     @property
     def verdict(self) -> str:
-        """For a table: `clean`, what the name admits (`same stimuli`), or a word in capitals."""
+        """For a table: `clean`, what the name admits (`same stimuli`), what is not known, or a word
+        in capitals.
+        """
         of_run = [leak.kind for leak in self.leaks if not leak.of_pretraining]
         leaks = [kind for kind in of_run if kind not in self.admitted]
         contaminated = [
@@ -118,12 +134,12 @@ class Audit:
             for head, word, kinds in parts
             if kinds
         ]
+        said += [*map(str, self.not_apart), *self.fitted.words]
         return "; ".join(said) or "clean"
 
     def to_json(self) -> dict[str, Any]:
         """As plain data, the verdict among them for those who only print it."""
-        leaks = [{**asdict(leak), "examples": list(leak.examples)} for leak in self.leaks]
-        plain = {"leaks": leaks, "admitted": list(self.admitted), "unaudited": self.unaudited}
+        plain: dict[str, Any] = configs.to_dict(self)
         return {"verdict": self.verdict, **plain}
 
     @classmethod
@@ -133,13 +149,10 @@ class Audit:
         Raises:
             ValueError: a field is missing or unknown.
         """
-        try:
-            leaks = [
-                Leak(**{**leak, "examples": tuple(leak["examples"])}) for leak in found["leaks"]
-            ]
-            return cls(tuple(leaks), tuple(found["admitted"]), bool(found["unaudited"]))
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"need an audit with leaks and admitted, got {error}") from error
+        absent = [field.name for field in fields(cls) if field.name not in found]
+        if absent:
+            raise ValueError(f"need an audit with {', '.join(absent)}, got none")
+        return configs.from_dict(cls, {k: v for k, v in found.items() if k != "verdict"})
 
 
 def audit(
@@ -150,6 +163,10 @@ def audit(
     seen: Sequence[Seen],
     *,
     unaudited: bool = False,
+    trained_on: Sequence[str] = (),
+    signals: Signals = MappingProxyType({}),
+    seen_signals: Sequence[Signals] = (),
+    fitted: Fitted = Fitted(),
 ) -> Audit:
     """Hold the test segments of a fold against train, validation and every checkpoint.
 
@@ -160,6 +177,10 @@ def audit(
         protocol: whose name admits what it mixes.
         seen: of each checkpoint that the weights come from, directly or not.
         unaudited: whether there are weights of which no such account exists.
+        trained_on: datasets that such weights are known to have been trained on.
+        signals: fingerprints of the dataset's recordings; without them no copy is found.
+        seen_signals: the same of what each checkpoint was trained on.
+        fitted: what the dataset's recipe fits on signals.
 
     Raises:
         ValueError: the index is of another dataset.
@@ -177,7 +198,18 @@ def audit(
         for kind, mask_N in by_kind.items()
         if mask_N.any()
     ]
-    return Audit(tuple(leaks), tuple(sorted(protocol.mixes)), unaudited)
+    leaks += _copies(index, fold, signals, seen_signals)
+    known = {*trained_on, *(name for one in seen for name, shown in one.items() if shown)}
+    shared = {leak.kind for leak in leaks if not leak.of_pretraining}
+    return Audit(
+        tuple(leaks),
+        tuple(sorted(protocol.mixes)),
+        unaudited,
+        not_apart(dataset, known),
+        fitted.where(
+            recordings=_share_a_recording(index, fold), presentations="neighbour" in shared
+        ),
+    )
 
 
 def check(audit: Audit, *, allow_contaminated: bool = False) -> None:
@@ -258,6 +290,54 @@ def _pretrained(
         "pretraining subject": subject_P[subject_S[test_N]],
         "pretraining stimulus": stimulus_Q[stimulus_S[test_N]],
     }
+
+
+def _copies(
+    index: pa.Table, fold: Fold, signals: Signals, seen: Sequence[Signals]
+) -> Iterator[Leak]:
+    """Test recordings that stand on another side, or before a checkpoint, under another name."""
+    recording_S, names = coded(index.column("recording"))
+    sides: tuple[tuple[Where, IntArray], ...] = (
+        ("train", fold.train_N),
+        ("validation", fold.val_N),
+    )
+    others: list[tuple[LeakKind, Where, list[Signals]]] = [
+        ("signal", where, [_of(signals, names, recording_S[rows_N])]) for where, rows_N in sides
+    ]
+    others.append(("pretraining signal", "pretraining", list(seen)))
+    own = _of(signals, names, recording_S[fold.test_N])
+    for kind, where, known in others:
+        pairs = _same_recordings(own, known)
+        n = int(np.isin(recording_S[fold.test_N], [names.index(name) for name in pairs]).sum())
+        if n:
+            examples = [f"{name} = {other}" for name, other in pairs.items()]
+            yield Leak(kind, where, n, tuple(examples[:_N_EXAMPLES]))
+
+
+def _of(signals: Signals, names: Sequence[str], recordings_N: IntArray) -> Signals:
+    """Fingerprints of those recordings that occur, in the order of their names."""
+    found = (names[i] for i in np.unique(recordings_N).tolist())
+    return {name: signals[name] for name in found if name in signals}
+
+
+def _same_recordings(own: Signals, known: Sequence[Signals]) -> dict[str, str]:
+    """Of recordings that have a fingerprint in common with one of another name: both names."""
+    owners: dict[str, set[str]] = {}
+    for name, prints in ((n, prints) for one in known for n, prints in one.items()):
+        for found in prints:
+            owners.setdefault(found, set()).add(name)
+    twins = {
+        name: {other for found in prints for other in owners.get(found, ())} - {name}
+        for name, prints in own.items()
+    }
+    return {name: min(others) for name, others in twins.items() if others}
+
+
+def _share_a_recording(index: pa.Table, fold: Fold) -> bool:
+    """Whether a test segment is of a recording that trains or chooses the epoch as well."""
+    recording_S, _ = coded(index.column("recording"))
+    other_M = np.concatenate([fold.train_N, fold.val_N])
+    return bool(np.isin(recording_S[fold.test_N], recording_S[other_M]).any())
 
 
 def _examples(

@@ -461,8 +461,8 @@ def legend(comparison: Comparison) -> list[tuple[str, str]]:
         ("n", "seeds that are complete, of those wanted; blank where nothing ran"),
         (
             "95 % interval",
-            "of the mean over seeds (Student's t). It does not speak of other people or stimuli "
-            "unless the folds rotate through them",
+            "of the mean over seeds (Student's t); blank for one seed and where all are equal. It "
+            "does not speak of other people or stimuli unless the folds rotate through them",
         ),
         *([("difference, t-test", paired)] if reference else []),
         (

@@ -1,12 +1,16 @@
 """What a run leaves behind so that it can go on, or be used: one folder per checkpoint.
 
 `state.pt` holds tensors and numbers only (loaded with `weights_only`, so that a checkpoint from a
-stranger runs no code); `run.json` holds everything a person may want to read.
+stranger runs no code); `run.json` holds everything a person may want to read. The two are bound:
+`state.pt` keeps a digest of what `run.json` said when they were written, so that an account of
+whom the weights saw cannot be changed, emptied or exchanged by mistake and still be believed. That
+guards against error and self-deception; who writes both files anew can say what they like.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import pickle
 import tempfile
@@ -27,8 +31,14 @@ STATE_FILE = "state.pt"
 RUN_FILE = "run.json"
 PREFIX = "step-"
 """Of a checkpoint's folder in a run's, before the steps done, in eight digits."""
-FORMAT = 1
-"""Raised when an older reader could no longer make sense of the files."""
+FORMAT = 2
+"""Raised when an older reader could no longer make sense of the files. Of 1, nothing bound
+`run.json` to the weights: whom those saw is anybody's guess."""
+
+Seen = Mapping[str, Mapping[str, Sequence[str]]]
+"""Dataset -> subject -> stimuli."""
+Signals = Mapping[str, Sequence[str]]
+"""Fingerprints by recording."""
 
 HISTORY = ("loss", "gradient_norm", "learning_rate", "step_s", "wait_s")
 """Columns kept for every step of a run."""
@@ -77,6 +87,7 @@ def save(folder: Path, state: State, run: Mapping[str, Any]) -> None:
         run: JSON-able facts: config, corpus digest, what was seen, versions.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    facts = json.loads(json.dumps({"step": state.step, **run}))
     history = {name: torch.tensor(v, dtype=torch.float64) for name, v in state.history.items()}
     torch.save(
         {
@@ -85,12 +96,19 @@ def save(folder: Path, state: State, run: Mapping[str, Any]) -> None:
             "optimizer": dict(state.optimizer),
             "history": history,
             "best": None if state.best is None else asdict(state.best),
+            "facts": _digest(facts),
         },
         folder / STATE_FILE,
     )
     size = (folder / STATE_FILE).stat().st_size
-    facts = {"format": FORMAT, "step": state.step, "state_bytes": size, **run}
-    (folder / RUN_FILE).write_text(json.dumps(facts, indent=2) + "\n")
+    whole = {"format": FORMAT, "state_bytes": size, **facts}
+    (folder / RUN_FILE).write_text(json.dumps(whole, indent=2) + "\n")
+
+
+def _digest(facts: Mapping[str, Any]) -> str:
+    """Of all that a checkpoint says of itself, but for its format and how long the other file is."""
+    bound = {name: fact for name, fact in facts.items() if name not in ("format", "state_bytes")}
+    return hashlib.sha256(configs.canonical_json(bound).encode()).hexdigest()
 
 
 def latest_whole(run_folder: Storage) -> str | None:
@@ -117,19 +135,73 @@ def _is_whole(folder: Storage) -> bool:
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """The readable half of a checkpoint.
+    """The readable half of a checkpoint, as it was when the weights were written.
 
     Raises:
-        CheckpointError: not a checkpoint, or of another format.
+        CheckpointError: not a checkpoint, damaged, of another format, or changed since.
     """
+    facts = _facts(folder)
+    _check_bound(folder, facts, _stored(folder, mmap=True))
+    return facts
+
+
+def _facts(folder: Path) -> dict[str, Any]:
     path = folder / RUN_FILE
     try:
-        facts: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        facts = json.loads(path.read_text())
+        version = facts.get("format")
+    except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: need a checkpoint of emoray, got {error}") from error
-    if facts.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: need format {FORMAT}, got {facts.get('format')}")
-    return facts
+    if version == 1:
+        raise CheckpointError(
+            f"{path}: need format {FORMAT}, got 1, in which nothing binds the account of whom it "
+            "saw to its weights: train it again"
+        )
+    if version != FORMAT:
+        raise CheckpointError(f"{path}: need format {FORMAT}, got {version}")
+    return dict(facts)
+
+
+def _stored(folder: Path, *, mmap: bool = False) -> dict[str, Any]:
+    """What `state.pt` holds; with `mmap` nothing of a tensor is read."""
+    path = folder / STATE_FILE
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        if not isinstance(stored, dict):
+            raise ValueError(f"{type(stored).__name__} in it")
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        said = str(error).partition("\n")[0]
+        raise CheckpointError(f"{path}: need a whole checkpoint, got {said}") from error
+    return stored
+
+
+def _check_bound(folder: Path, facts: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
+    if stored.get("facts") != _digest(facts):
+        raise CheckpointError(
+            f"{folder / RUN_FILE}: need it as it was written beside {STATE_FILE}, got another: what "
+            "it says of its weights, and of whom they saw, was changed since"
+        )
+
+
+def account(folder: str | Path | Storage, facts: Mapping[str, Any]) -> tuple[Seen, Signals]:
+    """Whom and what a checkpoint's weights saw, and the fingerprints of those recordings.
+
+    Args:
+        folder: where it lies, for the message.
+        facts: of its `run.json`.
+
+    Raises:
+        CheckpointError: it says nothing of it, or that they saw nobody: trained weights saw somebody.
+    """
+    seen, signals = facts.get("seen"), facts.get("signals")
+    if not isinstance(seen, Mapping) or not isinstance(signals, Mapping):
+        absent = "seen" if not isinstance(seen, Mapping) else "signals"
+        raise CheckpointError(
+            f"{folder}: need an account of whom its weights saw, got no {absent!r} in {RUN_FILE}"
+        )
+    if not any(shown for subjects in seen.values() for shown in subjects.values()):
+        raise CheckpointError(f"{folder}: need an account of whom its weights saw, got nobody")
+    return seen, signals
 
 
 def load(folder: Path, *, like: Mapping[str, Any] | None = None) -> State:
@@ -140,22 +212,23 @@ def load(folder: Path, *, like: Mapping[str, Any] | None = None) -> State:
         like: facts that the checkpoint's `run.json` must agree with, by key.
 
     Raises:
-        CheckpointError: damaged, of another format, or of another model, config or corpus.
+        CheckpointError: damaged, of another format, of another model, config or corpus, or with
+            an account that was changed since.
     """
-    facts = describe(folder)
+    facts = _facts(folder)
     for key, wanted in (like or {}).items():
         difference = _difference(wanted, facts.get(key), key)
         if difference:
             raise CheckpointError(f"{folder}: checkpoint of another run: {difference}")
-    path = folder / STATE_FILE
+    stored = _stored(folder)
+    _check_bound(folder, facts, stored)
     try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-        history = {name: column.tolist() for name, column in stored.pop("history").items()}
-        best = stored.pop("best", None)
-    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        said = str(error).partition("\n")[0]
-        raise CheckpointError(f"{path}: need a whole checkpoint, got {said}") from error
-    return State(history=history, best=None if best is None else Best(**best), **stored)
+        history = {name: column.tolist() for name, column in stored["history"].items()}
+        best = None if stored["best"] is None else Best(**stored["best"])
+        return State(stored["step"], stored["model"], stored["optimizer"], history, best)
+    except (AttributeError, KeyError, TypeError) as error:
+        path = folder / STATE_FILE
+        raise CheckpointError(f"{path}: need a whole checkpoint, got {error!r}") from error
 
 
 @contextlib.contextmanager

@@ -334,7 +334,7 @@ def facts_of(request: Request, corpus: Corpus, plan: RoundPlan) -> dict[str, Any
         "code": training_code(request.method),
         "rehearsal": corpus.rehearsal,
         "held_out": {name: list(subjects) for name, subjects in request.held_out.items()},
-        "seen": seen(corpus, request.held_out),
+        **account_of(corpus, request.held_out),
         "n_workers": request.n_workers,
         "versions": {"torch": torch.__version__, "ray": ray.__version__},
     }
@@ -348,6 +348,14 @@ def seen(
         dataset.name: dataset.seen(pool.rows_S)
         for dataset, pool in zip(corpus.datasets, pools(corpus, held_out), strict=True)
     }
+
+
+def account_of(corpus: Corpus, held_out: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    """A checkpoint's `seen` and `signals`: by name, and by fingerprint whatever the name."""
+    signals: dict[str, list[str]] = {}
+    for dataset, pool in zip(corpus.datasets, pools(corpus, held_out), strict=True):
+        signals |= dataset.signals(pool.rows_S)
+    return {"seen": seen(corpus, held_out), "signals": signals}
 
 
 def last_name(request: Request, plan: RoundPlan) -> str:

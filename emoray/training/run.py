@@ -20,6 +20,7 @@ from emoray import cluster, datasets, methods
 from emoray import config as configs
 from emoray.corpus.read import CorpusDataset, open_corpus
 from emoray.evaluation import audit as auditing
+from emoray.evaluation.doubts import Fitted
 from emoray.evaluation.folds import PROTOCOLS, Fold, folds
 from emoray.evaluation.metrics import Scores, classification_scores
 from emoray.evaluation.predict import predict
@@ -30,8 +31,10 @@ from emoray.sampling import SegmentPlan
 from emoray.storage import Storage
 from emoray.training import checkpoint, worker
 
-IDENTITY = ("method", "stage", "config", "plan", "step", "builds", "code")
+IDENTITY = ("method", "stage", "config", "plan", "step", "builds", "code", "seen", "signals")
 """Facts of a checkpoint that say which weights it holds, whoever trained them and wherever."""
+_LONG = ("config", "seen", "signals")
+"""Of these, what an identity has as a digest."""
 
 UNFINISHED = "unfinished"
 """Folder in a run's own, of the checkpoints that it goes on from: beside them, what a run was asked
@@ -100,13 +103,23 @@ def _version(library: str) -> str:
 
 
 def start_identity(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What names a checkpoint's weights: what they were trained as, on what, for how long.
+    """What names a checkpoint's weights: what they were trained as, on whom and what, for how long.
+
+    A result row keeps it, so that the row stands for these weights with this account of whom they
+    saw, and for no others.
 
     Args:
         facts: a checkpoint's `run.json`, or the same facts of one that is still to come.
+
+    Raises:
+        CheckpointError: a fact is not there, as in what an unfinished run goes on from.
     """
-    identity = {name: facts[name] for name in IDENTITY if name != "config"}
-    return {**identity, "config": configs.digest(facts["config"])}
+    if absent := [name for name in IDENTITY if name not in facts]:
+        raise checkpoint.CheckpointError(
+            f"need a checkpoint of weights that a run may start from, got one that does not say "
+            f"its {', '.join(absent)}"
+        )
+    return {name: configs.digest(facts[name]) if name in _LONG else facts[name] for name in IDENTITY}
 
 
 def open_dataset(run: FoldRun) -> CorpusDataset:
@@ -176,14 +189,18 @@ def execute(
     _check_code(run)
     dataset = open_dataset(run)
     fold = fold_of(run, dataset)
-    start, seen = _start(run, dataset)
+    start, past = _start(run, dataset)
     audit = auditing.audit(
         dataset.index,
         dataset.name,
         fold,
         PROTOCOLS[run.protocol],
-        seen,
+        past.seen,
         unaudited=run.start is not None and not run.checkpoint,
+        trained_on=past.trained_on,
+        signals=dataset.signals(np.arange(len(dataset))),
+        seen_signals=past.signals,
+        fitted=Fitted.by(dataset.manifest.recipe),
     )
     auditing.check(audit, allow_contaminated=allow_contaminated)
     dataset.prepare()
@@ -207,7 +224,7 @@ def execute(
     )
     if store is not None:
         store.add(row)  # before what a killed run would go on from is removed
-    _leave(run, trained, dataset, fold, seen, scratch) if keep else _clear(scratch)
+    _leave(run, trained, dataset, fold, past, scratch) if keep else _clear(scratch)
     return row
 
 
@@ -261,8 +278,18 @@ def _what_came_out(
     }
 
 
-def _start(run: FoldRun, dataset: CorpusDataset) -> tuple[Start | None, list[Mapping[str, Any]]]:
-    """The weights to start from, and what all that were involved in them have seen.
+@dataclass(frozen=True)
+class _Past:
+    """What weights were trained on before a run."""
+
+    seen: Sequence[checkpoint.Seen] = ()
+    signals: Sequence[checkpoint.Signals] = ()
+    trained_on: Sequence[str] = ()
+    """Datasets of which no more is known than their names."""
+
+
+def _start(run: FoldRun, dataset: CorpusDataset) -> tuple[Start | None, _Past]:
+    """The weights to start from, and what they were trained on.
 
     Raises:
         ValueError: the weights are not those that were asked for.
@@ -272,20 +299,22 @@ def _start(run: FoldRun, dataset: CorpusDataset) -> tuple[Start | None, list[Map
     if not run.checkpoint:
         if kind.elsewhere(config) != run.start:
             raise ValueError(f"need the weights {run.start}, got {kind.elsewhere(config)}")
-        is_known = dataset.name in kind.known_to(config)
-        return None, [{dataset.name: dataset.seen(np.arange(len(dataset)))}] if is_known else []
+        trained_on = kind.known_to(config)
+        everybody = {dataset.name: dataset.seen(np.arange(len(dataset)))}
+        return None, _Past([everybody] if dataset.name in trained_on else [], (), trained_on)
     assert run.start is not None  # it names the checkpoint
     folder = Storage.at(run.checkpoint)
     with checkpoint.local(folder) as copy:
         facts = checkpoint.describe(copy)
         state = checkpoint.load(copy)
+    seen, signals = checkpoint.account(folder, facts)
     found = start_identity(facts)
     if found != run.start:
         different = ", ".join(name for name in IDENTITY if found[name] != run.start[name])
         raise ValueError(
             f"{folder}: need the checkpoint that was asked for, got another ({different})"
         )
-    return Start(facts["config"], state.model), [facts["seen"]]
+    return Start(facts["config"], state.model), _Past([seen], [signals])
 
 
 def _train(
@@ -354,7 +383,7 @@ def _leave(
     trained: worker.Trained,
     dataset: CorpusDataset,
     fold: Fold,
-    seen: Sequence[Mapping[str, Any]],
+    past: _Past,
     scratch: Storage,
 ) -> None:
     """Leave the best epoch's weights, in the place of what was needed to go on."""
@@ -374,7 +403,8 @@ def _leave(
         "rehearsal": dataset.rehearsal,
         "builds": [run.dataset],
         "code": run.code,
-        "seen": merged([*seen, {dataset.name: dataset.seen(learned)}]),
+        "seen": merged([*past.seen, {dataset.name: dataset.seen(learned)}]),
+        "signals": joined([*past.signals, dataset.signals(learned)]),
         "start": run.start,
     }
     _clear(scratch)
@@ -398,3 +428,12 @@ def merged(seen: Sequence[Mapping[str, Mapping[str, Sequence[str]]]]) -> dict[st
         dataset: {subject: sorted(stimuli) for subject, stimuli in sorted(subjects.items())}
         for dataset, subjects in sorted(together.items())
     }
+
+
+def joined(signals: Sequence[checkpoint.Signals]) -> dict[str, list[str]]:
+    """Fingerprints of several accounts as one; builds of two recipes give a recording more."""
+    together: dict[str, set[str]] = {}
+    for account in signals:
+        for recording, prints in account.items():
+            together.setdefault(recording, set()).update(prints)
+    return {recording: sorted(prints) for recording, prints in sorted(together.items())}

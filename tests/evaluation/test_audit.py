@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +15,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emoray import datasets
+from emoray.corpus.assemble import assemble
+from emoray.corpus.manifest import build_digest
+from emoray.corpus.parts import Job, make_part
+from emoray.corpus.read import CorpusDataset, open_corpus
 from emoray.evaluation.audit import Audit, Leak, LeakageError, audit, check
+from emoray.evaluation.doubts import Fitted
 from emoray.evaluation.folds import PROTOCOLS, Fold, folds, paper_protocol, protocols_of
+from emoray.schema import FloatArray
+from emoray.signals import Recipe
+from emoray.storage import Storage
 from tests.indexes import index_table, published, shuffled, thinned
+from tests.sources import ToneSource
 
 RANDOM = "random_segments_same_subjects_same_stimuli"
 STRICT = PROTOCOLS["subjects_and_stimuli_apart"]
@@ -78,7 +91,231 @@ def test_weights_without_an_account_are_never_clean(index: pa.Table, clean: Fold
     assert seen.verdict.startswith("weights not audited; CONTAMINATED")
 
 
-SIDES = pytest.mark.parametrize("side", ["train", "validation"])
+# People who may be the same --------------------------------------------------------------------
+
+
+SEED_FAMILY = "people not known to be apart (SEED family)"
+
+
+@pytest.mark.parametrize("saw", [("seed_iv",), ("seed_vii",), ("seed_iv", "seed_vii", "deap")])
+def test_people_of_the_laboratory_are_no_strangers(
+    index: pa.Table, clean: Fold, saw: tuple[str, ...]
+) -> None:
+    """EMOD's own setting: pretrained on SEED-IV and SEED-VII, tested on SEED."""
+    everyone = {f"{n:02}": ["1-01"] for n in range(1, 16)}
+    found = audit(index, "seed", clean, STRICT, [{name: everyone for name in saw}])
+    assert found.verdict == SEED_FAMILY
+    check(found)  # it is the paper's setting: said, not refused
+    assert Audit.from_json(json.loads(json.dumps(found.to_json()))) == found
+    assert found.not_apart[0].trained_on == tuple(n for n in saw if n.startswith("seed"))
+
+
+def test_weights_whose_datasets_alone_are_known_are_no_strangers_either(
+    index: pa.Table, clean: Fold
+) -> None:
+    found = audit(index, "seed", clean, STRICT, NONE, unaudited=True, trained_on=["seed_iv"])
+    assert found.verdict == f"weights not audited; {SEED_FAMILY}"
+
+
+def test_a_dataset_of_which_nothing_was_drawn_is_no_doubt(index: pa.Table, clean: Fold) -> None:
+    assert audit(index, "seed", clean, STRICT, [{"seed_iv": {}}]).verdict == "clean"
+    alone = audit(index, "seed", clean, STRICT, [{"seed": {"04": ["04"]}}])
+    assert alone.verdict == "clean"  # of one's own dataset the names decide
+
+
+def test_not_known_to_be_apart_is_not_contaminated(index: pa.Table, clean: Fold) -> None:
+    seen = [{"seed": {"03": ["09"]}, "seed_iv": {"01": ["1-01"]}}]
+    found = audit(index, "seed", clean, STRICT, seen)
+    assert found.verdict == f"CONTAMINATED: pretraining saw test subjects; {SEED_FAMILY}"
+    with pytest.raises(LeakageError, match="subject in pretraining") as raised:
+        check(found)
+    assert "known to be apart" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", datasets.names())
+def test_what_one_card_says_of_others_they_say_of_it(name: str) -> None:
+    card = datasets.get(name).CARD
+    for field in ("people", "clips"):
+        shared = getattr(card, field)
+        if shared is not None:
+            assert name in shared.datasets
+            assert len(shared.datasets) > 1
+            assert all(getattr(datasets.get(o).CARD, field) == shared for o in shared.datasets)
+
+
+def test_the_four_of_one_laboratory_name_each_other() -> None:
+    family = ("seed", "seed_iv", "seed_v", "seed_vii")
+    for name in family:
+        people = datasets.get(name).CARD.people
+        assert people is not None
+        assert people.datasets == family
+
+
+# One recording under two names -------------------------------------------------------------------
+
+
+class Noise(ToneSource):
+    """Everybody has signals of their own, as people do."""
+
+    def eeg(self, dataset: str, subject: int, stimulus: str, *layout: Any) -> FloatArray:
+        channels, sfreq, duration_s, _ = layout
+        rng = np.random.default_rng([subject, *f"{dataset}/{stimulus}".encode()])
+        return 10 * rng.standard_normal((len(channels), round(sfreq * duration_s)))
+
+
+def built(raw: Path, name: str, out: Path, recipe: Recipe = Recipe(ica="none")) -> CorpusDataset:
+    """A dataset's folder as a corpus holds it, made without a cluster."""
+    module, recipe = datasets.get(name), recipe.for_dataset(name)
+    digest = build_digest(module.CARD, asdict(recipe), rehearsal=True)
+    job = Job(name, raw, Storage.at(out / f"{name}-{digest}"), recipe)
+    parts = [make_part(job, ref) for ref in module.find(raw).recordings]
+    assert not [part.error for part in parts if part.error]
+    assemble(job.storage, module.CARD, recipe, parts, rehearsal=True)
+    (opened,) = open_corpus(out, datasets=[f"{name}-{digest}"]).datasets
+    return opened
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """AMIGOS of a few people, where one's file lies there once more under another number."""
+    raw = tmp_path_factory.mktemp("raw") / "AMIGOS"
+    datasets.get("amigos").write_example(raw, Noise(), n_subjects=4, duration_s=12.0)
+    (first,) = raw.rglob("*P01.mat")
+    shutil.copy(first, first.with_name("Data_Preprocessed_P35.mat"))
+    return raw
+
+
+@pytest.fixture(scope="module")
+def doubled(copied: Path, tmp_path_factory: pytest.TempPathFactory) -> CorpusDataset:
+    return built(copied, "amigos", tmp_path_factory.mktemp("corpus"))
+
+
+def of_subjects(dataset: CorpusDataset, train: str, validation: str, test: str) -> Fold:
+    """Each side one subject at a clip of its own."""
+    sides = ((train, "4"), (validation, "5"), (test, "9"))
+    return fold_of(*(rows(dataset.index, subject=who, stimulus=clip) for who, clip in sides))
+
+
+def held(dataset: CorpusDataset, fold: Fold, **how: Any) -> Audit:
+    signals = dataset.signals(np.arange(len(dataset)))
+    return audit(dataset.index, dataset.name, fold, STRICT, NONE, signals=signals, **how)
+
+
+@pytest.mark.parametrize(("side", "who"), [("train", ("01", "02")), ("validation", ("02", "01"))])
+def test_one_persons_file_under_a_second_number_is_found(
+    doubled: CorpusDataset, side: str, who: tuple[str, str]
+) -> None:
+    fold = of_subjects(doubled, *who, "35")
+    found = held(doubled, fold)
+    assert found_in(found) == {("signal", side): len(fold.test_N)}
+    assert found.verdict == "LEAK: same recordings under another name"
+    with pytest.raises(LeakageError, match=f"signal in {side}: .*amigos-s35-v1 = amigos-s01-v1"):
+        check(found, allow_contaminated=True)
+    assert Audit.from_json(found.to_json()) == found
+
+
+def test_people_with_files_of_their_own_are_no_copies(doubled: CorpusDataset) -> None:
+    assert held(doubled, of_subjects(doubled, "02", "03", "35")).verdict == "clean"
+
+
+def test_a_copy_that_pretraining_saw_is_found(
+    doubled: CorpusDataset, copied: Path, tmp_path: Path
+) -> None:
+    """In the same build by its signals; in one of another recipe by the publisher's file."""
+    fold = of_subjects(doubled, "02", "03", "35")
+    other = built(copied, "amigos", tmp_path, Recipe(ica="none", amplitude="none"))
+    of_another = rows(other.index, subject="02")
+    clean = held(doubled, fold, seen_signals=[other.signals(np.array(of_another))])
+    assert clean.verdict == "clean"
+    for pretrained in (doubled, other):
+        seen = pretrained.signals(np.array(rows(pretrained.index, subject="01")))
+        found = held(doubled, fold, seen_signals=[{}, seen])
+        assert found_in(found) == {("pretraining signal", "pretraining"): len(fold.test_N)}
+        assert found.verdict == "CONTAMINATED: pretraining saw test recordings under another name"
+        with pytest.raises(LeakageError, match="signal in pretraining: .*s35-v1 = amigos-s01-v1"):
+            check(found)
+        check(found, allow_contaminated=True)
+
+
+def test_the_same_signals_in_another_file_are_found(
+    doubled: CorpusDataset, copied: Path, tmp_path: Path
+) -> None:
+    """A byte that no reader looks at makes another file, and the same recording."""
+    raw = tmp_path / "AMIGOS"
+    shutil.copytree(copied, raw)
+    (path,) = raw.rglob("*P35.mat")
+    path.write_bytes(b"Another header text" + path.read_bytes()[19:])
+    other = built(raw, "amigos", tmp_path / "corpus")
+    found = held(other, of_subjects(other, "01", "02", "35"))
+    assert found.verdict == "LEAK: same recordings under another name"
+
+
+@pytest.mark.parametrize("name", ["dreamer", "seed_vii"])
+def test_a_file_that_holds_several_recordings_makes_none_of_them_a_copy(
+    name: str, tmp_path: Path
+) -> None:
+    """DREAMER.mat holds everybody; a file of SEED-VII all four visits of a person."""
+    raw = tmp_path / name
+    datasets.get(name).write_example(raw, Noise(), n_subjects=2, duration_s=11.0)
+    dataset = built(raw, name, tmp_path / "corpus")
+    prints = dataset.signals(np.arange(len(dataset)))
+    assert len(prints) == {"dreamer": 2, "seed_vii": 8}[name]
+    assert len({one for found in prints.values() for one in found}) == sum(map(len, prints.values()))
+
+
+# What was fitted before the split ------------------------------------------------------------------
+
+
+FITS = {
+    (("ica", "fastica"), ("amplitude", "robust_z")): "scale and ICA fitted on test recordings too",
+    (("ica", "none"), ("amplitude", "robust_z")): "scale fitted on test recordings too",
+    (("ica", "fastica"), ("amplitude", "none")): "ICA fitted on test recordings too",
+    (("ica", "none"), ("amplitude", "none")): "",
+}
+
+
+@pytest.mark.parametrize("recipe", FITS, ids=str)
+def test_a_split_within_recordings_says_what_was_fitted_on_them(
+    recipe: tuple[tuple[str, str], ...],
+) -> None:
+    """SEED-V's paper split: presentations 10 to 14 of every session are tested on."""
+    index = index_table(published("seed_v", 3))
+    protocol = PROTOCOLS["paper_same_subjects"]
+    (fold,) = folds(protocol.name, "seed_v", index)
+    fitted = Fitted.by(dict(recipe))
+    found = audit(index, "seed_v", fold, protocol, NONE, fitted=fitted)
+    assert found.verdict == "; ".join(filter(None, ["same subjects", FITS[recipe]]))
+    check(found)
+    assert Audit.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+def test_recordings_apart_fit_nothing_on_test_segments(index: pa.Table) -> None:
+    fitted = Fitted.by(asdict(Recipe()))
+    assert fitted == Fitted(recordings=("scale", "ICA"))
+    for name in ("paper_same_subjects_same_stimuli", "subjects_and_stimuli_apart"):
+        for fold in folds(name, "seed", index):
+            found = audit(index, "seed", fold, PROTOCOLS[name], NONE, fitted=fitted)
+            assert "fitted" not in found.verdict, name
+    (fold, *_) = folds("stimuli_apart_same_subjects", "seed", index)
+    cut = audit(
+        index, "seed", fold, PROTOCOLS["stimuli_apart_same_subjects"], NONE, fitted=fitted
+    )
+    assert cut.verdict == "same subjects; scale and ICA fitted on test recordings too"
+
+
+def test_a_scale_of_each_presentation_matters_where_presentations_are_cut(index: pa.Table) -> None:
+    fitted = Fitted(recordings=("ICA",), presentations=("scale",))
+    said = {}
+    for name in ("stimuli_apart_same_subjects", RANDOM):
+        fold = folds(name, "seed", index)[0]
+        said[name] = audit(index, "seed", fold, PROTOCOLS[name], NONE, fitted=fitted).verdict
+    assert said["stimuli_apart_same_subjects"].endswith("; ICA fitted on test recordings too")
+    assert said[RANDOM].endswith(
+        "; ICA fitted on test recordings too; scale fitted on test presentations too"
+    )
+
+
+SIDES = pytestSIDES = pytest.mark.parametrize("side", ["train", "validation"])
 
 
 @SIDES
@@ -321,11 +558,18 @@ def test_the_verdict_is_worked_out_not_believed() -> None:
 
 
 @pytest.mark.parametrize(
-    "broken", [{}, {"leaks": []}, {"leaks": [{"kind": "subject"}], "admitted": []}]
+    ("broken", "message"),
+    [
+        ({"leaks": None}, "leaks"),
+        ({"leaks": [{"kind": "subject"}]}, r"leaks\[0\]\.where"),
+        ({"fitted": "all"}, "fitted"),
+    ],
 )
-def test_what_is_no_audit_is_refused(broken: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="need an audit with leaks and admitted, got"):
-        Audit.from_json(broken)
+def test_what_is_no_audit_is_refused(broken: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Audit.from_json({**Audit((), ()).to_json(), **broken})
+    with pytest.raises(ValueError, match="need an audit with leaks, admitted, unaudited"):
+        Audit.from_json({})
 
 
 def test_the_index_of_another_dataset_is_refused(index: pa.Table, clean: Fold) -> None:

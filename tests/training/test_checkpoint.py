@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +86,93 @@ def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_format_is_refused(folder: Path) -> None:
     path = folder / checkpoint.RUN_FILE
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
-    with pytest.raises(CheckpointError, match=r"need format 1, got 99"):
+    with pytest.raises(CheckpointError, match=r"need format 2, got 99"):
         checkpoint.load(folder)
+
+
+def test_a_checkpoint_whose_account_nothing_binds_is_refused_with_what_to_do(folder: Path) -> None:
+    """As the first format was: `run.json` beside a `state.pt` that knows nothing of it."""
+    state = torch.load(folder / checkpoint.STATE_FILE, weights_only=True)
+    torch.save({k: v for k, v in state.items() if k != "facts"}, folder / checkpoint.STATE_FILE)
+    edit(folder, lambda facts: {**facts, "format": 1})
+    for read in (checkpoint.describe, checkpoint.load):
+        with pytest.raises(CheckpointError, match="whom it saw to its weights: train it again"):
+            read(folder)
+    edit(folder, lambda facts: {**facts, "format": 2})
+    for read in (checkpoint.describe, checkpoint.load):
+        with pytest.raises(CheckpointError, match="of whom they saw, was changed since"):
+            read(folder)
+
+
+# Whom it saw -------------------------------------------------------------------------------------
+
+SEEN = {"seed": {"03": ["09"]}, "deap": {"01": ["07"]}}
+SIGNALS = {"deap-s01-v1": ["0123456789abcdef"]}
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """As a person does with an editor: `state.pt` stays as it is."""
+    path = folder / checkpoint.RUN_FILE
+    path.write_text(json.dumps(change(json.loads(path.read_text())), indent=2))
+
+
+EDITS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "emptied": lambda facts: {**facts, "seen": {}},
+    "dataset renamed": lambda facts: {**facts, "seen": {"dreamer": facts["seen"]["seed"]}},
+    "subject gone": lambda facts: {**facts, "seen": {**facts["seen"], "seed": {}}},
+    "left out": lambda facts: {name: fact for name, fact in facts.items() if name != "seen"},
+    "fingerprint gone": lambda facts: {**facts, "signals": {}},
+    "other settings": lambda facts: {**facts, "config": {"loss": {"d_max": 4.0}}},
+    "other step": lambda facts: {**facts, "step": 3},
+}
+
+
+@pytest.mark.parametrize("what", EDITS)
+def test_an_account_that_was_changed_is_refused_in_one_line(tmp_path: Path, what: str) -> None:
+    facts = {**FACTS, "seen": SEEN, "signals": SIGNALS}
+    checkpoint.save(tmp_path, state_at(2), facts)
+    assert checkpoint.account(tmp_path, checkpoint.describe(tmp_path)) == (SEEN, SIGNALS)
+    edit(tmp_path, EDITS[what])
+    for read in (checkpoint.describe, checkpoint.load):
+        with pytest.raises(CheckpointError, match="was changed since") as raised:
+            read(tmp_path)
+        assert str(raised.value).startswith(f"{tmp_path / checkpoint.RUN_FILE}: ")
+        assert "\n" not in str(raised.value)
+
+
+def test_another_layout_of_the_same_facts_is_the_same_account(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, state_at(2), {**FACTS, "seen": SEEN, "signals": SIGNALS})
+    path = tmp_path / checkpoint.RUN_FILE
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps(dict(reversed(facts.items()))))
+    assert checkpoint.describe(tmp_path) == facts
+    assert checkpoint.load(tmp_path).step == 2
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({}, r"got no 'seen' in run\.json"),
+        ({"seen": []}, r"got no 'seen' in run\.json"),
+        ({"seen": SEEN}, r"got no 'signals' in run\.json"),
+        ({"seen": {}, "signals": {}}, "got nobody"),
+        ({"seen": {"seed": {}}, "signals": {}}, "got nobody"),
+    ],
+)
+def test_weights_that_say_nothing_of_whom_they_saw_are_refused(
+    tmp_path: Path, facts: dict[str, Any], message: str
+) -> None:
+    checkpoint.save(tmp_path, state_at(2), facts)
+    with pytest.raises(CheckpointError, match=f"need an account of whom its weights saw, {message}"):
+        checkpoint.account(tmp_path, checkpoint.describe(tmp_path))
+
+
+def test_weights_of_another_checkpoint_do_not_pass_under_its_account(tmp_path: Path) -> None:
+    for name, seen in (("a", SEEN), ("b", {"deap": {"02": ["07"]}})):
+        checkpoint.save(tmp_path / name, state_at(2), {"seen": seen, "signals": {}})
+    shutil.copy(tmp_path / "a" / checkpoint.STATE_FILE, tmp_path / "b" / checkpoint.STATE_FILE)
+    with pytest.raises(CheckpointError, match="was changed since"):
+        checkpoint.load(tmp_path / "b")
 
 
 def test_a_checkpoint_that_arrived_in_part_is_passed_over(folder: Path, tmp_path: Path) -> None:

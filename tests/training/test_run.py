@@ -299,7 +299,18 @@ def test_accounts_of_what_was_seen_add_up() -> None:
 # Where it starts ---------------------------------------------------------------------------------
 
 
-def pretraining(folder: Path, seen: Mapping[str, Any], *, seed: int = 7, step: int = 99) -> Path:
+OTHERS = {"deap": {"01": ["07"]}}
+"""Whom a pretraining saw that has nobody in common with the test."""
+
+
+def pretraining(
+    folder: Path,
+    seen: Mapping[str, Any] = OTHERS,
+    *,
+    signals: Mapping[str, Any] | None = None,
+    seed: int = 7,
+    step: int = 99,
+) -> Path:
     """The checkpoint of a pretraining that has seen this."""
     config = Config(encoder=ENCODER, seed=seed)
     facts = {
@@ -310,6 +321,7 @@ def pretraining(folder: Path, seen: Mapping[str, Any], *, seed: int = 7, step: i
         "builds": ["deap-0d9cf00c654e"],
         "code": "0.1.0+0d9cf00c654e",
         "seen": seen,
+        "signals": signals or {},
     }
     checkpoint.save(folder, State(step, Pretraining(config).build().state_dict(), {}), facts)
     return folder
@@ -333,7 +345,7 @@ def subject_of_test(corpus: Path, dataset: CorpusDataset) -> str:
 def test_a_run_starts_from_the_weights_that_were_asked_for(
     corpus: Path, kept: tuple[ResultRow, Path], tmp_path: Path
 ) -> None:
-    folder = pretraining(tmp_path / "pretrained", {"deap": {"01": ["07"]}})
+    folder = pretraining(tmp_path / "pretrained")
     row = done(started(corpus, folder), tmp_path / "run", keep=True)
     assert row.start == start_identity(checkpoint.describe(folder))
     assert row.verdict == "same stimuli"
@@ -387,8 +399,8 @@ def test_a_classifier_that_knows_a_test_subject_is_refused_as_a_start(
 def test_another_checkpoint_than_the_one_asked_for_is_refused(
     corpus: Path, tmp_path: Path, other: dict[str, int], what: str
 ) -> None:
-    run = started(corpus, pretraining(tmp_path / "asked", {}))
-    folder = pretraining(tmp_path / "other", {}, **other)
+    run = started(corpus, pretraining(tmp_path / "asked"))
+    folder = pretraining(tmp_path / "other", **other)
     with pytest.raises(ValueError, match=rf"other: need the checkpoint .* got another \({what}\)"):
         done(replace(run, checkpoint=str(folder)), tmp_path / "run")
     with pytest.raises(CheckpointError, match="need a checkpoint of emoray"):
@@ -400,7 +412,7 @@ def test_weights_that_started_elsewhere_are_other_weights(
 ) -> None:
     """Two classifiers of one fold and one config, from scratch and from a pretraining."""
     _, from_scratch = kept
-    folder = pretraining(tmp_path / "pretrained", {})
+    folder = pretraining(tmp_path / "pretrained")
     done(started(corpus, folder), tmp_path / "run", keep=True)
     identities = [
         start_identity(checkpoint.describe(place))
@@ -552,7 +564,7 @@ def test_a_row_is_not_filed_under_code_that_did_not_make_it(corpus: Path, tmp_pa
 
 @pytest.mark.parametrize("part", ["builds", "code"])
 def test_weights_of_other_data_or_code_are_other_weights(tmp_path: Path, part: str) -> None:
-    facts = checkpoint.describe(pretraining(tmp_path / "pretrained", {}))
+    facts = checkpoint.describe(pretraining(tmp_path / "pretrained"))
     other = {**facts, part: ["deap-ffffffffffff"] if part == "builds" else "0.1.0+ffffffffffff"}
     assert start_identity(facts) != start_identity(other)
 

@@ -1,0 +1,83 @@
+"""What stands beside a number without being a leak: what nobody knows, and what was fitted unseen.
+
+Names cannot settle whether two datasets of one laboratory have people in common, and a recording
+that a protocol cuts in two was prepared as one. Neither refuses a run; both are in its verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from emoray import datasets
+
+
+@dataclass(frozen=True, slots=True)
+class NotApart:
+    """People or clips that weights were trained on and that may be those of the test segments."""
+
+    what: Literal["people", "clips"]
+    family: str
+    """Datasets that may share them, in words: `SEED family`."""
+    trained_on: tuple[str, ...]
+    """Those of the family that the weights come from."""
+
+    def __str__(self) -> str:
+        return f"{self.what} not known to be apart ({self.family})"
+
+
+def not_apart(dataset: str, trained_on: Iterable[str]) -> tuple[NotApart, ...]:
+    """What of a dataset may be in the datasets that weights were trained on, by its card.
+
+    Args:
+        dataset: that is tested on; one without a card is nobody's relative.
+        trained_on: names. The dataset itself is not looked at: there the names decide.
+    """
+    if dataset not in datasets.names():
+        return ()
+    card = datasets.get(dataset).CARD
+    found = []
+    for what, shared in (("people", card.people), ("clips", card.clips)):
+        if shared is not None:
+            known = sorted((set(trained_on) & set(shared.datasets)) - {dataset})
+            found += [NotApart(what, shared.name, tuple(known))] if known else []
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What preparing signals takes from the signals themselves, without labels, before any split.
+
+    Where a recording is on both sides of a fold, its test segments took part.
+    """
+
+    recordings: tuple[str, ...] = ()
+    """Fitted on whole recordings: of `scale` and `ICA`."""
+    presentations: tuple[str, ...] = ()
+    """Fitted on single presentations."""
+
+    @classmethod
+    def by(cls, recipe: Mapping[str, Any]) -> Fitted:
+        """What a recipe fits.
+
+        Args:
+            recipe: `signals.Recipe` as a dict, as a manifest keeps it.
+        """
+        scale = ("scale",) if recipe.get("amplitude", "none") != "none" else ()
+        ica = ("ICA",) if recipe.get("ica", "none") != "none" else ()
+        if recipe.get("scale_scope") == "presentation":
+            return cls(recordings=ica, presentations=scale)
+        return cls(recordings=(*scale, *ica))
+
+    def where(self, *, recordings: bool, presentations: bool) -> Fitted:
+        """The part of it that matters where the sides of a fold share recordings, presentations."""
+        return Fitted(
+            self.recordings if recordings else (), self.presentations if presentations else ()
+        )
+
+    @property
+    def words(self) -> list[str]:
+        """For a verdict; none where nothing was fitted."""
+        both = (("recordings", self.recordings), ("presentations", self.presentations))
+        return [f"{' and '.join(what)} fitted on test {on} too" for on, what in both if what]
