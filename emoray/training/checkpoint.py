@@ -7,6 +7,7 @@ stranger runs no code); `run.json` holds everything a person may want to read.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import pickle
 import tempfile
@@ -75,8 +76,11 @@ def save(folder: Path, state: State, run: Mapping[str, Any]) -> None:
         folder: made if absent.
         state: tensors may lie on any device.
         run: JSON-able facts: config, corpus digest, what was seen, versions.
+
+    Raises:
+        OSError: the disk is full, or cannot be written; says which file it was.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    content = io.BytesIO()  # of a file that cannot be written torch says "unexpected pos"
     history = {name: torch.tensor(v, dtype=torch.float64) for name, v in state.history.items()}
     torch.save(
         {
@@ -86,11 +90,12 @@ def save(folder: Path, state: State, run: Mapping[str, Any]) -> None:
             "history": history,
             "best": None if state.best is None else asdict(state.best),
         },
-        folder / STATE_FILE,
+        content,
     )
-    size = (folder / STATE_FILE).stat().st_size
+    size = content.getbuffer().nbytes
     facts = {"format": FORMAT, "step": state.step, "state_bytes": size, **run}
-    (folder / RUN_FILE).write_text(json.dumps(facts, indent=2) + "\n")
+    Storage.at(folder).write_bytes(STATE_FILE, content.getvalue())
+    Storage.at(folder).write_bytes(RUN_FILE, (json.dumps(facts, indent=2) + "\n").encode())
 
 
 def latest_whole(run_folder: Storage) -> str | None:
@@ -103,6 +108,15 @@ def latest_whole(run_folder: Storage) -> str | None:
         if name.startswith(PREFIX) and _is_whole(run_folder.sub(name)):
             return name
     return None
+
+
+def sweep(run_folder: Storage, *, keep: int) -> None:
+    """Remove a run's checkpoints but for the last whole ones, and what is there in part."""
+    names = [name for name in sorted(run_folder.folders()) if name.startswith(PREFIX)]
+    kept = [name for name in names if _is_whole(run_folder.sub(name))][-keep:]
+    for name in names:
+        if name not in kept:
+            run_folder.filesystem.delete_dir(run_folder.path(name))
 
 
 def _is_whole(folder: Storage) -> bool:
