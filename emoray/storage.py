@@ -156,9 +156,22 @@ class Storage:
             OSError: the folder cannot be written or is full; the message says which, how many
                 bytes were needed and how many are free.
         """
+        with (
+            self.explaining(name, n_bytes=n_bytes),
+            self._local(name) if self.is_local else self._remote(name) as sink,
+        ):
+            yield HashingFile(sink)
+
+    @contextlib.contextmanager
+    def explaining(self, name: str, *, n_bytes: int) -> Iterator[None]:
+        """Let errors of whatever writes a file or folder in this one say which it was.
+
+        Raises:
+            OSError: with the same number; says where, how many bytes were needed, how many are
+                free.
+        """
         try:
-            with self._local(name) if self.is_local else self._remote(name) as sink:
-                yield HashingFile(sink)
+            yield
         except OSError as error:
             raise OSError(error.errno, self._explain(name, error, n_bytes)) from error
 

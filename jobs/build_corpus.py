@@ -10,14 +10,13 @@ machine or, where its folders are the same on all nodes (--shared-storage), of t
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import tyro
 
-from emoray import cluster
+from emoray import cluster, ending
 from emoray.config import load_toml
 from emoray.corpus.build import BuildReport, OnError, build
 from emoray.corpus.check import check
@@ -112,7 +111,4 @@ if __name__ == "__main__":
         description=__doc__,
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
     )
-    try:
-        sys.exit(main(parsed))
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    ending.run_job(lambda: main(parsed))

@@ -21,7 +21,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from emoray import datasets, session
+from emoray import datasets, ending, session
 from emoray.config import from_dict, to_dict
 from emoray.evaluation.folds import paper_protocol
 from emoray.experiment import (
@@ -155,7 +155,4 @@ if __name__ == "__main__":
         description=__doc__,
         config=(tyro.conf.FlagCreatePairsOff,),
     )
-    try:
-        main(options)
-    except (ValueError, OSError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
+    ending.run_job(lambda: main(options))

@@ -23,14 +23,14 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from emoray import cluster
+from emoray import cluster, ending
 from emoray.config import dotted_values, to_dict
-from emoray.corpus.read import open_corpus
+from emoray.corpus.read import Corpus, open_corpus
 from emoray.corpus.rehearsal import rehearsal_corpus
 from emoray.feed import Gather, for_pretraining, with_coordinates
 from emoray.methods.emod.method import Config, rehearsal_config
 from emoray.reports import figures, summary
-from emoray.sampling import check_workers
+from emoray.sampling import RoundPlan, check_workers
 from emoray.storage import Storage, absolute
 from emoray.training import driver
 
@@ -100,6 +100,14 @@ def main(options: Options) -> None:
     plan = request.make_plan(corpus)
     driver.check(request, plan)
     driver.start(request, plan)
+    with ending.resumable(*_resuming(options, request)):
+        _go_through(request, plan, corpus, console, began)
+
+
+def _go_through(
+    request: driver.Request, plan: RoundPlan, corpus: Corpus, console: Console, began: float
+) -> None:
+    """Workers, read-out and summary of a run that is written down."""
     console.print(summary.occupancy(plan.occupancy(), rehearsal=corpus.rehearsal))
     console.print(summary.run(driver.describe(request, plan, corpus), rehearsal=corpus.rehearsal))
     driver.fit(request, plan, console=console)
@@ -110,6 +118,16 @@ def main(options: Options) -> None:
     )
     console.print(summary.read_out(scores, rehearsal=corpus.rehearsal))
     console.print(summary.end(places, seconds, rehearsal=corpus.rehearsal))
+
+
+def _resuming(options: Options, request: driver.Request) -> list[str]:
+    """The command that goes on with a run, from where this one was typed."""
+    words = ["python", sys.argv[0], "--resume", request.name]
+    if options.storage:
+        words += ["--storage", options.storage]
+    if options.address:
+        words += ["--address", options.address]
+    return words + ["--shared-storage"] * options.shared_storage
 
 
 def _stored(options: Options, storage: str) -> driver.Request:
@@ -189,7 +207,4 @@ if __name__ == "__main__":
         description=f"{__doc__}\nWithout --corpus the defaults are {_rehearsal_words()}.",
         config=(tyro.conf.FlagCreatePairsOff,),
     )
-    try:
-        main(parsed)
-    except (ValueError, OSError, driver.RunError) as error:
-        sys.exit(f"error: {error}")
+    ending.run_job(lambda: main(parsed))

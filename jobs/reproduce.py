@@ -12,7 +12,6 @@ by the paper's protocol and beside it by ones that keep subjects, stimuli or bot
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import asdict, dataclass
 from typing import Annotated, Literal
@@ -20,7 +19,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from emoray import datasets, papers, session
+from emoray import datasets, ending, papers, session
 from emoray.comparison import Comparison
 from emoray.evaluation.folds import paper_protocol
 from emoray.experiment import FoldChoice, asked, compare
@@ -149,7 +148,5 @@ def _figure_4(reproduction: Reproduction, place: session.Place, began: float) ->
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Options, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)))
-    except (ValueError, OSError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
+    parsed = tyro.cli(Options, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))
+    ending.run_job(lambda: main(parsed))

@@ -29,6 +29,8 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "config",
         "distributed",
         "cluster",
+        "ending",
+        "starting",
         "storage",
         "statistics",
         "versions",
@@ -66,7 +68,7 @@ REPORTS_MAY_IMPORT = (
 """Reports stand apart: they read result rows, `paper.toml` and a plan's occupancy only."""
 
 ROOMS_OF: dict[str, tuple[str, ...]] = {
-    "ray": ("corpus.tasks", "feed", "training", "tuning", "cluster"),
+    "ray": ("corpus.tasks", "feed", "training", "tuning", "cluster", "starting"),
     "optuna": ("tuning",),
     "mne": ("datasets", "signals"),
     "braindecode": ("methods.baselines.model",),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import pickle
 import tempfile
@@ -85,9 +86,12 @@ def save(folder: Path, state: State, run: Mapping[str, Any]) -> None:
         folder: made if absent.
         state: tensors may lie on any device.
         run: JSON-able facts: config, corpus digest, what was seen, versions.
+
+    Raises:
+        OSError: the disk is full, or cannot be written; says which file it was.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     facts = json.loads(json.dumps({"step": state.step, **run}))
+    content = io.BytesIO()  # of a file that cannot be written torch says "unexpected pos"
     history = {name: torch.tensor(v, dtype=torch.float64) for name, v in state.history.items()}
     torch.save(
         {
@@ -98,11 +102,11 @@ def save(folder: Path, state: State, run: Mapping[str, Any]) -> None:
             "best": None if state.best is None else asdict(state.best),
             "facts": _digest(facts),
         },
-        folder / STATE_FILE,
+        content,
     )
-    size = (folder / STATE_FILE).stat().st_size
-    whole = {"format": FORMAT, "state_bytes": size, **facts}
-    (folder / RUN_FILE).write_text(json.dumps(whole, indent=2) + "\n")
+    whole = {"format": FORMAT, "state_bytes": content.getbuffer().nbytes, **facts}
+    Storage.at(folder).write_bytes(STATE_FILE, content.getvalue())
+    Storage.at(folder).write_bytes(RUN_FILE, (json.dumps(whole, indent=2) + "\n").encode())
 
 
 def _digest(facts: Mapping[str, Any]) -> str:
@@ -121,6 +125,15 @@ def latest_whole(run_folder: Storage) -> str | None:
         if name.startswith(PREFIX) and _is_whole(run_folder.sub(name)):
             return name
     return None
+
+
+def sweep(run_folder: Storage, *, keep: int) -> None:
+    """Remove a run's checkpoints but for the last whole ones, and what is there in part."""
+    names = [name for name in sorted(run_folder.folders()) if name.startswith(PREFIX)]
+    kept = [name for name in names if _is_whole(run_folder.sub(name))][-keep:]
+    for name in names:
+        if name not in kept:
+            run_folder.filesystem.delete_dir(run_folder.path(name))
 
 
 def _is_whole(folder: Storage) -> bool:

@@ -10,9 +10,9 @@ A run is a folder `<storage>/runs/<name>`. Everything in it is written once or r
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +21,9 @@ from typing import Any
 import ray
 import ray.train
 import torch
+from ray.exceptions import RayError
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.v2._internal.constants import CHECKPOINT_MANAGER_SNAPSHOT_FILENAME
 from rich.console import Console
 
 from emoray import cluster, distributed, methods
@@ -35,8 +37,15 @@ from emoray.methods.base import Stage
 from emoray.results import training_code
 from emoray.sampling import RoundPlan, check_workers
 from emoray.storage import Storage
-from emoray.training import checkpoint, worker
-from emoray.training.progress import Board, Display, watching, write_scalars
+from emoray.training import checkpoint, faults, worker
+from emoray.training.progress import (
+    Board,
+    Display,
+    last_fault,
+    tell_fault,
+    watching,
+    write_scalars,
+)
 
 REQUEST_FILE = "request.json"
 OCCUPANCY_FILE = "occupancy.json"
@@ -44,6 +53,8 @@ SUMMARY_FILE = "summary.json"
 HISTORY_FILE = "history.csv"
 LOSS_FILE = "loss.png"
 TENSORBOARD = "tensorboard"
+KEPT = 2
+"""Checkpoints of a run: the last one, and the one before it."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +82,8 @@ class Request:
     gpus_per_worker: float = 0.0
     checkpoint_every: int = 0
     """Steps between two checkpoints; 0: once an epoch."""
-    max_failures: int = 3
-    """How often a lost worker is replaced before the run gives up."""
+    max_failures: int = 7
+    """Faults in a row, without a step of progress between them, that the run survives."""
     gather: Gather = "auto"
 
     @property
@@ -188,17 +199,25 @@ class RunError(RuntimeError):
     """A run that cannot go on; says what happened on which worker."""
 
 
-def fit(request: Request, plan: RoundPlan, *, console: Console) -> None:
+def fit(
+    request: Request,
+    plan: RoundPlan,
+    *,
+    console: Console,
+    pauses_s: tuple[float, ...] = faults.PAUSES_S,
+) -> None:
     """Run the workers until the last epoch is done; goes on from the run's last checkpoint.
 
-    Lost workers are replaced `max_failures` times. What would happen again (a damaged shard, a
-    loss that is not finite, a full disk) ends the run at once.
+    What can pass (lost workers, nodes or controllers, storage that is away) is tried again,
+    `max_failures` times in a row. What would happen again (a damaged shard, a loss that is not
+    finite, a full disk) ends the run at once.
 
     Raises:
         RunError: with the first worker's own words.
     """
     stage = request.make_stage()
-    board = Board.remote()  # type: ignore[attr-defined]
+    # Beside the driver: a run that outlived any other node would be lost with an actor there.
+    board = Board.options(scheduling_strategy=cluster.on_this_node()).remote()  # type: ignore[attr-defined]
     display = Display(
         n_steps=stage.epochs * plan.n_steps,
         steps_per_epoch=plan.n_steps,
@@ -206,15 +225,49 @@ def fit(request: Request, plan: RoundPlan, *, console: Console) -> None:
         tensorboard=Path(request.folder.path(TENSORBOARD)) if request.folder.is_local else None,
         console=console,
     )
+    patience = faults.Patience(request.max_failures, pauses_s)
     with watching(board, display):
-        for n_lost in range(request.max_failures + 1):
+        while True:
             try:
-                _trainer(request, board).fit()
+                _tidy(request.folder)
+                faults.apart(_trainer(request, board).fit)
                 return
-            except ray.train.TrainingFailedError as error:
-                fault = ray.get(board.fault.remote())
-                if fault or n_lost == request.max_failures:
-                    raise RunError(fault or f"workers were lost {n_lost + 1} times") from error
+            except faults.ARISING as error:
+                if cluster.is_lost():
+                    raise RunError("Ray has ended on the node of this job") from error
+                fault = _fault(error, board)
+                pause_s = patience.pause_s(display.furthest) if fault.can_pass else None
+                if pause_s is None:
+                    raise RunError(_last_words(fault, request)) from error
+                console.print(f"  {fault.words}; next try in {pause_s:g} s", soft_wrap=True)
+                time.sleep(pause_s)
+
+
+def _tidy(run_folder: Storage) -> None:
+    """Leave of an earlier attempt what the next one goes on from.
+
+    Ray Train writes its list of checkpoints in place, refuses to start from one that was cut off
+    or names a folder that is gone, and would forget the folders that are not on it. The folders
+    themselves say which there are.
+    """
+    run_folder.remove(CHECKPOINT_MANAGER_SNAPSHOT_FILENAME)
+    checkpoint.sweep(run_folder, keep=KEPT)
+
+
+def _fault(error: Exception, board: Any) -> faults.Fault:
+    """What ended an attempt: what a worker told of itself, or else what the driver saw."""
+    told = last_fault(board)
+    seen = faults.fault_of(error)
+    failures = getattr(error, "worker_failures", {}).values()
+    lost = any(isinstance(failure, RayError) for failure in failures)
+    # Where a worker is gone, the others only tell that they miss it.
+    return told if told.words and not (lost and told.can_pass) else seen
+
+
+def _last_words(fault: faults.Fault, request: Request) -> str:
+    if not fault.can_pass:
+        return fault.words
+    return f"{fault.words}; that was fault {request.max_failures + 1} in a row without progress"
 
 
 def _trainer(request: Request, board: Any) -> TorchTrainer:
@@ -234,29 +287,21 @@ def _trainer(request: Request, board: Any) -> TorchTrainer:
             storage_filesystem=Storage.at(request.storage).filesystem,
             # Ray would also repeat what is bound to fail again; `fit` tells the two apart.
             failure_config=ray.train.FailureConfig(max_failures=0),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            # It knows of none from before its start; `RayCheckpoints` lets go of all that are old.
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=None),
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     )
 
 
 def train_worker(loop_config: Mapping[str, Any]) -> None:
-    """What each Ray Train worker runs; faults that would come again are told before they rise."""
+    """What each Ray Train worker runs; it tells its error before that rises."""
     board = loop_config["board"]
     try:
         _train(Request.from_json(loop_config["request"]), board)
-    except (ValueError, FloatingPointError, OSError, torch.OutOfMemoryError) as error:
-        if _comes_again(error):
-            where = f"worker {distributed.rank()}"
-            ray.get(board.tell_fault.remote(f"{where}: {type(error).__name__}: {error}"))
+    except Exception as error:
+        tell_fault(board, faults.fault_of(error, who=f"worker {distributed.rank()}"))
         raise
-
-
-def _comes_again(error: Exception) -> bool:
-    """Whether a fresh worker would meet the same: not a lost connection, nor a killed peer."""
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
-    return True
 
 
 def _train(request: Request, board: Any) -> None:
@@ -309,11 +354,16 @@ class RayCheckpoints:
         metrics = {"step": state.step, "loss": state.history["loss"][-1]}
         name = f"{checkpoint.PREFIX}{state.step:08d}"
         with tempfile.TemporaryDirectory() as folder:
-            written = None
-            if distributed.rank() == 0:
-                checkpoint.save(Path(folder), state, self._facts)
-                written = ray.train.Checkpoint.from_directory(folder)
-            ray.train.report(metrics, checkpoint=written, checkpoint_dir_name=name)
+            if distributed.rank() != 0:
+                ray.train.report(metrics, checkpoint=None, checkpoint_dir_name=name)
+                return
+            checkpoint.save(Path(folder), state, self._facts)
+            n_bytes = sum(file.stat().st_size for file in Path(folder).iterdir())
+            written = ray.train.Checkpoint.from_directory(folder)
+            with self._run_folder.explaining(name, n_bytes=n_bytes):
+                ray.train.report(metrics, checkpoint=written, checkpoint_dir_name=name)
+        with contextlib.suppress(OSError):  # the run needs none of what lies there still
+            checkpoint.sweep(self._run_folder, keep=KEPT)
 
 
 IDENTITY = ("method", "stage", "config", "plan")
@@ -395,7 +445,9 @@ def compare_on_held_out(request: Request) -> dict[str, Any]:
     task = ray.remote(_compare).options(
         num_cpus=request.cpus_per_worker, num_gpus=request.gpus_per_worker
     )
-    compared: dict[str, Any] = ray.get(task.remote(request.to_json()))
+    compared: dict[str, Any] = faults.persist(
+        lambda: ray.get(task.remote(request.to_json())), most=request.max_failures
+    )
     return compared
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -24,6 +25,7 @@ from rich.progress import (
 )
 from torch.utils.tensorboard import SummaryWriter
 
+from emoray.training import faults
 from emoray.training.worker import Rows
 
 POLL_S = 0.5
@@ -31,21 +33,30 @@ PLAIN_EVERY_S = 10.0
 """Seconds between two lines where the output is no terminal."""
 
 
-@ray.remote(num_cpus=0)
+ANSWER_S = 5.0
+"""Seconds that an actor has for its answer. What it carries is worth no longer wait."""
+
+
+@ray.remote(num_cpus=0, max_restarts=-1)
 class Board:
-    """Holds the rows that the driver has not fetched yet."""
+    """Holds what the driver has not fetched yet; where it is lost, Ray starts an empty one."""
 
     def __init__(self) -> None:
         self._rows: list[Rows] = []
-        self._fault = ""
+        self._fault = faults.NONE
 
-    def tell_fault(self, said: str) -> None:
-        """Keep a worker's error; the first one is the cause, others follow from it."""
-        self._fault = self._fault or said
+    def tell_fault(self, fault: faults.Fault) -> None:
+        """Keep a worker's error; the first one is the cause, others follow from it.
 
-    def fault(self) -> str:
-        """What was told; empty where workers were merely lost."""
-        return self._fault
+        One that cannot pass is no consequence, whenever it comes.
+        """
+        if not self._fault.words or (self._fault.can_pass and not fault.can_pass):
+            self._fault = fault
+
+    def take_fault(self) -> faults.Fault:
+        """Hand over what was told since the last call; no words where workers were merely lost."""
+        fault, self._fault = self._fault, faults.NONE
+        return fault
 
     def tell(self, rows: Rows) -> None:
         """Add finished steps."""
@@ -55,6 +66,30 @@ class Board:
         """Hand over what came since the last call."""
         rows, self._rows = self._rows, []
         return rows
+
+
+def tell_fault(board: Any, fault: faults.Fault) -> None:
+    """Tell a board of a worker's error, unless it is gone: the error itself rises all the same."""
+    with contextlib.suppress(RayError):
+        ray.get(board.tell_fault.remote(fault), timeout=ANSWER_S)
+
+
+def last_fault(board: Any) -> faults.Fault:
+    """What workers told a board; `faults.NONE` where it is gone or was told nothing."""
+    try:
+        fault: faults.Fault = ray.get(board.take_fault.remote(), timeout=ANSWER_S)
+    except RayError:
+        return faults.NONE
+    return fault
+
+
+def taken(actor: Any) -> list[Any]:
+    """What an actor hands over since the last call; nothing where it is gone."""
+    try:
+        found: list[Any] = ray.get(actor.take.remote(), timeout=ANSWER_S)
+    except RayError:
+        return []
+    return found
 
 
 class Display:
@@ -81,6 +116,7 @@ class Display:
         self._steps_per_epoch = steps_per_epoch
         self._segments_per_step = segments_per_step
         self._console = console
+        self._tensorboard = tensorboard
         self._writer = SummaryWriter(str(tensorboard)) if tensorboard else None
         self._progress = Progress(
             SpinnerColumn(),
@@ -97,6 +133,11 @@ class Display:
         self._done_before = 0
         self._has_begun = False
 
+    @property
+    def furthest(self) -> int:
+        """Steps done, counted once however often they were repeated."""
+        return self._done_before
+
     def __enter__(self) -> Display:
         self._progress.start()
         return self
@@ -104,7 +145,8 @@ class Display:
     def __exit__(self, *error: object) -> None:
         self._progress.stop()
         if self._writer:
-            self._writer.close()
+            with self._bearing():
+                self._writer.close()
 
     def show(self, rows: Rows) -> None:
         """Take in finished steps."""
@@ -125,11 +167,9 @@ class Display:
             self._console.print(text, highlight=False, soft_wrap=True)
 
     def _say_where_it_begins(self, step: int) -> None:
-        if self._has_begun:
-            self._console.print(f"  a worker was lost; the run goes on from step {step}")
-        elif step == self._n_steps:
+        if step == self._n_steps:
             self._console.print("  the run is complete already")
-        elif step:
+        elif step or self._has_begun:
             self._console.print(f"  the run goes on from step {step}")
         self._has_begun = True
 
@@ -157,8 +197,18 @@ class Display:
             # Steps done again after a loss are the same numbers; once is enough.
             known = max(0, self._done_before - rows.first_step)
             fresh = {name: values[known:] for name, values in rows.columns.items()}
-            _add_scalars(self._writer, fresh, rows.first_step + known)
-            self._writer.flush()
+            with self._bearing():
+                _add_scalars(self._writer, fresh, rows.first_step + known)
+                self._writer.flush()
+
+    @contextlib.contextmanager
+    def _bearing(self) -> Iterator[None]:
+        """Go on without TensorBoard's files where they cannot be written, and say so once."""
+        try:
+            yield
+        except OSError as error:
+            self._writer = None
+            self._console.print(f"  no more scalars for {self._tensorboard}: {error}")
 
 
 def write_scalars(folder: Path, columns: Mapping[str, Sequence[float]]) -> None:
@@ -181,7 +231,7 @@ def watching(board: Any, display: Display) -> Iterator[None]:
     stopped = threading.Event()
 
     def show_new() -> None:
-        for rows in ray.get(board.take.remote()):
+        for rows in taken(board):
             display.show(rows)
 
     def poll() -> None:

@@ -17,10 +17,11 @@ import ray
 import torch
 from rich.console import Console
 
-from emoray.cluster import CPUS_FOR_DATA
+from emoray.cluster import CPUS_FOR_DATA, on_this_node, said_by
 from emoray.results import ResultRow, ResultStore, training_code
 from emoray.storage import Storage
 from emoray.training import driver
+from emoray.training.progress import taken
 from emoray.training.run import FoldRun, execute
 
 AT_ONCE = 1
@@ -104,7 +105,7 @@ def run_all(
     state = _State(runs, {at: r for at, r in pretrainings.items() if at not in ended}, listen)
     # In `options`, GPUs would not end the process with its task, and CUDA would stay on the first.
     submit = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus)(_run)
-    relay = _Relay.remote()  # type: ignore[attr-defined]
+    relay = _start_relay()
     while state.unfinished:
         for location in state.take_pretrainings():
             request = state.requests[location]
@@ -115,7 +116,7 @@ def run_all(
             task = submit.remote(run, places, share, allow_contaminated, keep)
             state.running[task] = run
         done, _ = ray.wait([*state.running, *state.pretraining], timeout=POLL_S)
-        for line in ray.get(relay.take.remote()):
+        for line in taken(relay):
             listen.said(line)
         for task in done:
             state.take_in(task)
@@ -132,11 +133,11 @@ def pretrain(request: driver.Request, listen: Listener) -> None:
         return
     began = time.monotonic()
     listen.pretraining(request.name, None)
-    relay = _Relay.remote()  # type: ignore[attr-defined]
+    relay = _start_relay()
     task = _submit(request, relay)
     try:
         while not ray.wait([task], timeout=POLL_S)[0]:
-            for line in ray.get(relay.take.remote()):
+            for line in taken(relay):
                 listen.said(line)
         ray.get(task)
     except ray.exceptions.RayError as error:
@@ -229,13 +230,6 @@ def _room_beside(pretrainings: Sequence[driver.Request], share: Share) -> int:
     return floor(room + 1e-6)
 
 
-def said_by(error: Exception) -> str:
-    """A task's own words, without the trace of where Ray passed them on."""
-    cause = getattr(error, "cause", None) or error
-    lines = str(cause).strip().splitlines() or ["no message"]
-    return f"{type(cause).__name__}: {lines[0]}"
-
-
 def _run(
     run: FoldRun, places: Places, share: Share, allow_contaminated: bool, keep: bool
 ) -> ResultRow:
@@ -258,9 +252,9 @@ def _run(
         )
 
 
-@ray.remote(num_cpus=0)
+@ray.remote(num_cpus=0, max_restarts=-1)
 class _Relay:
-    """Carries lines from a pretraining's task to whoever shows them."""
+    """Carries lines from a pretraining's task to whoever shows them; lost, it begins afresh."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
@@ -273,6 +267,11 @@ class _Relay:
         """Hand over what came since the last call."""
         lines, self._lines = self._lines, []
         return lines
+
+
+def _start_relay() -> Any:
+    """A relay that no other node's end takes with it."""
+    return _Relay.options(scheduling_strategy=on_this_node()).remote()  # type: ignore[attr-defined]
 
 
 class _ToRelay(io.TextIOBase):
@@ -288,8 +287,12 @@ class _ToRelay(io.TextIOBase):
 
 
 def _submit(request: driver.Request, relay: Any) -> Any:
-    """Send a pretraining's task out; it takes nothing, its workers do."""
-    task = ray.remote(num_cpus=0)(_pretrain)
+    """Start a pretraining's task; it takes nothing, its workers do.
+
+    It stays on this node, and so does the controller that it starts: on any other it would be one
+    more node whose end costs the run its driver.
+    """
+    task = ray.remote(num_cpus=0, scheduling_strategy=on_this_node())(_pretrain)
     return task.remote(request, training_code(request.method), relay)
 
 
