@@ -28,8 +28,8 @@ from emoray.config import to_dict
 from emoray.corpus.read import open_corpus
 from emoray.evaluation.folds import folds, paper_protocol
 from emoray.methods.emod.config import FinetuneConfig, rehearsal_finetune_config
+from emoray.options import Where
 from emoray.results import ResultRow
-from emoray.session import Options as PlaceOptions
 from emoray.session import open_place
 from emoray.storage import Storage
 from emoray.training import schedule
@@ -78,7 +78,7 @@ class Quiet:
 
 def main(options: Options) -> None:
     console = Console(width=100)
-    place = open_place(PlaceOptions(corpus=options.corpus), console)
+    place = open_place(Where(corpus=options.corpus), console)
     runs = _runs(options, place.location)
     row = _one(runs[0], torch.cuda.is_available())
     console.print(

@@ -23,6 +23,7 @@ from emoray.corpus.read import Corpus, open_corpus
 from emoray.corpus.rehearsal import rehearsal_corpus
 from emoray.evaluation.maps import Map
 from emoray.experiment import Origin, Planned, missing, pretrainings_of, runs_of
+from emoray.options import Where
 from emoray.reports import files, summary, tables
 from emoray.reports.page import Figure
 from emoray.results import ResultStore
@@ -40,43 +41,10 @@ GPU_SHARE = 0.25
 
 
 @dataclass(frozen=True)
-class Options:
-    """Where data and results lie, and what runs get of the machines."""
-
-    corpus: str | None = None
-    """Folder or URI of a corpus that jobs/build_corpus.py built; without it, rehearsal data."""
-    storage: str | None = None
-    """Folder or URI for results, runs and corpora; without it $EMORAY_STORAGE, else ~/emoray."""
-    shared_storage: bool = False
-    """The storage folder is the same on all nodes (NFS and the like)."""
-    address: str | None = None
-    """Ray cluster, host:port; without it $RAY_ADDRESS, one running here, or a new one."""
-    workers: int = 1
-    """Workers of a pretraining, each with its share of every step."""
-    cpus_per_worker: float | None = None
-    """CPU cores of such a worker; without it a fair share of what there is."""
-    gpus_per_worker: float | None = None
-    """GPUs of such a worker. Without it one each where there are enough."""
-    cpus_per_run: float = 1.0
-    """CPU cores of a run that trains a classifier."""
-    gpus_per_run: float | None = None
-    """GPUs of such a run; a fraction lets several share one. Without it a quarter, where there
-    are GPUs."""
-    allow_contaminated: bool = False
-    """Run although a pretraining has seen test subjects or stimuli; the table says so."""
-
-    def __post_init__(self) -> None:
-        if self.cpus_per_run <= 0:
-            raise ValueError(f"need cpus_per_run > 0, got {self.cpus_per_run:g}")
-        if self.gpus_per_run is not None and self.gpus_per_run < 0:
-            raise ValueError(f"need gpus_per_run of 0 or more, got {self.gpus_per_run:g}")
-
-
-@dataclass(frozen=True)
 class Place:
     """Where an experiment happens."""
 
-    options: Options
+    options: Where
     console: Console
     storage: str
     """Folder or URI under which everything is kept."""
@@ -109,7 +77,7 @@ class Place:
         )
 
 
-def open_place(options: Options, console: Console, *, keep: bool = False) -> Place:
+def open_place(options: Where, console: Console, *, keep: bool = False) -> Place:
     """Find storage and corpus; without a corpus, the rehearsal's is written and built, once.
 
     Args:

@@ -13,146 +13,30 @@ result are not repeated; every dataset is scored under the paper's protocol and 
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Annotated
 
 import tyro
-from rich.console import Console
 
-from emoray import datasets, ending, session
+from emoray import ending
 from emoray.config import from_dict, to_dict
-from emoray.evaluation.folds import paper_protocol
-from emoray.experiment import (
-    FOLD_NOTES,
-    ONE_PRETRAINING,
-    Arm,
-    Experiment,
-    FoldChoice,
-    Frame,
-    asked,
-    compare,
-    from_scratch,
-)
-from emoray.methods.emod.method import FinetuneConfig, rehearsal_finetune_config
-from emoray.methods.emod.model import EncoderConfig
-from emoray.reports import figures
-
-SCRATCH, PRETRAINED = "EMOD, from scratch", "EMOD, pretrained"
+from emoray.methods.emod.config import rehearsal_finetune_config
+from emoray.options import Finetune, FinetuneSettings
 
 
-@dataclass(frozen=True)
-class Settings(FinetuneConfig):
-    """What is computed, but for the seed: that is one of `--seeds`."""
-
-    seed: Annotated[int, tyro.conf.Fixed, tyro.conf.Suppress] = 0
-
-
-@dataclass(frozen=True)
-class Options:
-    """Fine-tune EMOD."""
-
-    where: Annotated[session.Options, tyro.conf.arg(name="")] = field(
-        default_factory=session.Options
-    )
-    """Corpus, storage and cluster."""
-    checkpoint: str | None = None
-    """Name of a pretraining run in the storage, or a step-... folder of one; without it only the
-    network from scratch is trained. Its encoder's settings are taken from there."""
-    datasets: tuple[str, ...] = ()
-    """Datasets with classes to evaluate on; all that the corpus has without it."""
-    protocols: tuple[str, ...] = ()
-    """Protocols by name; the paper's and the safe ones without it."""
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """Of the runs; the paper has five."""
-    folds: FoldChoice | None = None
-    """`all` folds of a protocol for every seed, or `rotate`: seed i takes fold i. Default: all; a
-    rehearsal rotates."""
-    dry_run: bool = False
-    """List what is missing and how long it should take; run nothing."""
-    emod: Annotated[Settings, tyro.conf.arg(name="")] = field(default_factory=Settings)
-    """What is computed."""
-
-
-def main(options: Options) -> None:
-    """Run what is missing, then show and write the table."""
-    began = time.monotonic()
-    place = session.open_place(options.where, Console(), keep=True)
-    origin = session.origin_of(place, options.checkpoint) if options.checkpoint else None
-    experiment = _experiment(options, place, origin)
-    plan = experiment.plan()
-    if options.dry_run:
-        session.show_missing(place, plan)
-        return
-    errors = session.run_missing(place, plan)
-    frame = _frame(options, experiment)
-    comparison = compare(experiment, plan, place.store, frame, errors)
-    pictures = figures.of_comparison(comparison, class_names=session.class_names(comparison))
-    seconds = time.monotonic() - began
-    session.report(place, comparison, pictures, asked=asked(plan), seconds=seconds)
-    session.show_weights(place, plan)
-    session.check_all_ended(errors)
-
-
-def _experiment(
-    options: Options, place: session.Place, origin: session.Trained | None
-) -> Experiment:
-    config = from_dict(FinetuneConfig, to_dict(options.emod))
-    if origin is not None:
-        config = replace(config, encoder=_encoder_of(origin, config.encoder))
-    arms = [Arm(SCRATCH, "emod", "finetune", config, from_scratch)]
-    if origin is not None:
-        arms.append(Arm(PRETRAINED, "emod", "finetune", config, lambda seed: origin.origin))
-    known = [name for name in datasets.names("evaluation") if name in place.corpus.names]
-    rehearsed = (*map(paper_protocol, known), "subjects_and_stimuli_apart")
-    return Experiment(
-        arms=arms,
-        location=place.location,
-        corpus=place.corpus,
-        datasets=options.datasets or known,
-        seeds=options.seeds,
-        protocols=options.protocols or (rehearsed if place.rehearsal else ()),
-        folds=options.folds or ("rotate" if place.rehearsal else "all"),
-    )
-
-
-def _frame(options: Options, experiment: Experiment) -> Frame:
-    """What the table says beside its numbers."""
-    one_start = (ONE_PRETRAINING,) if options.checkpoint else ()
-    return Frame(
-        name="finetune",
-        title="EMOD fine-tuned",
-        caption=f"EMOD fine-tuned from {options.checkpoint or 'scratch'}",
-        reference=SCRATCH if options.checkpoint else None,
-        notes=(FOLD_NOTES[experiment.folds], *one_start),
-    )
-
-
-def _encoder_of(trained: session.Trained, asked: EncoderConfig) -> EncoderConfig:
-    """The encoder that the checkpoint holds, with the dropout and front end that are asked for.
-
-    Raises:
-        ValueError: the checkpoint holds no encoder of EMOD.
-    """
-    if "encoder" not in trained.config:
-        raise ValueError(f"{trained.origin.location}: need a checkpoint of EMOD, got another")
-    stored = from_dict(EncoderConfig, trained.config["encoder"])
-    return replace(stored, dropout=asked.dropout, frontend=asked.frontend)
-
-
-def _defaults(words: Sequence[str]) -> Options:
+def _defaults(words: Sequence[str]) -> Finetune:
     """The paper's settings, or those of a rehearsal where there is no corpus to train on."""
     if {word.partition("=")[0] for word in words} & {"--corpus", "--help", "-h"}:
-        return Options()
-    return Options(emod=from_dict(Settings, to_dict(rehearsal_finetune_config())))
+        return Finetune()
+    return Finetune(emod=from_dict(FinetuneSettings, to_dict(rehearsal_finetune_config())))
 
 
 if __name__ == "__main__":
     options = tyro.cli(
-        Options,
+        Finetune,
         default=_defaults(sys.argv[1:]),
         description=__doc__,
         config=(tyro.conf.FlagCreatePairsOff,),
     )
-    ending.run_job(lambda: main(options))
+    from emoray.jobs.finetune_emod import run  # loads torch and Ray: seconds, once options are read
+
+    ending.run_job(lambda: run(options))

@@ -14,170 +14,18 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
-from typing import Annotated
+from dataclasses import replace
 
 import tyro
-from rich.console import Console
 
-from emoray import cluster, ending
-from emoray.config import dotted_values, to_dict
-from emoray.corpus.read import Corpus, open_corpus
-from emoray.corpus.rehearsal import rehearsal_corpus
-from emoray.feed import Gather, for_pretraining, with_coordinates
-from emoray.methods.emod.method import Config, rehearsal_config
-from emoray.reports import figures, summary
-from emoray.sampling import RoundPlan, check_workers
-from emoray.storage import Storage, absolute
-from emoray.training import driver
+from emoray import ending
+from emoray.config import dotted_values
+from emoray.methods.emod.config import rehearsal_config
+from emoray.options import PAPER, Pretrain, option
 
 
-@dataclass(frozen=True)
-class Options:
-    """Pretrain EMOD."""
-
-    corpus: str | None = None
-    """Folder or URI of a corpus that jobs/build_corpus.py built; without it, rehearsal data."""
-    datasets: tuple[str, ...] = ()
-    """Datasets of the corpus to train on, by name, or by folder where it holds several builds of
-    one; without it all that have valence and arousal but those for evaluation (FACED, SEED-V)."""
-    workers: int | None = None
-    """Workers, each with its share of every step; must divide --rounds-per-step. Default: 1, or
-    as many as a resumed run had."""
-    cpus_per_worker: float | None = None
-    """CPU cores of a worker; without it a fair share of what there is."""
-    gpus_per_worker: float | None = None
-    """GPUs of a worker; 0 trains on CPUs, a fraction lets several share one. Without it one each
-    where there are enough, or what a resumed run had."""
-    held_out: float = 0.2
-    """Share of each dataset's subjects that training never sees, for the read-out; 0 for none."""
-    storage: str | None = None
-    """Folder or URI for runs and corpora; without it $EMORAY_STORAGE, else ~/emoray."""
-    shared_storage: bool = False
-    """The storage folder is the same on all nodes (NFS and the like)."""
-    name: str | None = None
-    """Of the run; without it, made from the time."""
-    resume: str | None = None
-    """Name of a run to go on with, by its own settings; beside it only --storage, --address,
-    --workers and their resources may be given."""
-    checkpoint_every: int = 0
-    """Steps between checkpoints; 0: once an epoch."""
-    gather: Gather = "auto"
-    """Where segments are read: in the `worker`, or by Ray Data across the `cluster`."""
-    address: str | None = None
-    """Ray cluster, host:port; without it $RAY_ADDRESS, one running here, or a new one."""
-    emod: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
-    """What is computed; the defaults are the paper's."""
-
-
-PAPER = Options()
-
-WITH_RESUME = {
-    *("resume", "storage", "shared_storage", "address"),
-    *("workers", "cpus_per_worker", "gpus_per_worker"),
-}
-"""Options that say where a run goes on, not what it computes."""
-
-
-def main(options: Options) -> None:
-    """Run the job: corpus, workers, read-out, summary."""
-    began = time.monotonic()
-    console = Console()
-    storage = cluster.storage_root(options.storage, shared=options.shared_storage)
-    stored = _stored(options, storage) if options.resume else None
-    workers = cluster.connect(address=options.address, workers=_demand(options, stored))
-    assert workers is not None  # they were asked for
-    if stored is None and options.gpus_per_worker is None:
-        workers = cluster.with_gpus(workers, cpus_per_worker=options.cpus_per_worker)
-    # Again, now that it is known whether other nodes must see it too.
-    cluster.storage_root(options.storage, shared=options.shared_storage)
-    request = stored or _fresh(options, storage)
-    request = replace(request, **asdict(workers))
-    corpus = request.open_corpus()
-    plan = request.make_plan(corpus)
-    driver.check(request, plan)
-    driver.start(request, plan)
-    with ending.resumable(*_resuming(options, request)):
-        _go_through(request, plan, corpus, console, began)
-
-
-def _go_through(
-    request: driver.Request, plan: RoundPlan, corpus: Corpus, console: Console, began: float
-) -> None:
-    """Workers, read-out and summary of a run that is written down."""
-    console.print(summary.occupancy(plan.occupancy(), rehearsal=corpus.rehearsal))
-    console.print(summary.run(driver.describe(request, plan, corpus), rehearsal=corpus.rehearsal))
-    driver.fit(request, plan, console=console)
-    scores = driver.compare_on_held_out(request)
-    seconds = time.monotonic() - began
-    places = driver.finish(
-        request, plan, corpus, scores, loss_png=figures.loss_curve, seconds=seconds
-    )
-    console.print(summary.read_out(scores, rehearsal=corpus.rehearsal))
-    console.print(summary.end(places, seconds, rehearsal=corpus.rehearsal))
-
-
-def _resuming(options: Options, request: driver.Request) -> list[str]:
-    """The command that goes on with a run, from where this one was typed."""
-    words = ["python", sys.argv[0], "--resume", request.name]
-    if options.storage:
-        words += ["--storage", options.storage]
-    if options.address:
-        words += ["--address", options.address]
-    return words + ["--shared-storage"] * options.shared_storage
-
-
-def _stored(options: Options, storage: str) -> driver.Request:
-    """The run to go on with, as it was started, wherever its folder lies now."""
-    usual = dotted_values(PAPER)
-    given = [name for name, value in dotted_values(options).items() if value != usual[name]]
-    refused = [_option(name) for name in given if name not in WITH_RESUME]
-    if refused:
-        raise ValueError(
-            f"need --resume without options that the run was started with, got {', '.join(refused)}"
-        )
-    runs = f"{storage}/runs"
-    return replace(driver.stored_request(Storage.at(runs).sub(options.resume or "")), storage=runs)
-
-
-def _demand(options: Options, stored: driver.Request | None) -> cluster.WorkerDemand:
-    """The workers asked for; a resumed run has what it had where nothing is asked."""
-    had = (stored.n_workers, stored.gpus_per_worker) if stored else (1, 0.0)
-    n_workers = had[0] if options.workers is None else options.workers
-    gpus = had[1] if options.gpus_per_worker is None else options.gpus_per_worker
-    rounds = stored.config["rounds_per_step"] if stored else options.emod.rounds_per_step
-    check_workers(n_workers, rounds)
-    return cluster.WorkerDemand(n_workers, options.cpus_per_worker or 0.0, gpus)
-
-
-def _fresh(options: Options, storage: str) -> driver.Request:
-    """A run that nobody has started yet."""
-    location = options.corpus
-    if location is None:
-        print("No --corpus: rehearsal data, written and built once, then kept.", flush=True)
-        location = f"{storage}/rehearsal/corpus"
-        rehearsal_corpus(cluster.local_folder(storage) / "rehearsal" / "raw", location)
-    corpus = open_corpus(location, datasets=options.datasets or None)
-    corpus = with_coordinates(corpus) if options.datasets else for_pretraining(corpus)
-    request = driver.Request(
-        name=options.name or datetime.now().strftime("emod-%Y%m%d-%H%M%S"),
-        storage=f"{storage}/runs",
-        corpus=absolute(location),
-        datasets=tuple(dataset.manifest.folder for dataset in corpus.datasets),
-        method="emod",
-        stage="pretrain",
-        config=to_dict(options.emod),
-        held_out=driver.held_out_of(corpus, fraction=options.held_out, seed=options.emod.seed),
-        checkpoint_every=options.checkpoint_every,
-        gather=options.gather,
-    )
-    return replace(request, plan=request.make_plan(corpus).digest)
-
-
-def _defaults(words: Sequence[str]) -> Options:
+def _defaults(words: Sequence[str]) -> Pretrain:
     """The paper's settings, or those of a rehearsal where there is no corpus to train on."""
     if {word.partition("=")[0] for word in words} & {"--corpus", "--resume", "--help", "-h"}:
         return PAPER
@@ -189,22 +37,19 @@ def _rehearsal_words() -> str:
     """What a rehearsal sets otherwise, as options."""
     rehearsal = dotted_values(rehearsal_config())
     return " ".join(
-        f"{_option(name)} {value}"
+        f"{option(name)} {value}"
         for name, value in rehearsal.items()
         if dotted_values(PAPER.emod)[name] != value
     )
 
 
-def _option(name: str) -> str:
-    """A dotted field of `Options` or of its config, as it is typed."""
-    return "--" + name.removeprefix("emod.").replace("_", "-")
-
-
 if __name__ == "__main__":
-    parsed = tyro.cli(
-        Options,
+    options = tyro.cli(
+        Pretrain,
         default=_defaults(sys.argv[1:]),
         description=f"{__doc__}\nWithout --corpus the defaults are {_rehearsal_words()}.",
         config=(tyro.conf.FlagCreatePairsOff,),
     )
-    ending.run_job(lambda: main(parsed))
+    from emoray.jobs.pretrain_emod import run  # loads torch and Ray: seconds, once options are read
+
+    ending.run_job(lambda: run(options))

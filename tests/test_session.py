@@ -17,8 +17,9 @@ from emoray.cluster import Node, WorkerDemand
 from emoray.comparison import Comparison
 from emoray.corpus.read import open_corpus
 from emoray.experiment import Arm, Experiment, asked
+from emoray.options import Where
 from emoray.reports.page import Figure
-from emoray.session import Options, Place
+from emoray.session import Place
 from emoray.storage import Storage
 from emoray.training.cost import Estimate
 from tests.experiments import TINY, write_both
@@ -29,7 +30,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 def place_at(storage: Path | str, **options: Any) -> Place:
     console = Console(file=io.StringIO(), width=200)
-    return Place(Options(**options), console, str(storage), "a corpus")
+    return Place(Where(**options), console, str(storage), "a corpus")
 
 
 def said(place: Place) -> str:
@@ -97,7 +98,7 @@ def test_runs_that_take_nothing_of_a_machine_are_refused(
     options: dict[str, Any], needed: str
 ) -> None:
     with pytest.raises(ValueError, match=needed):
-        Options(**options)
+        Where(**options)
 
 
 # Reports ------------------------------------------------------------------------------------------

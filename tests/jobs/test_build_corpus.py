@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from emoray.corpus.build import BuildReport
-from jobs import build_corpus
+from emoray.jobs import build_corpus
+from emoray.options import Build
 
 JOB = Path(__file__).parents[2] / "jobs" / "build_corpus.py"
 
@@ -91,8 +92,8 @@ def test_folders_that_other_nodes_do_not_see_keep_the_build_on_this_one(
     monkeypatch.setattr(build_corpus, "build", build)
     monkeypatch.setattr("emoray.cluster.connect", lambda address: seen.update(address=address))
     monkeypatch.setattr("emoray.cluster.storage_root", storage_root)
-    asked = build_corpus.Options(tmp_path, out="c", shared_storage=shared, address="10.0.0.1:6379")
-    assert build_corpus.main(asked) == 0
+    asked = Build(tmp_path, out="c", shared_storage=shared, address="10.0.0.1:6379")
+    assert build_corpus.run(asked) == 0
     assert seen["here"] is not shared
     assert (seen["address"], seen["storage"]) == ("10.0.0.1:6379", ("c", shared))
 

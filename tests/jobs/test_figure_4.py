@@ -13,9 +13,10 @@ from rich.console import Console
 
 from emoray import session
 from emoray.evaluation.maps import Map
+from emoray.jobs import reproduce
+from emoray.options import Where
 from emoray.reports import figures
 from emoray.reports.page import Figure
-from jobs import reproduce
 from tests.experiments import reproduction, write_both
 
 
@@ -42,7 +43,7 @@ def test_the_page_says_whether_the_pretraining_saw_these_people(
         others = replace(asked.full_pretraining(), datasets=("dreamer-0",))
         monkeypatch.setattr(type(asked), "full_pretraining", lambda _: others)
     place = session.Place(
-        session.Options(corpus=str(corpus)), Console(file=io.StringIO()), str(tmp_path), str(corpus)
+        Where(corpus=str(corpus)), Console(file=io.StringIO()), str(tmp_path), str(corpus)
     )
     reproduce._figure_4(asked, place, 0.0)
     (figure,) = shown

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from emoray.choices import FoldChoice
 from emoray.corpus.read import open_corpus
-from emoray.experiment import FOLD_NOTES, ONE_PRETRAINING, Experiment, FoldChoice
+from emoray.experiment import FOLD_NOTES, ONE_PRETRAINING, Experiment
+from emoray.jobs.finetune_emod import PRETRAINED, SCRATCH, _frame
+from emoray.options import Finetune
 from emoray.results import ResultRow, ResultStore
 from emoray.training.checkpoint import describe, load_trained
-from jobs.finetune_emod import PRETRAINED, SCRATCH, Options, _defaults, _frame
+from jobs.finetune_emod import _defaults
 from tests.experiments import TINY, write_both
 
 JOBS = Path(__file__).parents[2] / "jobs"
@@ -34,7 +37,7 @@ def rows_of(store: Path) -> dict[str, ResultRow]:
 @pytest.mark.parametrize("words", [(), ("--corpus", "x"), ("--help",)])
 def test_only_a_rehearsal_has_a_small_encoder(words: tuple[str, ...]) -> None:
     is_paper = bool(words)
-    assert (_defaults(words).emod == Options().emod) is is_paper
+    assert (_defaults(words).emod == Finetune().emod) is is_paper
 
 
 def test_seeds_are_asked_for_in_one_way(
@@ -59,7 +62,7 @@ def test_the_table_says_what_its_intervals_speak_of(
 ) -> None:
     corpus = write_both(tmp_path / "corpus", evaluated=["seed"], pretrained=())
     experiment = Experiment((), str(corpus), open_corpus(corpus), ("seed",), (0,), folds=choice)
-    notes = _frame(Options(checkpoint=checkpoint), experiment).notes
+    notes = _frame(Finetune(checkpoint=checkpoint), experiment).notes
     assert notes == (FOLD_NOTES[choice], *([ONE_PRETRAINING] if checkpoint else []))
 
 

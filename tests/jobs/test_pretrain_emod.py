@@ -18,9 +18,9 @@ from emoray import cluster
 from emoray.config import dotted_values, to_dict
 from emoray.corpus.read import open_corpus
 from emoray.methods.emod.method import rehearsal_config
+from emoray.options import PAPER
 from emoray.training import driver
 from emoray.training.driver import Request
-from jobs.pretrain_emod import PAPER
 from tests.corpora import write_corpus
 
 REPO = Path(__file__).parents[2]

@@ -24,11 +24,12 @@ import numpy as np
 import pytest
 import tyro
 
-from emoray import cluster, session
+from emoray import cluster
+from emoray.jobs import reproduce
+from emoray.options import Reproduce, Where
 from emoray.results import ResultRow, ResultStore
 from emoray.storage import Storage
 from emoray.training import checkpoint, driver
-from jobs import reproduce
 from tests.experiments import SETTINGS, write_both
 
 REPO = Path(__file__).parents[2]
@@ -78,12 +79,12 @@ def here(*arguments: str) -> str:
     said = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
         patch.setenv("COLUMNS", str(WIDTH))
-        reproduce.main(parsed(*arguments))
+        reproduce.run(parsed(*arguments))
     return said.getvalue()
 
 
-def parsed(*arguments: str) -> reproduce.Options:
-    return tyro.cli(reproduce.Options, args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
+def parsed(*arguments: str) -> Reproduce:
+    return tyro.cli(Reproduce, args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
 
 
 def here_without_cluster(*arguments: str) -> str:
@@ -410,7 +411,7 @@ def test_help_names_every_option_and_fits() -> None:
         with pytest.raises(SystemExit):
             parsed("--help")
     found = set(said.getvalue().replace(",", " ").split())
-    named = [*fields(reproduce.Options), *fields(session.Options)]
+    named = [*fields(Reproduce), *fields(Where)]
     names = {field.name for field in named} - {"paper", "table", "where"}
     assert {f"--{name.replace('_', '-')}" for name in names} <= found
     # A paragraph is one line, which the window wraps; boxes are drawn and must fit.

@@ -1,0 +1,1 @@
+"""What each job does once its options are parsed."""

@@ -1,0 +1,65 @@
+"""Building a corpus, or checking what a folder of datasets holds."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from emoray import cluster
+from emoray.config import load_toml
+from emoray.corpus.build import BuildReport, build
+from emoray.corpus.check import check
+from emoray.corpus.tables import build_tables, check_tables, print_tables
+from emoray.options import Build
+from emoray.signals import Recipe
+
+
+def run(options: Build) -> int:
+    """Run; 0 when all went well, 1 when a dataset is incomplete or something is quarantined."""
+    names = options.datasets or None
+    here = not options.shared_storage
+    if options.check:
+        found = check(
+            options.root,
+            datasets=names,
+            quick=options.quick,
+            here=here,
+            connect=partial(cluster.connect, address=options.address),
+        )
+        print_tables(check_tables(found))
+        asked = [row for row in found.found if names or row.folder is not None]
+        return 0 if asked and all(row.is_complete for row in asked) else 1
+    report = build(
+        options.root,
+        options.out or f"{cluster.storage_root()}/corpus",
+        recipe=_recipe(options),
+        datasets=names,
+        on_error=options.on_error,
+        here=here,
+        connect=partial(_connect, options),
+    )
+    print_tables(build_tables(report))
+    print(f"{report.n_segments:,} segments in {report.out}; {_effort(report)}")
+    return 1 if any(dataset.quarantined for dataset in report.datasets) else 0
+
+
+def _connect(options: Build) -> None:
+    """Join Ray, and refuse a corpus on one machine of several: training would not find it."""
+    cluster.connect(address=options.address)
+    cluster.storage_root(options.out, shared=options.shared_storage)
+
+
+def _effort(report: BuildReport) -> str:
+    if not report.n_built:
+        return f"nothing was to be done, found out in {report.seconds:.1f} s"
+    return (
+        f"{report.n_built:,} recordings made in {report.seconds:.1f} s, "
+        f"in at most {report.peak_task_bytes / 1e9:.1f} GB of memory a task"
+    )
+
+
+def _recipe(options: Build) -> Recipe:
+    if options.recipe_file is None:
+        return options.recipe
+    if options.recipe != Recipe():
+        raise ValueError("need either --recipe-file or recipe options, got both")
+    return load_toml(Recipe, options.recipe_file)

@@ -1,0 +1,101 @@
+"""Reproducing a table or figure: what is missing runs, then both are shown."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+
+from rich.console import Console
+
+from emoray import datasets, papers, session
+from emoray.comparison import Comparison
+from emoray.evaluation.folds import paper_protocol
+from emoray.experiment import asked, compare
+from emoray.options import Reproduce
+from emoray.reports import figures
+from emoray.reports.page import Figure
+from emoray.reproduce import Reproduction
+
+REHEARSED = (*map(paper_protocol, datasets.names("evaluation")), "subjects_and_stimuli_apart")
+"""Protocols of a rehearsal: all four of each dataset would take hours."""
+
+
+def run(options: Reproduce) -> None:
+    """Run what is missing, then show and write the table."""
+    began = time.monotonic()
+    place = session.open_place(options.where, Console())
+    reproduction = Reproduction(
+        paper=papers.load(options.paper),
+        corpus=place.corpus,
+        location=place.location,
+        storage=place.storage,
+        datasets=options.datasets,
+        protocols=options.protocols or (REHEARSED if place.rehearsal else ()),
+        seeds=options.seeds,
+        folds=options.folds or ("rotate" if place.rehearsal else "all"),
+        pretrain_seeds=options.pretrain_seeds,
+        rehearsal=place.rehearsal,
+        set=session.settings(options.set),
+        weights=session.pairs(options.weights),
+        resources=asdict(place.demand),
+    )
+    if options.table == "figure4":
+        if options.dry_run:
+            session.show_estimates(place, [reproduction.full_pretraining()])
+        else:
+            _figure_4(reproduction, place, began)
+        return
+    frame = reproduction.frame(options.table)
+    experiment = reproduction.experiment(options.table)
+    plan = experiment.plan()
+    if options.dry_run:
+        session.show_missing(place, plan)
+        return
+    errors = session.run_missing(place, plan)
+    comparison = compare(experiment, plan, place.store, frame, errors)
+    session.report(
+        place,
+        comparison,
+        figures.of_comparison(
+            comparison, drops=frame.drops, class_names=session.class_names(comparison)
+        ),
+        asked=asked(plan),
+        seconds=time.monotonic() - began,
+    )
+    session.check_all_ended(errors)
+
+
+def _figure_4(reproduction: Reproduction, place: session.Place, began: float) -> None:
+    """Embeddings laid out by t-SNE, untrained beside pretrained."""
+    figure = reproduction.paper.figures["figure_4"]
+    request = reproduction.full_pretraining()
+    maps, read_outs = session.lay_out(place, request, figure.dataset)
+    rehearsal = place.corpus[figure.dataset].rehearsal
+    seen = place.corpus[figure.dataset].manifest.folder in request.datasets
+    picture = figures.embedding_map(
+        maps["untrained"],
+        maps["pretrained"],
+        title=figure.caption,
+        rehearsal=rehearsal,
+        read_out=read_outs,
+        seen=seen,
+    )
+    words = (
+        "Left untrained, right pretrained; above by valence, below by arousal; circled: centroids "
+        "of the rounded values. r: correlation of read and given values, the line fitted on the "
+        "other subjects' embeddings, not on the map."
+    )
+    if seen:
+        words = f"{words} {figures.SEEN}"
+    comparison = Comparison(
+        name="figure4",
+        title=reproduction.paper.title,
+        caption=figure.caption,
+        reference=None,
+        published_parameters={},
+        blocks=(),
+        rehearsal=rehearsal,
+    )
+    shown = [Figure("map", figure.caption, words, picture)]
+    seconds = time.monotonic() - began
+    session.report(place, comparison, shown, asked=[request.name, figure.dataset], seconds=seconds)
