@@ -25,13 +25,15 @@ from rich.console import Console
 
 from emoray import cluster
 from emoray.config import dotted_values, to_dict
+from emoray.console import open_console
 from emoray.corpus.read import open_corpus
 from emoray.corpus.rehearsal import rehearsal_corpus
 from emoray.feed import Gather, for_pretraining, with_coordinates
+from emoray.locks import hold
 from emoray.methods.emod.method import Config, rehearsal_config
 from emoray.reports import figures, summary
 from emoray.sampling import check_workers
-from emoray.storage import Storage, absolute
+from emoray.storage import Storage, absolute, check_name, join
 from emoray.training import driver
 
 
@@ -48,7 +50,8 @@ class Options:
     """Workers, each with its share of every step; must divide --rounds-per-step. Default: 1, or
     as many as a resumed run had."""
     cpus_per_worker: float | None = None
-    """CPU cores of a worker; without it a fair share of what there is."""
+    """CPU cores of a worker, each a thread; without it a fair share of what there is, or what a
+    resumed run of as many workers had: threads decide the last bits of its numbers."""
     gpus_per_worker: float | None = None
     """GPUs of a worker; 0 trains on CPUs, a fraction lets several share one. Without it one each
     where there are enough, or what a resumed run had."""
@@ -83,12 +86,24 @@ WITH_RESUME = {
 
 
 def main(options: Options) -> None:
-    """Run the job: corpus, workers, read-out, summary."""
-    began = time.monotonic()
-    console = Console()
+    """Run the job, alone under its name."""
+    shown = open_console()
     storage = cluster.storage_root(options.storage, shared=options.shared_storage)
-    stored = _stored(options, storage) if options.resume else None
-    workers = cluster.connect(address=options.address, workers=_demand(options, stored))
+    name = options.resume or options.name or datetime.now().strftime("emod-%Y%m%d-%H%M%S")
+    runs = join(storage, "runs")
+    folder = Storage.at(join(runs, check_name(name, "a run's name")))
+    begun = _stored(options, runs) if options.resume else driver.begun(folder)
+    with hold(Storage.at(runs), name, tell=shown.print):
+        _pretrain(replace(options, name=name), storage, begun, shown)
+
+
+def _pretrain(
+    options: Options, storage: str, begun: driver.Request | None, console: Console
+) -> None:
+    """Corpus, workers, read-out, summary."""
+    began = time.monotonic()
+    stored = begun if options.resume else None
+    workers = cluster.connect(address=options.address, workers=_demand(options, begun))
     assert workers is not None  # they were asked for
     if stored is None and options.gpus_per_worker is None:
         workers = cluster.with_gpus(workers, cpus_per_worker=options.cpus_per_worker)
@@ -112,7 +127,7 @@ def main(options: Options) -> None:
     console.print(summary.end(places, seconds, rehearsal=corpus.rehearsal))
 
 
-def _stored(options: Options, storage: str) -> driver.Request:
+def _stored(options: Options, runs: str) -> driver.Request:
     """The run to go on with, as it was started, wherever its folder lies now."""
     usual = dotted_values(PAPER)
     given = [name for name, value in dotted_values(options).items() if value != usual[name]]
@@ -121,18 +136,23 @@ def _stored(options: Options, storage: str) -> driver.Request:
         raise ValueError(
             f"need --resume without options that the run was started with, got {', '.join(refused)}"
         )
-    runs = f"{storage}/runs"
-    return replace(driver.stored_request(Storage.at(runs).sub(options.resume or "")), storage=runs)
+    folder = Storage.at(join(runs, options.resume or ""))
+    stored = driver.stored_request(folder)
+    if stored.name != options.resume:
+        raise ValueError(f"{folder}: need the folder of its own run, got that of {stored.name!r}")
+    return replace(stored, storage=runs)
 
 
-def _demand(options: Options, stored: driver.Request | None) -> cluster.WorkerDemand:
+def _demand(options: Options, begun: driver.Request | None) -> cluster.WorkerDemand:
     """The workers asked for; a resumed run has what it had where nothing is asked."""
+    stored = begun if options.resume else None
     had = (stored.n_workers, stored.gpus_per_worker) if stored else (1, 0.0)
     n_workers = had[0] if options.workers is None else options.workers
     gpus = had[1] if options.gpus_per_worker is None else options.gpus_per_worker
     rounds = stored.config["rounds_per_step"] if stored else options.emod.rounds_per_step
     check_workers(n_workers, rounds)
-    return cluster.WorkerDemand(n_workers, options.cpus_per_worker or 0.0, gpus)
+    cpus = options.cpus_per_worker or driver.kept_cpus(begun, n_workers, gpus)
+    return cluster.WorkerDemand(n_workers, cpus, gpus)
 
 
 def _fresh(options: Options, storage: str) -> driver.Request:
@@ -140,13 +160,13 @@ def _fresh(options: Options, storage: str) -> driver.Request:
     location = options.corpus
     if location is None:
         print("No --corpus: rehearsal data, written and built once, then kept.", flush=True)
-        location = f"{storage}/rehearsal/corpus"
+        location = join(storage, "rehearsal", "corpus")
         rehearsal_corpus(cluster.local_folder(storage) / "rehearsal" / "raw", location)
     corpus = open_corpus(location, datasets=options.datasets or None)
     corpus = with_coordinates(corpus) if options.datasets else for_pretraining(corpus)
     request = driver.Request(
-        name=options.name or datetime.now().strftime("emod-%Y%m%d-%H%M%S"),
-        storage=f"{storage}/runs",
+        name=options.name or "",
+        storage=join(storage, "runs"),
         corpus=absolute(location),
         datasets=tuple(dataset.manifest.folder for dataset in corpus.datasets),
         method="emod",

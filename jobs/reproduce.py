@@ -18,10 +18,10 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
 
 from emoray import datasets, papers, session
 from emoray.comparison import Comparison
+from emoray.console import open_console
 from emoray.evaluation.folds import paper_protocol
 from emoray.experiment import FoldChoice, asked, compare
 from emoray.reports import figures
@@ -70,7 +70,7 @@ class Options:
 def main(options: Options) -> None:
     """Run what is missing, then show and write the table."""
     began = time.monotonic()
-    place = session.open_place(options.where, Console())
+    place = session.open_place(options.where, open_console())
     reproduction = Reproduction(
         paper=papers.load(options.paper),
         corpus=place.corpus,

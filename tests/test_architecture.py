@@ -27,6 +27,8 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "config",
         "distributed",
         "cluster",
+        "console",
+        "locks",
         "storage",
         "statistics",
         "versions",
@@ -58,6 +60,7 @@ REPORTS_MAY_IMPORT = (
     "statistics",
     "schema",
     "config",
+    "console",
     "sampling",
 )
 """Reports stand apart: they read result rows, `paper.toml` and a plan's occupancy only."""
