@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.fs
 import ray
 import yaml
 from ray._private.authentication.authentication_token_setup import (
@@ -32,6 +31,7 @@ from ray.exceptions import AuthenticationError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from emoray import __version__, starting
+from emoray.storage import Storage, absolute, is_uri
 
 logger = logging.getLogger(__name__)
 
@@ -521,7 +521,7 @@ def storage_root(option: str | None = None, *, shared: bool = False) -> str:
         shared: the folder is the same on all nodes (NFS, EFS, Lustre).
 
     Returns:
-        An absolute path, or the URI without a slash at its end.
+        An absolute path, or the URI without a slash at the end of its path.
 
     Raises:
         ValueError: it cannot be written (the reason is named); the cluster spans several
@@ -531,27 +531,25 @@ def storage_root(option: str | None = None, *, shared: bool = False) -> str:
     variable = os.environ.get(STORAGE_VARIABLE)
     chosen = option or variable or DEFAULT_STORAGE
     source = "option" if option else STORAGE_VARIABLE if variable else "default"
-    chosen = chosen.removeprefix("file://")
-    if "://" in chosen:
-        root = chosen.rstrip("/")
+    root = absolute(chosen)
+    if is_uri(root):
         _probe(root, source)
         return root
-    path = Path(chosen).expanduser()
-    if not path.is_absolute() and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+    is_whole = chosen.startswith("file://") or Path(chosen).expanduser().is_absolute()
+    if not is_whole and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
         raise ValueError(
             f"need storage as an absolute path or a URI in a submitted job, whose folder is "
             f"temporary; got {chosen} ({source})"
         )
     if not shared:
         _refuse_node_local(chosen, source)
-    path = path.absolute()
-    _probe(str(path), source)
-    return str(path)
+    _probe(root, source)
+    return root
 
 
 def local_folder(storage: str) -> Path:
     """A folder on this machine for what need not be shared: the storage itself where it is one."""
-    return Path(DEFAULT_STORAGE).expanduser() if "://" in storage else Path(storage)
+    return Path(DEFAULT_STORAGE).expanduser() if is_uri(storage) else Path(storage)
 
 
 def _refuse_node_local(chosen: str, source: str) -> None:
@@ -578,16 +576,17 @@ def _probe(root: str, source: str) -> None:
     64 KiB: enough to fail on a full disk, nothing for an object store.
     """
     try:
-        files, path = pa.fs.FileSystem.from_uri(root)
-        files.create_dir(path, recursive=True)
-        name = f"{path}/.emoray-{uuid.uuid4().hex}"
+        storage = Storage.at(root)
+        files = storage.filesystem
+        files.create_dir(storage.root, recursive=True)
+        name = storage.path(f".emoray-{uuid.uuid4().hex}")
         stream = files.open_output_stream(name)
         try:
             with stream:
                 stream.write(bytes(64 * 1024))
         finally:
             files.delete_file(name)
-    except (OSError, pa.ArrowException) as error:
+    except (ValueError, OSError, pa.ArrowException) as error:
         reason = f"{root} ({source}): {error}"
         raise ValueError(f"need storage that can be written, got {reason}") from error
 

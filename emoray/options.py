@@ -91,7 +91,8 @@ class Pretrain:
     """Workers, each with its share of every step; must divide --rounds-per-step. Default: 1, or
     as many as a resumed run had."""
     cpus_per_worker: float | None = None
-    """CPU cores of a worker; without it a fair share of what there is."""
+    """CPU cores of a worker, each a thread; without it a fair share of what there is, or what a
+    resumed run of as many workers had: threads decide the last bits of its numbers."""
     gpus_per_worker: float | None = None
     """GPUs of a worker; 0 trains on CPUs, a fraction lets several share one. Without it one each
     where there are enough, or what a resumed run had."""

@@ -30,6 +30,7 @@ from emoray.feed import for_pretraining
 from emoray.papers import Paper, PaperRow
 from emoray.results import training_code
 from emoray.sampling import check_workers
+from emoray.storage import join
 from emoray.training.driver import Request, account_of, last_name
 from emoray.training.run import start_identity
 
@@ -236,7 +237,7 @@ class Reproduction:
         assert row.reproduce is not None
         request = Request(
             name="",
-            storage=f"{self.storage}/runs",
+            storage=join(self.storage, "runs"),
             corpus=self.location,
             datasets=tuple(d.manifest.folder for d in self._to_pretrain.datasets),
             method=row.reproduce.method,
@@ -260,7 +261,7 @@ class Reproduction:
         identity = start_identity(facts)
         name = f"{request.method}-{stage}-{digest(identity)}"
         named = Request(**{**vars(request), "name": name, "plan": plan.digest})
-        return Origin(identity, f"{named.storage}/{name}/{last}", named)
+        return Origin(identity, join(named.storage, name, last), named)
 
     def full_pretraining(self) -> Request:
         """The pretraining of the full model, of the first seed.

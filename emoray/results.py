@@ -318,7 +318,7 @@ class ResultStore:
         """
         names = sorted(name for name in self._rows.files() if not name.startswith("."))
         rows, errors = self._found(_key_in(name) for name in names if _is_row_file(name))
-        foreign = [self._rows.path(name) for name in names if not _is_row_file(name)]
+        foreign = [self._rows.place(name) for name in names if not _is_row_file(name)]
         errors += [f"{path}: need a result row, got another file" for path in foreign]
         return sorted(rows, key=_when), errors
 
@@ -337,7 +337,7 @@ class ResultStore:
     def _keys_of(self, files: Iterable[str]) -> list[str]:
         shown = sorted(name for name in files if not name.startswith("."))
         if foreign := [name for name in shown if not _is_row_file(name)]:
-            listed = ", ".join(self._rows.path(name) for name in foreign)
+            listed = ", ".join(self._rows.place(name) for name in foreign)
             raise DataError(f"need nothing but result rows in {self._rows}, got {listed}")
         return [_key_in(name) for name in shown]
 
@@ -347,7 +347,7 @@ class ResultStore:
             if row.key != key:
                 raise ValueError(f"need the row {key}, got {row.key}")
         except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
-            path = self._rows.path(_file(key))
+            path = self._rows.place(_file(key))
             raise DataError(f"{path}: {error}; without the file its run is done again") from error
         return row
 

@@ -289,7 +289,7 @@ class Occupancy:
 
     def header(self) -> tuple[str, ...]:
         """Titles of the columns of `rows`."""
-        return ("dataset", "segments", *REGION_NAMES)
+        return ("dataset", "all", *REGION_NAMES)
 
     def rows(self) -> list[tuple[str, ...]]:
         """One line for each dataset: name, segments, and `available > drawn` by region."""

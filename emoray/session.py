@@ -6,7 +6,7 @@ options -> Place (corpus, result store, storage) -> missing runs over the cluste
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -27,7 +27,7 @@ from emoray.options import Where
 from emoray.reports import files, summary, tables
 from emoray.reports.page import Figure
 from emoray.results import ResultStore
-from emoray.storage import Storage, absolute
+from emoray.storage import Storage, absolute, check_name, join
 from emoray.training import checkpoint, driver, schedule
 from emoray.training.cost import Estimate, estimate_pretrainings, estimate_runs
 from emoray.training.mapping import MapRequest, ReadOuts, make_maps
@@ -66,7 +66,7 @@ class Place:
     @cached_property
     def store(self) -> ResultStore:
         """Result rows."""
-        return ResultStore(f"{self.storage}/results")
+        return ResultStore(join(self.storage, "results"))
 
     @property
     def demand(self) -> cluster.WorkerDemand:
@@ -92,7 +92,7 @@ def open_place(options: Where, console: Console, *, keep: bool = False) -> Place
     if options.corpus is not None:
         return Place(options, console, storage, absolute(options.corpus), keep)
     console.print("No --corpus: rehearsal data, written and built once, then kept.")
-    location = f"{storage}/rehearsal/corpus"
+    location = join(storage, "rehearsal", "corpus")
     raw = cluster.local_folder(storage) / "rehearsal" / "raw"
     rehearsal_corpus(raw, location)
     evaluated = datasets.names("evaluation")
@@ -100,16 +100,26 @@ def open_place(options: Where, console: Console, *, keep: bool = False) -> Place
     return Place(options, console, storage, absolute(location), keep)
 
 
-def connect(place: Place) -> tuple[cluster.WorkerDemand, schedule.Share]:
+def connect(
+    place: Place, pretrainings: Iterable[driver.Request] = ()
+) -> tuple[cluster.WorkerDemand, schedule.Share]:
     """Join or start the cluster; what a worker of a pretraining gets of it, and what a run gets.
+
+    Args:
+        place: with what is asked for.
+        pretrainings: that may go on: where nothing is asked for, a worker gets the most CPUs that
+            one of them began with.
 
     Raises:
         ValueError: the cluster can never give one or the other, which would wait for ever.
         ConnectionError: nothing answers at the address, or it refuses us.
     """
-    options = place.options
+    options, demand = place.options, place.demand
+    if options.cpus_per_worker is None:
+        cpus = max((_kept_cpus(request, demand) for request in pretrainings), default=0.0)
+        demand = replace(demand, cpus_per_worker=cpus)
     workers = cluster.connect(
-        address=options.address, workers=place.demand, spare_cpus=cluster.CPUS_FOR_DATA
+        address=options.address, workers=demand, spare_cpus=cluster.CPUS_FOR_DATA
     )
     assert workers is not None  # they were asked for
     if options.gpus_per_worker is None:
@@ -122,6 +132,18 @@ def connect(place: Place) -> tuple[cluster.WorkerDemand, schedule.Share]:
     run = cluster.WorkerDemand(1, options.cpus_per_run, gpus)
     cluster.check_demand(run, for_data=0)  # a run reads its segments itself
     return workers, schedule.Share(options.cpus_per_run, gpus)
+
+
+def _kept_cpus(request: driver.Request, demand: cluster.WorkerDemand) -> float:
+    had = driver.begun(request.folder)
+    return driver.kept_cpus(had, demand.n_workers, demand.gpus_per_worker)
+
+
+def _on(workers: cluster.WorkerDemand, request: driver.Request, options: Options) -> driver.Request:
+    """A pretraining on its workers; one that goes on keeps its threads, unless others are asked."""
+    kept = 0.0 if options.cpus_per_worker else _kept_cpus(request, workers)
+    cpus = kept or workers.cpus_per_worker
+    return replace(request, **asdict(replace(workers, cpus_per_worker=cpus)))
 
 
 def run_missing(place: Place, plan: Sequence[Planned]) -> dict[str, str]:
@@ -137,15 +159,14 @@ def run_missing(place: Place, plan: Sequence[Planned]) -> dict[str, str]:
     )
     if not runs:
         return {}
-    workers, share = connect(place)
-    requests = {
-        at: replace(request, **asdict(workers)) for at, request in pretrainings_of(plan).items()
-    }
+    pretrainings = pretrainings_of(plan)
+    workers, share = connect(place, pretrainings.values())
+    requests = {at: _on(workers, r, place.options) for at, r in pretrainings.items()}
     with RunsDisplay(len(runs), names_of(plan), place.console) as display:
         return schedule.run_all(
             runs,
             requests,
-            places=schedule.Places(f"{place.storage}/results", f"{place.storage}/runs"),
+            places=schedule.Places(join(place.storage, "results"), join(place.storage, "runs")),
             share=share,
             listen=display,
             allow_contaminated=place.options.allow_contaminated,
@@ -193,10 +214,10 @@ def show_estimates(
 
 def _missing_table(estimates: Sequence[Estimate], *, rehearsal: bool) -> RenderableType:
     grid = Table(box=None, pad_edge=False, padding=(0, 2))
-    grid.add_column("missing")
+    grid.add_column("missing", overflow="fold")
     for name in ("runs", "about"):
         grid.add_column(name, justify="right")
-    grid.add_column("judged by")
+    grid.add_column("judged by", overflow="fold")
     for estimate in estimates:
         row = (estimate.words, str(estimate.n_runs), clock(estimate.seconds), estimate.source)
         grid.add_row(*row)
@@ -224,8 +245,8 @@ def origin_of(place: Place, named: str) -> Trained:
     """
     location = absolute(named)
     if "/" not in named:
-        run = f"{place.storage}/runs/{named}"
-        location = f"{run}/{driver.last_checkpoint(Storage.at(run)).rpartition('/')[2]}"
+        runs = Storage.at(join(place.storage, "runs"))
+        location = driver.last_checkpoint(runs.sub(check_name(named, "a run's name")))
     with checkpoint.local(Storage.at(location)) as copy:
         facts = checkpoint.describe(copy)
     checkpoint.account(location, facts)
@@ -237,11 +258,11 @@ def show_weights(place: Place, plan: Sequence[Planned]) -> None:
     names = names_of(plan)
     lie = {}
     for key, run in runs_of(plan).items():
-        location = f"{place.storage}/runs/{key}"
+        location = join(place.storage, "runs", key)
         found = checkpoint.latest_whole(Storage.at(location))
         if found is not None:
             what = f"{names[key]}, {run.dataset.rpartition('-')[0]} {run.fold} seed {run.seed}"
-            lie[f"{what} ({run.protocol})"] = f"{location}/{found}"
+            lie[f"{what} ({run.protocol})"] = join(location, found)
     place.console.print(summary.heading("Weights", rehearsal=place.corpus.rehearsal))
     place.console.print(summary.files(lie))
 
@@ -285,13 +306,13 @@ def lay_out(place: Place, request: driver.Request, dataset: str) -> tuple[dict[s
         raise ValueError(
             f"{place.location}: need {dataset} to lay out, got {', '.join(place.corpus.names)}"
         )
-    workers, share = connect(place)
-    request = replace(request, **asdict(workers))
+    workers, share = connect(place, [request])
+    request = _on(workers, request, place.options)
     if not driver.has_ended(request):
         with RunsDisplay(0, {}, place.console) as display:
             schedule.pretrain(request, display)
     folder = place.corpus[dataset].manifest.folder
-    return make_maps(MapRequest(request, folder, f"{place.storage}/maps"), share)
+    return make_maps(MapRequest(request, folder, join(place.storage, "maps")), share)
 
 
 def class_names(comparison: Comparison) -> dict[str, tuple[str, ...]]:
@@ -328,12 +349,12 @@ def report(
     """
     place.console.print(tables.terminal(comparison))
     marked = "-rehearsal" if comparison.rehearsal else ""
-    location = f"{place.storage}/reports/{comparison.name}{marked}-{digest(asked)[:6]}"
-    folder = Storage.at(location)
+    name = f"{comparison.name}{marked}-{digest(asked)[:6]}"
+    folder = Storage.at(join(place.storage, "reports", name))
     facts = {
         "code": _code_of(comparison),
         "corpus": place.location,
-        "results": f"{place.storage}/results",
+        "results": join(place.storage, "results"),
         "machine": cluster.cpu_model(),
         "written": datetime.now(UTC).isoformat(timespec="minutes"),
     }
@@ -343,7 +364,7 @@ def report(
     for name in folder.files():
         if name.endswith(".png") and name not in written:
             folder.remove(name)
-    lie = {name: f"{location}/{name}" for name in written}
+    lie = {name: folder.place(name) for name in written}
     place.console.print(summary.end(lie, seconds, rehearsal=comparison.rehearsal))
 
 

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import time
 import uuid
@@ -29,9 +30,9 @@ _TEMPORARY = ".tmp-"
 _DAY_S = 86_400.0
 _COPY_BYTES = 8 << 20
 
-
-LOCKS = "locks"
-"""Folder of the files that are locked, in the folder that is shared."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""One part of a path in any file system; a leading dot is kept for what is not a person's."""
+_PASSWORD = re.compile(r"://[^/?@]*:[^/?@]*@")
 
 
 class _ProbeError(Exception):
@@ -79,26 +80,34 @@ class Storage:
     filesystem: fs.FileSystem
     root: str
     """Path inside the file system."""
+    uri: str = ""
+    """By which `at` opens it again; empty for a local folder, which its path opens."""
 
     @classmethod
     def at(cls, location: str | Path | Storage) -> Storage:
         """Open a location: a path, or a URI such as `s3://bucket/corpus`.
 
         Raises:
-            ValueError: the URI's file system is unknown or cannot be reached.
+            ValueError: the URI's file system is unknown or cannot be reached, or the URI holds
+                a password, which would be written into everything that names the place.
         """
         if isinstance(location, Storage):
             return location
         location = absolute(location)
-        if "://" not in location:
+        if not is_uri(location):
             return cls(fs.LocalFileSystem(), location)
+        if _PASSWORD.search(location):
+            raise ValueError(
+                "need keys in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), because "
+                f"a location is printed and stored; got them in a URI of {location[:5]}"
+            )
         try:
             filesystem, root = fs.FileSystem.from_uri(location)
         except (pa.ArrowException, OSError) as error:
             raise ValueError(
                 f"need a folder or a URI of pyarrow.fs, got {location}: {error}"
             ) from (error)
-        return cls(filesystem, root)
+        return cls(filesystem, root, location)
 
     @property
     def is_local(self) -> bool:
@@ -106,23 +115,29 @@ class Storage:
         return isinstance(self.filesystem, fs.LocalFileSystem)
 
     def __str__(self) -> str:
-        return self.root if self.is_local else f"{self.filesystem.type_name}:{self.root}"
+        if self.is_local:
+            return self.root
+        return self.uri or f"{self.filesystem.type_name}:{self.root}"
 
     def sub(self, name: str) -> Storage:
         """A folder in this one."""
-        return Storage(self.filesystem, self.path(name))
+        return Storage(self.filesystem, self.path(name), self.uri and join(self.uri, name))
 
     def path(self, name: str) -> str:
         """Path of a file in this folder, inside the file system."""
         return f"{self.root.rstrip('/')}/{name}"
 
+    def place(self, name: str) -> str:
+        """Where a file or folder in this one lies, for a person, and for `at` to open it again."""
+        return join(str(self), name)
+
     def files(self) -> dict[str, int]:
         """Names and sizes of the files in this folder; temporary ones are not among them."""
-        return {
-            info.base_name: info.size
-            for info in self._list()
-            if info.type == fs.FileType.File and _TEMPORARY not in info.base_name
-        }
+        return {info.base_name: info.size for info in self._shown()}
+
+    def times(self) -> dict[str, int]:
+        """When each file in this folder was written, by the file system's clock, in ns."""
+        return {info.base_name: info.mtime_ns for info in self._shown()}
 
     def folders(self) -> list[str]:
         """Sorted names of the folders in this one."""
@@ -131,6 +146,11 @@ class Storage:
     def exists(self) -> bool:
         """Whether this folder is there."""
         return bool(self.filesystem.get_file_info(self.root).type == fs.FileType.Directory)
+
+    def _shown(self) -> list[Any]:
+        """Files that are no temporary ones."""
+        is_file = fs.FileType.File
+        return [i for i in self._list() if i.type == is_file and _TEMPORARY not in i.base_name]
 
     def _list(self) -> list[Any]:
         selector = fs.FileSelector(self.root, allow_not_found=True)
@@ -202,7 +222,7 @@ class Storage:
         return True
 
     def _explain(self, name: str, error: OSError, n_bytes: int) -> str:
-        message = f"cannot write {self.path(name)}, which needs {n_bytes:,} bytes: {error}"
+        message = f"cannot write {self.place(name)}, which needs {n_bytes:,} bytes: {error}"
         if self.is_local and error.errno in (errno.ENOSPC, errno.EDQUOT):
             free = shutil.disk_usage(_existing_parent(Path(self.root))).free
             message += f"; {free:,} are free"
@@ -253,23 +273,6 @@ class Storage:
         with contextlib.suppress(FileNotFoundError):
             self.filesystem.delete_file(self.path(name))
 
-    @contextlib.contextmanager
-    def lock(self, name: str) -> Iterator[None]:
-        """Hold a lock of that name, alone among the processes that share a local folder.
-
-        It dies with its process; its empty file stays in the folder `locks`. An object store has
-        none: there everybody enters at once.
-        """
-        if not self.is_local:
-            yield
-            return
-        locks = Path(self.path(LOCKS))
-        locks.mkdir(parents=True, exist_ok=True)
-        with (locks / name).open("ab") as held:  # stays: removing it would let two in
-            with contextlib.suppress(OSError):  # a file system without locks
-                fcntl.flock(held, fcntl.LOCK_EX)
-            yield
-
     def check_writable(self) -> None:
         """Make the folder and a file in it, and remove the file again.
 
@@ -300,17 +303,64 @@ class Storage:
         try:
             source = self.filesystem.open_input_stream(self.path(name))
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise DataError(f"{self}: need the file {self.path(name)}, got none") from error
+            raise DataError(f"need the file {self.place(name)}, got none") from error
         with source, target.write(to.name, n_bytes=n_bytes) as file:
             while block := source.read(_COPY_BYTES):
                 file.write(block)
-            check_sha256(file.sha256, sha256, what=f"{self}/{name}")
+            check_sha256(file.sha256, sha256, what=self.place(name))
+
+
+def is_uri(location: str) -> bool:
+    """Whether a location names its file system, or else a path on this machine."""
+    return "://" in location
 
 
 def absolute(location: str | Path) -> str:
-    """A location that means the same in every process of this machine: a URI, or a whole path."""
+    """A location that means the same in every process of this machine: a URI, or a whole path.
+
+    A slash at the end of a URI's path is left out; `file:///a` is the path `/a`.
+    """
     text = str(location)
-    return text if "://" in text else str(Path(text).expanduser().absolute())
+    if text.startswith("file://"):
+        text = str(fs.FileSystem.from_uri(text)[1])
+    if is_uri(text):
+        path, mark, query = text.partition("?")
+        return f"{path.rstrip('/')}{mark}{query}"
+    return str(Path(text).expanduser().absolute())
+
+
+def join(location: str, *names: str) -> str:
+    """Location of something in a folder: a URI's query stays behind its path.
+
+    `s3://bucket/a?scheme=http` and `b` make `s3://bucket/a/b?scheme=http`. A path on this machine
+    may hold a question mark.
+    """
+    path, mark, query = location.partition("?") if is_uri(location) else (location, "", "")
+    return "/".join([path.rstrip("/"), *names]) + mark + query
+
+
+def last_part(location: str) -> str:
+    """Name of the file or folder that a location ends with."""
+    return (location.partition("?")[0] if is_uri(location) else location).rpartition("/")[2]
+
+
+def check_name(name: str, what: str) -> str:
+    """The name, which becomes one folder or file, if it can be no other.
+
+    Args:
+        name: as a person gave it.
+        what: is named, for the error.
+
+    Raises:
+        ValueError: it is empty or longer than 100, starts with no letter or digit, or holds
+            anything but letters, digits, `.`, `_` and `-` of ASCII.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"need {what} of 1 to 100 letters, digits, '.', '_' or '-', the first a letter or "
+            f"digit, got {name!r}"
+        )
+    return name
 
 
 def check_sha256(found: str, expected: str, *, what: str) -> None:

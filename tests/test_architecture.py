@@ -31,6 +31,8 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "cluster",
         "ending",
         "starting",
+        "console",
+        "locks",
         "storage",
         "statistics",
         "versions",
@@ -65,6 +67,7 @@ REPORTS_MAY_IMPORT = (
     "statistics",
     "schema",
     "config",
+    "console",
     "sampling",
 )
 """Reports stand apart: they read result rows, `paper.toml` and a plan's occupancy only."""

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import multiprocessing
 import os
 import pickle
 import signal
@@ -12,13 +11,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
-from typing import Any
 
 import pytest
 from pyarrow import fs
 
 from emoray.schema import DataError
-from emoray.storage import Storage, sha256_of
+from emoray.storage import Storage, absolute, check_name, join, last_part, sha256_of
 
 ENDLESS = """
 import sys
@@ -178,7 +176,7 @@ def test_a_fetched_file_with_another_checksum_is_refused_and_not_kept(tmp_path: 
     assert list(target.parent.iterdir()) == []
     remote.fetch("a", target, n_bytes=3, sha256=hashlib.sha256(b"abc").hexdigest())
     assert sha256_of(target) == hashlib.sha256(b"abc").hexdigest()
-    with pytest.raises(DataError, match="need the file bucket/b, got none"):
+    with pytest.raises(DataError, match="need the file subtree:bucket/b, got none"):
         remote.fetch("b", target, n_bytes=3, sha256="")
 
 
@@ -238,34 +236,66 @@ def test_a_file_is_made_once_on_a_remote_file_system(tmp_path: Path) -> None:
     assert remote.read("x/a") == b"first"
 
 
-def _hold(location: str, told: Any, go_on: Any) -> None:
-    with Storage.at(location).lock("one"):
-        told.set()
-        go_on.wait(60)
-        Path(location, "first").touch()
+# Locations and names ------------------------------------------------------------------------------
+
+QUERY = "endpoint_override=127.0.0.1:9000&scheme=http"
 
 
-def test_a_lock_lets_one_process_in_at_a_time(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    told, go_on = context.Event(), context.Event()
-    other = context.Process(target=_hold, args=(str(tmp_path), told, go_on))
-    other.start()
-    assert told.wait(60)
-    with Storage.at(tmp_path).lock("two"):  # another name is another lock
-        assert not (tmp_path / "first").exists()
-    go_on.set()
-    with Storage.at(tmp_path).lock("one"):
-        assert (tmp_path / "first").exists()
-    other.join()
+@pytest.mark.parametrize(
+    ("location", "joined"),
+    [
+        (f"s3://b/x?{QUERY}", f"s3://b/x/runs/one?{QUERY}"),
+        (f"s3://b/x/?{QUERY}", f"s3://b/x/runs/one?{QUERY}"),
+        (f"s3://b?{QUERY}", f"s3://b/runs/one?{QUERY}"),
+        ("s3://b/x/", "s3://b/x/runs/one"),
+        ("/data/why?/x", "/data/why?/x/runs/one"),
+        ("/", "/runs/one"),
+    ],
+)
+def test_what_lies_in_a_folder_is_named_before_the_query(location: str, joined: str) -> None:
+    assert join(location, "runs", "one") == joined
+    assert last_part(joined) == "one"
 
 
-def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    told, never = context.Event(), context.Event()
-    other = context.Process(target=_hold, args=(str(tmp_path), told, never))
-    other.start()
-    assert told.wait(60)
-    other.kill()
-    with Storage.at(tmp_path).lock("one"):
-        assert not (tmp_path / "first").exists()
-    other.join()
+@pytest.mark.parametrize("location", [f"s3://bucket/x?{QUERY}", f"s3://bucket/x/?{QUERY}"])
+def test_a_place_in_a_store_is_the_whole_uri(location: str) -> None:
+    folder = Storage.at(location).sub("runs").sub("one")
+    assert str(folder) == f"s3://bucket/x/runs/one?{QUERY}"
+    assert folder.place("a.json") == f"s3://bucket/x/runs/one/a.json?{QUERY}"
+    assert folder.path("a.json") == "bucket/x/runs/one/a.json"
+    again = Storage.at(str(folder))
+    assert (again.root, again.filesystem) == (folder.root, folder.filesystem)
+    assert str(pickle.loads(pickle.dumps(folder))) == str(folder)
+
+
+def test_a_location_means_the_same_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    assert absolute("a") == str(tmp_path / "a")
+    assert absolute("~/a") == "/home/me/a"
+    assert absolute("file:///data/a%20b/") == "/data/a b"
+    assert absolute(f"s3://b/x/?{QUERY}") == f"s3://b/x?{QUERY}"
+
+
+def test_a_uri_with_a_password_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ValueError, match="AWS_SECRET_ACCESS_KEY") as refused:
+        Storage.at(f"s3://KEY:SECRET@bucket/x?{QUERY}")
+    assert "SECRET@" not in str(refused.value)
+    assert "KEY:" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["emod-20261121-140000", "a", "A.b_c-9", "x" * 100])
+def test_a_plain_name_is_one(name: str) -> None:
+    assert check_name(name, "a run's name") == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "../../x", "a/b", "/x", ".locks", "-x", "a b", "a\n", "naïve", "x" * 101, "~"],
+)
+def test_a_name_that_is_more_or_less_than_a_name_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="need a run's name of 1 to 100 letters") as refused:
+        check_name(name, "a run's name")
+    assert repr(name) in str(refused.value)

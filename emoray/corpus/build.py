@@ -184,7 +184,7 @@ def _finished(job: Job, listing: Listing, on_error: OnError) -> Manifest | None:
     text = job.storage.read(MANIFEST)
     if text is None:
         return None
-    manifest = Manifest.from_json(text, where=job.storage.path(MANIFEST))
+    manifest = Manifest.from_json(text, where=job.storage.place(MANIFEST))
     refs = {ref.key: ref for ref in listing.recordings}
     shards = job.storage.sub(SHARDS).files()
     same = (

@@ -6,7 +6,6 @@ import sys
 import time
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -15,6 +14,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bar
+
+from emoray.console import open_console
 
 _LINE_EVERY_S = 5.0
 
@@ -32,7 +33,7 @@ class Progress:
     def __init__(self, n_recordings: int, *, shown: bool = True) -> None:
         self._n_recordings = n_recordings
         self._shown = shown
-        self._console = Console(stderr=True, quiet=not shown)
+        self._console = open_console(stderr=True, quiet=not shown)
         self._bar = Bar(
             SpinnerColumn(),
             TextColumn("recordings"),

@@ -243,13 +243,11 @@ class CorpusDataset:
     def _check_shards(self, storage: Storage) -> None:
         found = storage.sub(SHARDS).files()
         for shard in self.manifest.shards:
+            where = storage.sub(SHARDS).place(shard.file)
             if shard.file not in found:
-                raise DataError(f"need the shard {storage.path(SHARDS)}/{shard.file}, got no file")
+                raise DataError(f"need the shard {where}, got no file")
             if found[shard.file] != shard.bytes:
-                raise DataError(
-                    f"{storage.path(SHARDS)}/{shard.file}: need {shard.bytes:,} bytes, "
-                    f"got {found[shard.file]:,}"
-                )
+                raise DataError(f"{where}: need {shard.bytes:,} bytes, got {found[shard.file]:,}")
 
     def prepare(self, *, threads: int = _VERIFY_THREADS) -> None:
         """Fetch, check and map all shards now rather than on first use.
@@ -429,12 +427,12 @@ def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
 def _read_manifest(storage: Storage) -> Manifest:
     text = storage.read(MANIFEST)
     if text is None:
-        raise DataError(f"need {storage.path(MANIFEST)}, got no such file")
-    return Manifest.from_json(text, where=storage.path(MANIFEST))
+        raise DataError(f"need {storage.place(MANIFEST)}, got no such file")
+    return Manifest.from_json(text, where=storage.place(MANIFEST))
 
 
 def _read_index(storage: Storage, manifest: Manifest) -> tuple[pa.Table, Layout]:
-    where = storage.path(INDEX)
+    where = storage.place(INDEX)
     data = storage.read(INDEX)
     if data is None:
         raise DataError(f"need {where}, got no such file")

@@ -16,7 +16,7 @@ from emoray import datasets as registry
 from emoray.corpus.build import BuildReport, build
 from emoray.rehearsal import write_release
 from emoray.signals import Recipe
-from emoray.storage import Storage
+from emoray.storage import Storage, last_part
 
 N_SUBJECTS = 3
 """Of each dataset: two to learn from and one to hold out."""
@@ -65,7 +65,7 @@ def rehearsal_corpus(
 
 
 def _remove_others(corpus: Storage, report: BuildReport) -> None:
-    current = {dataset.folder.rpartition("/")[2] for dataset in report.datasets}
+    current = {last_part(dataset.folder) for dataset in report.datasets}
     names = {dataset.name for dataset in report.datasets}
     for folder in corpus.folders():
         if folder not in current and folder.rpartition("-")[0] in names:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from emoray import datasets as registry
+from emoray.console import WIDTH, keep_names, open_console
 from emoray.corpus.build import BuildReport
 from emoray.corpus.check import Check, Found, expected
 
-WIDTH = 100
 _SHOWN = 8
 """Names listed before the rest is only counted."""
 TEXT_TOTAL = 79_070
@@ -29,8 +29,9 @@ def _table(title: str) -> Table:
 
 def print_tables(*tables: RenderableType) -> None:
     """Print to standard output, never wider than `WIDTH`."""
-    console = Console()
-    Console(width=min(console.width if console.is_terminal else WIDTH, WIDTH)).print(*tables)
+    console = open_console()
+    console.width = min(console.width, WIDTH)
+    console.print(*tables)
 
 
 def build_tables(report: BuildReport) -> RenderableType:
@@ -45,7 +46,7 @@ def build_tables(report: BuildReport) -> RenderableType:
         name = f"{row.name} (rehearsal data)" if row.rehearsal else row.name
         table.add_row(name, *(f"{n:,}" for n in (*counts, *lacks)))
     quarantined = [error for row in report.datasets for error in row.quarantined.values()]
-    return Group(table, *_dropped(report), *_list("quarantined", quarantined))
+    return Group(keep_names(table), *_dropped(report), *_list("quarantined", quarantined))
 
 
 def _dropped(report: BuildReport) -> list[RenderableType]:
@@ -57,7 +58,7 @@ def _dropped(report: BuildReport) -> list[RenderableType]:
     for row in report.datasets:
         for (what, reason), n in row.dropped.items():
             table.add_row(row.name, f"{n:,}", what, reason)
-    return [table] if table.row_count else []
+    return [keep_names(table)] if table.row_count else []
 
 
 def check_tables(found: Check) -> RenderableType:
@@ -83,7 +84,7 @@ def check_tables(found: Check) -> RenderableType:
         details.append(Text(f"not there: {', '.join(absent)}"))
     if found.unexpected:
         details.append(Text(f"unexpected in {found.root}: {_names(found.unexpected)}"))
-    return Group(table, *details)
+    return Group(keep_names(table), *details)
 
 
 def _check_row(row: Found) -> Sequence[str]:

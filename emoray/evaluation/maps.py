@@ -139,4 +139,4 @@ class Map:
                 points_N2, va_N2, subjects, name = (found[part] for part in _PARTS)
             return cls(points_N2, va_N2, tuple(map(str, subjects)), str(name))
         except Exception as e:  # a damaged archive raises whatever the damage strikes
-            raise DataError(f"{storage.path(file)}: need a map as save writes it: {e}") from e
+            raise DataError(f"{storage.place(file)}: need a map as save writes it: {e}") from e

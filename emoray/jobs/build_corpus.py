@@ -11,6 +11,7 @@ from emoray.corpus.check import check
 from emoray.corpus.tables import build_tables, check_tables, print_tables
 from emoray.options import Build
 from emoray.signals import Recipe
+from emoray.storage import join
 
 
 def run(options: Build) -> int:
@@ -30,7 +31,7 @@ def run(options: Build) -> int:
         return 0 if asked and all(row.is_complete for row in asked) else 1
     report = build(
         options.root,
-        options.out or f"{cluster.storage_root()}/corpus",
+        options.out or join(cluster.storage_root(), "corpus"),
         recipe=_recipe(options),
         datasets=names,
         on_error=options.on_error,

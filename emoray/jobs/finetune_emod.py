@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from rich.console import Console
-
 from emoray import datasets, session
 from emoray.config import from_dict, to_dict
+from emoray.console import open_console
 from emoray.evaluation.folds import paper_protocol
 from emoray.experiment import (
     FOLD_NOTES,
@@ -30,7 +29,7 @@ SCRATCH, PRETRAINED = "EMOD, from scratch", "EMOD, pretrained"
 def run(options: Finetune) -> None:
     """Run what is missing, then show and write the table."""
     began = time.monotonic()
-    place = session.open_place(options.where, Console(), keep=True)
+    place = session.open_place(options.where, open_console(), keep=True)
     origin = session.origin_of(place, options.checkpoint) if options.checkpoint else None
     experiment = _experiment(options, place, origin)
     plan = experiment.plan()

@@ -11,23 +11,37 @@ from rich.console import Console
 
 from emoray import cluster, ending
 from emoray.config import dotted_values, to_dict
+from emoray.console import open_console
 from emoray.corpus.read import Corpus, open_corpus
 from emoray.corpus.rehearsal import rehearsal_corpus
 from emoray.feed import for_pretraining, with_coordinates
+from emoray.locks import hold
 from emoray.options import PAPER, WITH_RESUME, Pretrain, option
 from emoray.reports import figures, summary
 from emoray.sampling import RoundPlan, check_workers
-from emoray.storage import Storage, absolute
+from emoray.storage import Storage, absolute, check_name, join
 from emoray.training import driver
 
 
 def run(options: Pretrain) -> None:
-    """Run the job: corpus, workers, read-out, summary."""
-    began = time.monotonic()
-    console = Console()
+    """Run the job, alone under its name."""
+    console = open_console()
     storage = cluster.storage_root(options.storage, shared=options.shared_storage)
-    stored = _stored(options, storage) if options.resume else None
-    workers = cluster.connect(address=options.address, workers=_demand(options, stored))
+    name = options.resume or options.name or datetime.now().strftime("emod-%Y%m%d-%H%M%S")
+    runs = join(storage, "runs")
+    folder = Storage.at(join(runs, check_name(name, "a run's name")))
+    begun = _stored(options, runs) if options.resume else driver.begun(folder)
+    with hold(Storage.at(runs), name, tell=console.print):
+        _pretrain(replace(options, name=name), storage, begun, console)
+
+
+def _pretrain(
+    options: Pretrain, storage: str, begun: driver.Request | None, console: Console
+) -> None:
+    """Corpus, workers, read-out, summary."""
+    began = time.monotonic()
+    stored = begun if options.resume else None
+    workers = cluster.connect(address=options.address, workers=_demand(options, begun))
     assert workers is not None  # they were asked for
     if stored is None and options.gpus_per_worker is None:
         workers = cluster.with_gpus(workers, cpus_per_worker=options.cpus_per_worker)
@@ -69,7 +83,7 @@ def _resuming(options: Pretrain, request: driver.Request) -> list[str]:
     return words + ["--shared-storage"] * options.shared_storage
 
 
-def _stored(options: Pretrain, storage: str) -> driver.Request:
+def _stored(options: Pretrain, runs: str) -> driver.Request:
     """The run to go on with, as it was started, wherever its folder lies now."""
     usual = dotted_values(PAPER)
     given = [name for name, value in dotted_values(options).items() if value != usual[name]]
@@ -78,18 +92,23 @@ def _stored(options: Pretrain, storage: str) -> driver.Request:
         raise ValueError(
             f"need --resume without options that the run was started with, got {', '.join(refused)}"
         )
-    runs = f"{storage}/runs"
-    return replace(driver.stored_request(Storage.at(runs).sub(options.resume or "")), storage=runs)
+    folder = Storage.at(join(runs, options.resume or ""))
+    stored = driver.stored_request(folder)
+    if stored.name != options.resume:
+        raise ValueError(f"{folder}: need the folder of its own run, got that of {stored.name!r}")
+    return replace(stored, storage=runs)
 
 
-def _demand(options: Pretrain, stored: driver.Request | None) -> cluster.WorkerDemand:
+def _demand(options: Pretrain, begun: driver.Request | None) -> cluster.WorkerDemand:
     """The workers asked for; a resumed run has what it had where nothing is asked."""
+    stored = begun if options.resume else None
     had = (stored.n_workers, stored.gpus_per_worker) if stored else (1, 0.0)
     n_workers = had[0] if options.workers is None else options.workers
     gpus = had[1] if options.gpus_per_worker is None else options.gpus_per_worker
     rounds = stored.config["rounds_per_step"] if stored else options.emod.rounds_per_step
     check_workers(n_workers, rounds)
-    return cluster.WorkerDemand(n_workers, options.cpus_per_worker or 0.0, gpus)
+    cpus = options.cpus_per_worker or driver.kept_cpus(begun, n_workers, gpus)
+    return cluster.WorkerDemand(n_workers, cpus, gpus)
 
 
 def _fresh(options: Pretrain, storage: str) -> driver.Request:
@@ -97,13 +116,13 @@ def _fresh(options: Pretrain, storage: str) -> driver.Request:
     location = options.corpus
     if location is None:
         print("No --corpus: rehearsal data, written and built once, then kept.", flush=True)
-        location = f"{storage}/rehearsal/corpus"
+        location = join(storage, "rehearsal", "corpus")
         rehearsal_corpus(cluster.local_folder(storage) / "rehearsal" / "raw", location)
     corpus = open_corpus(location, datasets=options.datasets or None)
     corpus = with_coordinates(corpus) if options.datasets else for_pretraining(corpus)
     request = driver.Request(
-        name=options.name or datetime.now().strftime("emod-%Y%m%d-%H%M%S"),
-        storage=f"{storage}/runs",
+        name=options.name or "",
+        storage=join(storage, "runs"),
         corpus=absolute(location),
         datasets=tuple(dataset.manifest.folder for dataset in corpus.datasets),
         method="emod",

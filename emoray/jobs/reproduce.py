@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 
-from rich.console import Console
-
 from emoray import datasets, papers, session
 from emoray.comparison import Comparison
+from emoray.console import open_console
 from emoray.evaluation.folds import paper_protocol
 from emoray.experiment import asked, compare
 from emoray.options import Reproduce
@@ -23,7 +22,7 @@ REHEARSED = (*map(paper_protocol, datasets.names("evaluation")), "subjects_and_s
 def run(options: Reproduce) -> None:
     """Run what is missing, then show and write the table."""
     began = time.monotonic()
-    place = session.open_place(options.where, Console())
+    place = session.open_place(options.where, open_console())
     reproduction = Reproduction(
         paper=papers.load(options.paper),
         corpus=place.corpus,

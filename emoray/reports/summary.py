@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from emoray.console import keep_names
 from emoray.sampling import Occupancy
 
 REHEARSAL_MARK = "rehearsal data"
@@ -24,14 +25,14 @@ def heading(text: str, *, rehearsal: bool) -> Text:
 
 def occupancy(table: Occupancy, *, rehearsal: bool) -> RenderableType:
     """Dataset by region: segments available, and how often the plan draws them."""
-    grid = Table(box=None, pad_edge=False, padding=(0, 1))
+    grid = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for i, name in enumerate(table.header()):
         grid.add_column(name.replace(" ", "\n"), justify="left" if i == 0 else "right")
     for row in table.rows():
         grid.add_row(*(cell.replace(" > ", "\n") for cell in row), end_section=True)
     title = heading("Valence-arousal regions", rehearsal=rehearsal)
     below = f"upper line: segments available; lower line: draws in {table.n_rounds:,} rounds"
-    return Group(title, grid, Text(below, style="dim"))
+    return Group(title, keep_names(grid), Text(below, style="dim"))
 
 
 def read_out(scores: Mapping[str, Any], *, rehearsal: bool) -> RenderableType:
@@ -62,7 +63,7 @@ def read_out(scores: Mapping[str, Any], *, rehearsal: bool) -> RenderableType:
         grid.add_row(
             name, str(trained["valence"]["n"]), *cells, style="bold" if name == "all" else ""
         )
-    return Group(title, grid)
+    return Group(title, keep_names(grid))
 
 
 def _r(value: float | None) -> str:
@@ -72,8 +73,8 @@ def _r(value: float | None) -> str:
 def files(places: Mapping[str, str]) -> RenderableType:
     """Where things lie, one a line."""
     grid = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2))
-    grid.add_column(style="dim")
-    grid.add_column(overflow="fold")
+    for style in ("dim", ""):
+        grid.add_column(style=style, overflow="fold")
     for what, where in places.items():
         grid.add_row(what, Text(where))  # as it is: brackets in a path are no markup
     return grid

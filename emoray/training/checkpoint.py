@@ -314,16 +314,22 @@ def load_model(folder: Path, module: torch.nn.Module) -> None:
     module.load_state_dict(stored)
 
 
-def load_trained(folder: str | Path) -> torch.nn.Module:
+def load_trained(location: str | Path) -> torch.nn.Module:
     """The module of a checkpoint, built by its own settings, in evaluation mode on the CPU.
 
     Args:
-        folder: one of a run's `step-...` folders.
+        location: one of a run's `step-...` folders: a path, `~` allowed, or the URI that a job
+            printed.
 
     Raises:
         CheckpointError: not a checkpoint, damaged, or of a model that this code no longer builds.
+        ValueError: the URI's file system cannot be reached.
     """
-    folder = Path(folder).expanduser()
+    with local(Storage.at(location)) as folder:
+        return _trained(folder)
+
+
+def _trained(folder: Path) -> torch.nn.Module:
     facts = describe(folder)
     kind = methods.get(facts["method"]).STAGES[facts["stage"]]
     built_for = (configs.from_dict(InputSpec, facts["spec"]), None) if "spec" in facts else ()

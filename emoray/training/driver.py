@@ -36,7 +36,7 @@ from emoray.feed import PlanFeed, eligible_rows, pools
 from emoray.methods.base import Stage
 from emoray.results import training_code
 from emoray.sampling import RoundPlan, check_workers
-from emoray.storage import Storage
+from emoray.storage import Storage, check_name, last_part
 from emoray.training import checkpoint, faults, worker
 from emoray.training.progress import (
     Board,
@@ -79,12 +79,18 @@ class Request:
     """Digest of the plan: other segments, another run."""
     n_workers: int = 1
     cpus_per_worker: float = 1.0
+    """Threads of a worker that has no GPU. They decide the last bits of its sums: runs are the same
+    to the bit where their threads, workers and machine are."""
     gpus_per_worker: float = 0.0
     checkpoint_every: int = 0
     """Steps between two checkpoints; 0: once an epoch."""
     max_failures: int = 7
     """Faults in a row, without a step of progress between them, that the run survives."""
     gather: Gather = "auto"
+
+    def __post_init__(self) -> None:
+        if self.name:  # a request that is being planned has none yet
+            check_name(self.name, "a run's name")
 
     @property
     def folder(self) -> Storage:
@@ -173,7 +179,7 @@ def describe(request: Request, plan: RoundPlan, corpus: Corpus) -> dict[str, str
     each = f"{request.gpus_per_worker or request.cpus_per_worker:g} "
     each += "GPU" if request.gpus_per_worker else "CPU"
     return {
-        "run": request.folder.path(""),
+        "run": str(request.folder),
         "corpus": f"{request.corpus}: {n_drawn:,} segments of {len(corpus.datasets)} datasets to "
         f"train on, {n_kept:,} of {n_subjects} subjects held out",
         "model": f"{request.method} {request.stage}, {n_parameters:,} parameters",
@@ -189,10 +195,27 @@ def stored_request(folder: Storage) -> Request:
     Raises:
         ValueError: there is no run in that folder.
     """
-    stored = folder.read(REQUEST_FILE)
+    stored = begun(folder)
     if stored is None:
         raise ValueError(f"{folder}: need a run to resume, got no {REQUEST_FILE} there")
-    return Request.from_json(json.loads(stored))
+    return stored
+
+
+def begun(folder: Storage) -> Request | None:
+    """The request that the run in a folder was last started with; None where none was."""
+    stored = folder.read(REQUEST_FILE)
+    return None if stored is None else Request.from_json(json.loads(stored))
+
+
+def kept_cpus(had: Request | None, n_workers: int, gpus_per_worker: float) -> float:
+    """CPUs for each worker with which a run goes on to the same bits.
+
+    On as many workers with the same share of a GPU it keeps what it had. With others the order of
+    its sums changes anyway, and it takes a fair share like a new run: 0.
+    """
+    if had is None or (had.n_workers, had.gpus_per_worker) != (n_workers, gpus_per_worker):
+        return 0.0
+    return had.cpus_per_worker
 
 
 class RunError(RuntimeError):
@@ -431,7 +454,7 @@ def last_checkpoint(folder: Storage) -> str:
     name = checkpoint.latest_whole(folder)
     if name is None:
         raise ValueError(f"{folder}: need a checkpoint, got none")
-    return folder.path(name)
+    return folder.place(name)
 
 
 def compare_on_held_out(request: Request) -> dict[str, Any]:
@@ -503,10 +526,10 @@ def finish(
         _upload_scalars(request.folder.sub(TENSORBOARD), history)
     return {
         "checkpoint": last_checkpoint(request.folder),
-        "summary": request.folder.path(SUMMARY_FILE),
-        "loss curve": request.folder.path(LOSS_FILE),
-        "every step": request.folder.path(HISTORY_FILE),
-        "TensorBoard": request.folder.path(TENSORBOARD),
+        "summary": request.folder.place(SUMMARY_FILE),
+        "loss curve": request.folder.place(LOSS_FILE),
+        "every step": request.folder.place(HISTORY_FILE),
+        "TensorBoard": request.folder.place(TENSORBOARD),
     }
 
 
@@ -530,7 +553,7 @@ def _csv(history: Mapping[str, Sequence[float]]) -> bytes:
 @contextlib.contextmanager
 def local_checkpoint(run_folder: Storage) -> Iterator[Path]:
     """A run's last checkpoint as a local folder, copied where the storage is remote."""
-    name = last_checkpoint(run_folder).rpartition("/")[2]
+    name = last_part(last_checkpoint(run_folder))
     with checkpoint.local(run_folder.sub(name)) as folder:
         yield folder
 

@@ -15,9 +15,10 @@ from typing import Any, Protocol, TextIO, cast
 
 import ray
 import torch
-from rich.console import Console
 
 from emoray.cluster import CPUS_FOR_DATA, on_this_node, said_by
+from emoray.console import open_console
+from emoray.locks import hold
 from emoray.results import ResultRow, ResultStore, training_code
 from emoray.storage import Storage
 from emoray.training import driver
@@ -238,7 +239,7 @@ def _run(
     if device.type == "cpu":
         torch.set_num_threads(max(1, int(share.cpus)))
     store = ResultStore(places.store)
-    with Storage.at(places.scratch).lock(run.key):
+    with hold(Storage.at(places.scratch), run.key, wait=True, tell=print):
         known = store.get(run.key)
         if known is not None:
             return known
@@ -306,10 +307,10 @@ def _pretrain(request: driver.Request, code: str, relay: Any) -> None:
     if here != code:
         raise ValueError(f"need the code that it was planned with ({code}), got {here}")
     plan = request.make_plan(request.open_corpus())
-    with Storage.at(request.storage).lock(request.name):
+    with hold(Storage.at(request.storage), request.name, wait=True, tell=relay.tell.remote):
         if driver.has_ended(request):
             return
         driver.check(request, plan)
         driver.start(request, plan)
-        console = Console(file=cast(TextIO, _ToRelay(relay)), width=100)
-        driver.fit(request, plan, console=console)
+        relayed = open_console(file=cast(TextIO, _ToRelay(relay)))
+        driver.fit(request, plan, console=relayed)
