@@ -171,7 +171,10 @@ class _Matrix:
 
 
 def walk(file: IO[bytes], parts: Iterable[Part]) -> Iterator[tuple[Part, NDArray[Any]]]:
-    """Each part that is there, with its value; reads no further than needed.
+    """Each part that is there, with its value; of all else only the heads, to the file's end.
+
+    In a variable that is not compressed, a byte inserted or lost shifts the numbers behind it
+    and nothing in it shows that; the variables no longer end with the file then.
 
     Raises:
         EOFError, ValueError, zlib.error, struct.error: the file is truncated, damaged or not v5.
@@ -188,8 +191,6 @@ def walk(file: IO[bytes], parts: Iterable[Part]) -> Iterator[tuple[Part, NDArray
                 yield part, value
         if isinstance(element, _Inflated):
             element.finish()
-        if not left:
-            return
 
 
 def heads(file: IO[bytes], part: Part = ()) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -218,8 +219,9 @@ def _variables(file: IO[bytes]) -> Iterator[tuple[_Plain | _Inflated, _Matrix]]:
         if kind == _COMPRESSED:
             element = _Inflated(stream, n)
             kind, n = _tag(element)
-        if kind == _MATRIX:
-            yield element, _head(element, n)
+        if kind != _MATRIX:
+            raise ValueError(f"an element of type {kind} where a variable should begin")
+        yield element, _head(element, n)
         stream.seek(resume)
 
 

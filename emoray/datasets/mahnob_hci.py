@@ -69,7 +69,6 @@ _RATINGS = {
 """Attributes of `session.xml`. Without the first two, a session is left out."""
 _SUBJECTS = tuple(n for n in range(1, 31) if n not in (12, 15, 26))
 _N_INCOMPLETE = {3: 17, 9: 14, 16: 16}
-_STATUS = "Status"
 _BESIDE = (r"\d+/(?!Part_\d+_S_Trial\d+_emotion\.bdf)[^/]+", r"readme[^/]*")
 
 _LEAD_S = 30.0
@@ -115,9 +114,9 @@ def read(root: Path, ref: RecordingRef) -> Recording:
     A session without ratings is left out and reported in `dropped`.
 
     Raises:
-        DataError: truncated file, another rate than 256 Hz, an electrode missing, another number
-            of pulses than two, `session.xml` missing or damaged, a rating that is not a whole
-            number in 1-9.
+        DataError: truncated or shifted file, an electrode missing, another rate than 256 Hz,
+            another unit or gain than the amplifier's, another number of pulses than two,
+            `session.xml` missing or damaged, a rating that is not a whole number in 1-9.
     """
     stretches: list[Stretch] = []
     presentations: list[Presentation] = []
@@ -176,22 +175,20 @@ def _stretch(path: Path) -> tuple[Stretch, float, float]:
     names = _names(path)
     try:
         raw = mne.io.read_raw_bdf(
-            path, include=[*names.values(), _STATUS], stim_channel=_STATUS, verbose="ERROR"
+            path, include=[*names.values()], stim_channel=_biosemi.STATUS, verbose="ERROR"
         )
-        pulses = mne.find_events(raw, stim_channel=_STATUS, verbose="ERROR")[:, 0]
+        pulses = mne.find_events(raw, stim_channel=_biosemi.STATUS, verbose="ERROR")[:, 0]
         x_CT, ecg_LT = (
             raw.get_data(picks=[names[n] for n in group], verbose="ERROR") * 1e6  # volts
             for group in (CARD.eeg_channels, CARD.ecg.leads)
         )
     except (ValueError, OSError, RuntimeError) as error:
         raise DataError(f"{path}: need a BioSemi file that MNE reads, found {error}") from error
-    sfreq = float(raw.info["sfreq"])
-    if sfreq != CARD.eeg_sfreq:
-        raise DataError(f"{path}: need {CARD.eeg_sfreq:g} Hz, found {sfreq:g} Hz")
+    sfreq = CARD.eeg_sfreq
     if len(pulses) != 2:
         at = ", ".join(f"{pulse / sfreq:.1f} s" for pulse in pulses) or "none"
         raise DataError(
-            f"{path} {_STATUS}: need two pulses, at start and end of the clip; "
+            f"{path} {_biosemi.STATUS}: need two pulses, at start and end of the clip; "
             f"found {len(pulses)}: {at}"
         )
     start_s, stop_s = (float(pulse) / sfreq for pulse in pulses)
@@ -199,14 +196,20 @@ def _stretch(path: Path) -> tuple[Stretch, float, float]:
 
 
 def _names(path: Path) -> dict[str, str]:
-    """The file's label of each electrode and ECG electrode; the file has them in any order."""
+    """The file's label of each electrode and ECG electrode; the file has them in any order.
+
+    What the header says of them has been checked then.
+    """
     assert CARD.ecg is not None
-    labels = _biosemi.read_header(path).labels
-    names = {electrodes.canonical(x): x for x in labels if electrodes.is_electrode(x)}
-    names |= {x: x for x in labels if x in (*CARD.ecg.leads, _STATUS)}
-    wanted = (*CARD.eeg_channels, *CARD.ecg.leads, _STATUS)
+    header = _biosemi.read_header(path)
+    names = {electrodes.canonical(x): x for x in header.labels if electrodes.is_electrode(x)}
+    names |= {x: x for x in header.labels if x in (*CARD.ecg.leads, _biosemi.STATUS)}
+    wanted = (*CARD.eeg_channels, *CARD.ecg.leads, _biosemi.STATUS)
     if absent := [name for name in wanted if name not in names]:
-        raise DataError(f"{path}: need signals {', '.join(absent)}; found {', '.join(labels)}")
+        found = ", ".join(header.labels)
+        raise DataError(f"{path}: need signals {', '.join(absent)}; found {found}")
+    names = {name: names[name] for name in wanted}
+    _biosemi.check_signals(path, header, names.values(), sfreq=CARD.eeg_sfreq)
     return names
 
 

@@ -197,7 +197,38 @@ def test_an_unknown_or_missing_signal_is_refused(one: Path, name: str, other: st
 
 
 def test_another_rate_is_refused(one: Path) -> None:
-    assert "need 256 Hz, found 512 Hz" in refused(rewrite(one, SIGNALS, [256, 512], sfreq=512))
+    message = refused(rewrite(one, SIGNALS, [256, 512], sfreq=512))
+    assert "Trial1_emotion.bdf Fp1: need 256 Hz, found 512 Hz" in message
+
+
+@pytest.mark.parametrize(
+    ("offset", "field", "said"),
+    [
+        (96 * 36, b"V       ", "Fp1: need the unit uV, found 'V'"),
+        (104 * 36, b"262144  ", "Fp1: need 0.03125 uV for a step and 0 for step 0"),
+        (112 * 36, b"524288  ", "Fp1: need 0.03125 uV for a step and 0 for step 0"),
+    ],
+)
+def test_another_unit_or_gain_is_refused_by_name(
+    one: Path, offset: int, field: bytes, said: str
+) -> None:
+    rewrite(one, SIGNALS, [256, 512])
+    raw = bytearray((one / FIRST).read_bytes())
+    raw[256 + offset : 256 + offset + 8] = field
+    (one / FIRST).write_bytes(raw)
+    assert f"Trial1_emotion.bdf {said}" in refused(one)
+
+
+@pytest.mark.parametrize("n_records", [b"-1      ", b"6       "])
+def test_a_byte_inserted_after_the_header_is_refused(one: Path, n_records: bytes) -> None:
+    rewrite(one, SIGNALS, [256, 512])
+    raw = (one / FIRST).read_bytes()
+    raw = raw[:236] + n_records + raw[244:]
+    (one / FIRST).write_bytes(raw)
+    recording = mahnob_hci.read(one, mahnob_hci.find(one).recordings[0])
+    assert recording.stretches[0].eeg_CT.shape == (32, 6 * 256)
+    (one / FIRST).write_bytes(raw[: 256 * 37] + b"\0" + raw[256 * 37 :])
+    assert "shift" in refused(one)
 
 
 @pytest.mark.parametrize("keep", [0.1, 0.9])

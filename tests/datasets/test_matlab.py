@@ -225,6 +225,32 @@ def test_a_truncated_file_is_named(mat: Path, keep: float) -> None:
             read()
 
 
+@pytest.mark.parametrize("change", ["inserted", "lost", "appended"])
+@pytest.mark.parametrize("at", [300, 4000, 9000, 15_000])
+@pytest.mark.parametrize("names", [["a"], ["b"], ["a", "b"]])
+def test_a_byte_that_shifts_plain_numbers_is_refused_as_by_scipy(
+    tmp_path: Path, change: str, at: int, names: list[str]
+) -> None:
+    path = tmp_path / "x.mat"
+    rng = np.random.default_rng(0)
+    scipy.io.savemat(path, {name: rng.normal(size=(10, 100)) for name in "ab"})
+    raw = path.read_bytes()
+    assert len(raw) == 128 + 2 * (8 + 40 + 8 + 8000)  # header; tag, head, tag and numbers
+    path.write_bytes(
+        {
+            "inserted": raw[:at] + b"\x5a" + raw[at:],
+            "lost": raw[:at] + raw[at + 1 :],
+            "appended": raw + b"\0",
+        }[change]
+    )
+    with pytest.raises((TypeError, OSError, ValueError)):
+        scipy.io.loadmat(path)
+    with pytest.raises(DataError, match=r"x\.mat"):
+        _matlab.load(path, names)
+    with pytest.raises(DataError, match=r"x\.mat"):
+        _matlab.load_parts(path, [(name,) for name in names])
+
+
 def test_a_flipped_byte_in_a_compressed_variable_is_named(tmp_path: Path) -> None:
     path = tmp_path / "flipped.mat"
     scipy.io.savemat(path, nested(4, 50), do_compression=True)
