@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from emoray import files
 from emoray.schema import DataError, FloatArray, IntArray
 
 _FIELDS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)
@@ -40,7 +41,7 @@ def read_header(path: Path) -> Header:
     Raises:
         DataError: no BioSemi file, or one cut short.
     """
-    with path.open("rb") as file:
+    with files.open_file(path) as file:
         head = file.read(256)
         try:
             if head[:8] != b"\xffBIOSEMI":

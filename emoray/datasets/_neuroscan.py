@@ -17,6 +17,7 @@ from pathlib import Path
 import mne
 import numpy as np
 
+from emoray import files
 from emoray.schema import DataError, Float32Array, FloatArray
 
 _HEADER = 900
@@ -47,8 +48,8 @@ def check_cnt(path: Path) -> CntHeader:
         DataError: not a Neuroscan file, or it stops before the header's last sample or before
             the end of the event table.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    with files.open_file(path) as file:
+        size = path.stat().st_size
         head = file.read(_HEADER)
         if not head.startswith(b"Version") or len(head) < _HEADER:
             raise DataError(
