@@ -45,7 +45,7 @@ def test_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(tmp_path)  # a socket's whole path may have a hundred bytes
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("socket")
-        with pytest.raises(DataError, match="socket: need .* opened, found No such"):
+        with pytest.raises(DataError, match=r"socket: need .* opened, found No such"):
             files.open_file(Path("socket"))
         assert files.kind_of(Path("socket")) == "a socket"
 
