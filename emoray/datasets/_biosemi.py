@@ -11,10 +11,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
+from emoray import files
 from emoray.schema import DataError, FloatArray, IntArray
 
 STATUS = "Status"
@@ -72,7 +73,7 @@ def read_header(path: Path) -> Header:
     Raises:
         DataError: no BioSemi file, one cut short, or one with bytes too many.
     """
-    with path.open("rb") as file:
+    with files.open_file(path) as file:
         try:
             header = _parse(file.read(256), file)
         except ValueError as error:
@@ -80,7 +81,7 @@ def read_header(path: Path) -> Header:
     return replace(header, n_records=_n_records(path, header))
 
 
-def _parse(head: bytes, file: BinaryIO) -> Header:
+def _parse(head: bytes, file: IO[bytes]) -> Header:
     if head[:8] != b"\xffBIOSEMI":
         raise ValueError(f"it starts with {head[:8]!r}")
     n_header, n_records = int(head[184:192]), int(head[236:244])

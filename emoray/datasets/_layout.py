@@ -200,11 +200,11 @@ def listing(
 
 
 def _closed(root: Path, tree: Tree, beside: re.Pattern[str]) -> str:
-    """Which folders cannot be listed, but for those that no reader looks into; empty if none."""
+    """Which folders cannot be listed; not those of which all that may be in them is `beside`."""
     return ", ".join(
         f"that {files.spell(folder)} cannot be listed ({why})"
         for folder, why in sorted(tree.closed.items())
-        if not beside.fullmatch(f"{relative(root, folder)}/any")
+        if not beside.fullmatch(f"{relative(root, folder)}/any/thing")
     )
 
 

@@ -18,11 +18,12 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import IO, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from emoray import files
 from emoray.datasets import _count_width
 from emoray.schema import DataError, Float32Array, FloatArray
 
@@ -114,8 +115,8 @@ def check_cnt(path: Path) -> CntHeader:
         DataError: not a Neuroscan file, no whole event table where one should be, no sample, or
             nothing that tells 16-bit counts from 32-bit ones.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    with files.open_file(path) as file:
+        size = path.stat().st_size
         setup = _read_setup(path, file)
         entries = file.read(_PER_CHANNEL * setup.n_channels)
         n_data = _event_table(path, file, setup, size) - setup.first
@@ -143,7 +144,7 @@ def check_cnt(path: Path) -> CntHeader:
     )
 
 
-def _read_setup(path: Path, file: BinaryIO) -> _Setup:
+def _read_setup(path: Path, file: IO[bytes]) -> _Setup:
     head = file.read(_HEADER)
     if not head.startswith(b"Version") or len(head) < _HEADER:
         raise DataError(
@@ -172,7 +173,7 @@ def _read_setup(path: Path, file: BinaryIO) -> _Setup:
     return setup
 
 
-def _event_table(path: Path, file: BinaryIO, setup: _Setup, size: int) -> int:
+def _event_table(path: Path, file: IO[bytes], setup: _Setup, size: int) -> int:
     """Byte at which the event table stands, one byte past the data."""
     n_counts = setup.n_channels * setup.n_samples
     placed = list(range(setup.table, max(size, setup.table + 1), _WRAP))
@@ -186,7 +187,7 @@ def _event_table(path: Path, file: BinaryIO, setup: _Setup, size: int) -> int:
     raise DataError(f"{path}: {_table_fault(file, setup.first, size, placed[-1])}")
 
 
-def _table_fault(file: BinaryIO, first: int, size: int, place: int) -> str:
+def _table_fault(file: IO[bytes], first: int, size: int, place: int) -> str:
     """Why no whole event table stands at a byte; nothing where one does."""
     if place < first:
         return f"need an event table behind the data from byte {first}, the header has {place}"
@@ -207,7 +208,7 @@ def _table_fault(file: BinaryIO, first: int, size: int, place: int) -> str:
     return ""
 
 
-def _width(path: Path, file: BinaryIO, setup: _Setup, n_data: int) -> tuple[int, WidthFrom]:
+def _width(path: Path, file: IO[bytes], setup: _Setup, n_data: int) -> tuple[int, WidthFrom]:
     """Bytes of one count, and what settled it."""
     for n_bytes in (2, 4):
         if n_data == setup.n_channels * setup.n_samples * n_bytes:
@@ -224,7 +225,7 @@ def _width(path: Path, file: BinaryIO, setup: _Setup, n_data: int) -> tuple[int,
     )
 
 
-def _width_shown(file: BinaryIO, setup: _Setup, n_data: int) -> int | None:
+def _width_shown(file: IO[bytes], setup: _Setup, n_data: int) -> int | None:
     """Bytes of one count as all pieces of the signals show it, or None where they do not."""
     layout = _Layout(setup.first, setup.n_channels, setup.block(4), 4)
     n_samples, _ = setup.n_samples_in(n_data, 4)
@@ -235,7 +236,7 @@ def _width_shown(file: BinaryIO, setup: _Setup, n_data: int) -> int | None:
     return _count_width.shown_by(pieces)
 
 
-def _counts(file: BinaryIO, layout: _Layout, start: int, stop: int) -> NDArray[np.integer]:
+def _counts(file: IO[bytes], layout: _Layout, start: int, stop: int) -> NDArray[np.integer]:
     """Counts (C, T) of all channels from sample `start` to before `stop`."""
     first, n_channels, block, n_bytes = layout
     from_block, to_block = start // block, -(-stop // block)

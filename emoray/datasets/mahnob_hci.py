@@ -182,8 +182,12 @@ def _stretch(path: Path) -> tuple[Stretch, float, float]:
             raw.get_data(picks=[names[n] for n in group], verbose="ERROR") * 1e6  # volts
             for group in (CARD.eeg_channels, CARD.ecg.leads)
         )
-    except (ValueError, OSError, RuntimeError) as error:
-        raise DataError(f"{path}: need a BioSemi file that MNE reads, found {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # MNE also asserts; a recording has twenty files: say which
+        raise DataError(
+            f"{path}: need a BioSemi file that MNE reads, found {type(error).__name__}: {error}"
+        ) from error
     sfreq = CARD.eeg_sfreq
     if len(pulses) != 2:
         at = ", ".join(f"{pulse / sfreq:.1f} s" for pulse in pulses) or "none"

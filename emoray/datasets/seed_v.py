@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emoray import affect, electrodes
+from emoray import affect, electrodes, files
 from emoray.datasets import _layout, _neuroscan, _shared
 from emoray.schema import (
     Card,
@@ -118,15 +118,15 @@ def find(root: Path) -> Listing:
         (f"{int(match[1]):02d} session {match[2]}", path)
         for match, path in _layout.find_files(root, _FILE)
     ]
-    files = _layout.one_each(root, named, what="subject")
+    chosen = _layout.one_each(root, named, what="subject")
     note = (_NOTE,) if (root / _NOTE).is_file() else ()
     refs = [
         RecordingRef(CARD.name, key[:2], key[-1], (_layout.relative(root, path), *note))
-        for key, path in files.items()
+        for key, path in chosen.items()
     ]
     subjects = range(1, CARD.n_subjects + 1)
     expected = [f"{subject:02d} session {session}" for subject in subjects for session in CLOCK]
-    missing = _layout.missing_subjects(files, expected)
+    missing = _layout.missing_subjects(chosen, expected)
     return _layout.listing(CARD, root, refs, missing=missing, beside=_BESIDE)
 
 
@@ -181,7 +181,7 @@ def clock_of(root: Path, session: str) -> Clock:
     if not note.exists():
         return CLOCK[session]
     try:
-        pairs = json.loads(note.read_text())["clock_s"][session]
+        pairs = json.loads(files.read_small(note))["clock_s"][session]
         clock = tuple((float(start), float(stop)) for start, stop in pairs)
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{note}: need clock_s of session {session}, found none: {error}") from None

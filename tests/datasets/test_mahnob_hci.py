@@ -134,6 +134,27 @@ def test_a_damaged_session_xml_is_refused(one: Path) -> None:
     assert "session.xml: need a whole session.xml" in refused(one)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"<!DOCTYPE html>\n<html><body><p>Please log in<br></body></html>", b"<!DOCTYPE html>"),
+        (b"<html><body>Please log in</body></html>", b"found <html>, a web page"),
+        (b"<x:html xmlns:x='http://www.w3.org/1999/xhtml'/>", b"found <html>, a web page"),
+        (b'<?xml version="1.0" encoding="foo"?><session/>', b"need a whole session.xml"),
+        (b'<?xml version="1.0" encoding="utf-7"?><session/>', b"need a whole session.xml"),
+        (b"", b"need a whole session.xml"),
+        (b"<session>" + b" " * (1 << 20), b"need at most 1,048,576 bytes"),
+    ],
+)
+def test_what_is_no_session_xml_is_said_to_be_what_it_is(
+    one: Path, text: bytes, said: bytes
+) -> None:
+    (one / "Sessions" / "2" / "session.xml").write_bytes(text)
+    message = refused(one)
+    assert "Sessions/2/session.xml: need" in message
+    assert said.decode() in message
+
+
 def test_a_session_without_ratings_is_dropped_and_named(one: Path) -> None:
     set_attribute(one, "feltArsl", None)
     recording = mahnob_hci.read(one, mahnob_hci.find(one).recordings[0])

@@ -3,6 +3,7 @@
 import contextlib
 import struct
 import tracemalloc
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from emoray.datasets import _matlab
 from emoray.schema import DataError
+from tests.datasets.limits import run_limited
 
 
 def nested(n_cells: int, n_rows: int) -> dict[str, object]:
@@ -292,3 +294,158 @@ def test_truncated_v73_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:900])
     with pytest.raises(DataError, match=r"new\.mat: need a whole MATLAB file"):
         _matlab.load(path, ["eeg"])
+
+
+# The other byte order, bombs, and what is no MATLAB file ------------------------------------------
+
+
+def big_endian(kind: int, content: bytes) -> bytes:
+    """An element as a machine writes it that puts the highest byte first."""
+    return struct.pack(">II", kind, len(content)) + content + bytes(-len(content) % 8)
+
+
+def big_endian_matrix(name: str, matrix: np.ndarray, code: int, kind: int) -> bytes:
+    """Flags, dimensions, name and numbers, by the format's table of types and classes."""
+    return big_endian(
+        14,
+        big_endian(6, struct.pack(">II", code, 0))
+        + big_endian(5, struct.pack(">2i", *matrix.shape))
+        + struct.pack(">HH4s", len(name), 1, name.encode())  # so small that it fits into the tag
+        + big_endian(kind, matrix.astype(matrix.dtype.newbyteorder(">")).tobytes(order="F")),
+    )
+
+
+def big_endian_file(path: Path, *, compress: bool) -> dict[str, np.ndarray]:
+    """`eeg` of doubles, `lab` of 16-bit numbers, `txt`, as an old Sun or PowerPC wrote them."""
+    eeg, lab = np.random.default_rng(0).normal(size=(62, 401)), np.array([[1, 0, -1]], "i2")
+    text = np.frombuffer("AF3".encode("utf-16-le"), "u2")[None]
+    elements = [
+        big_endian_matrix("eeg", eeg, 6, 9),
+        big_endian_matrix("lab", lab, 10, 3),
+        big_endian_matrix("txt", text, 4, 4),
+    ]
+    if compress:
+        packed = [zlib.compress(element) for element in elements]
+        elements = [struct.pack(">II", 15, len(raw)) + raw for raw in packed]
+    path.write_bytes(b"MATLAB 5.0 MAT-file".ljust(124) + b"\x01\x00MI" + b"".join(elements))
+    return {"eeg": eeg, "lab": lab}
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_a_file_of_the_other_byte_order_is_read(tmp_path: Path, compress: bool) -> None:
+    path = tmp_path / "sun.mat"
+    written = big_endian_file(path, compress=compress)
+    theirs = scipy.io.loadmat(path)
+    found = _matlab.load(path, ["eeg", "lab", "txt"])
+    assert found["txt"].tolist() == ["AF3"] == theirs["txt"].tolist()
+    for name, array in written.items():
+        np.testing.assert_array_equal(found[name], array)
+        np.testing.assert_array_equal(theirs[name], array)
+        assert found[name].dtype.isnative
+    assert _matlab.variables(path) == {"eeg": (62, 401), "lab": (1, 3), "txt": (1, 3)}
+    assert _matlab.shape(path, ("eeg",)) == (62, 401)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"<!DOCTYPE html><html>Please log in</html>".ljust(400), "<!DOCTYPE html>"),
+        (struct.pack("<5i", 0, 62, 401, 0, 4) + b"eeg\0" + bytes(400), "another kind"),  # version 4
+        (b"\x80\x02}q\x00." + bytes(300), "another kind"),
+    ],
+    ids=["web page", "version 4", "pickle"],
+)
+def test_another_kind_of_file_is_not_called_damaged(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    (tmp_path / "1.mat").write_bytes(content)
+    with pytest.raises(
+        DataError, match=r"1\.mat: need a MATLAB file of version 5 or 7\.3"
+    ) as error:
+        _matlab.load(tmp_path / "1.mat", ["eeg"])
+    assert said in str(error.value)
+    assert "damaged" not in str(error.value)
+
+
+def little_endian(kind: int, content: bytes) -> bytes:
+    return struct.pack("<II", kind, len(content)) + content
+
+
+def matrix_head(name: bytes, code: int, dims: tuple[int, ...]) -> bytes:
+    shape = little_endian(5, struct.pack(f"<{len(dims)}i", *dims))
+    return (
+        little_endian(6, struct.pack("<II", code, 0))
+        + shape + bytes(-len(shape) % 8)
+        + struct.pack("<HH4s", 1, len(name), name)
+    )  # fmt: skip
+
+
+def packed(head: bytes, n_zeros: int, *, announced: int | None = None) -> bytes:
+    """A compressed variable: its head, then zeros that cost nothing."""
+    n = len(head) + n_zeros if announced is None else announced
+    deflate = zlib.compressobj(1)
+    raw = deflate.compress(struct.pack("<II", 14, n) + head)
+    block = bytes(1 << 20)
+    raw += b"".join(deflate.compress(block) for _ in range(n_zeros >> 20)) + deflate.flush()
+    return b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM" + little_endian(15, raw)
+
+
+def nested_cells(depth: int) -> bytes:
+    raw = matrix_head(b"", 6, (0, 0)) + little_endian(9, b"")
+    for k in range(depth):
+        head = matrix_head(b"x" if k == depth - 1 else b"", 1, (1, 1))
+        raw = head + little_endian(14, raw)
+    return b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM" + little_endian(14, raw)
+
+
+def fieldless(dims: tuple[int, int]) -> bytes:
+    names = struct.pack("<HHi", 5, 4, 32) + little_endian(1, b"")
+    body = matrix_head(b"x", 2, dims) + names
+    return b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM" + little_endian(14, body)
+
+
+def bombs() -> dict[str, bytes]:
+    big, some = 700 << 20, 40 << 20
+    doubles = struct.pack("<II", 9, big)
+    text = struct.pack("<II", 16, some)
+    no_flags = little_endian(6, struct.pack("<II", 6, 0))
+    return {
+        "zeros": packed(matrix_head(b"x", 6, (62, big // 8 // 62)) + doubles, big),
+        "announced": packed(matrix_head(b"x", 6, (1, 1)) + doubles, 0, announced=4_000_000_000),
+        "text": packed(matrix_head(b"x", 4, (1, some)) + text, some),
+        "cells": packed(matrix_head(b"x", 1, (1 << 15, 1 << 15)), 1 << 20, announced=4_000_000_000),
+        "axes": packed(no_flags + struct.pack("<II", 5, some), some),
+        "nested": nested_cells(20_000),
+        "fieldless": fieldless((2**31 - 1, 2**31 - 1)),
+    }
+
+
+def test_bombs_end_soon_and_in_little_memory(tmp_path: Path) -> None:
+    paths = []
+    for name, raw in bombs().items():
+        paths.append(tmp_path / f"{name}.mat")
+        paths[-1].write_bytes(raw)
+    said = run_limited('_matlab.load(Path(name), ["x"])', paths, allowed=300 << 20)
+    assert len(said) == len(paths)
+    assert all("the file is truncated or damaged" in line for line in said)
+
+
+def test_a_v73_file_of_few_bytes_that_says_many_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "new.mat"
+    v73(path)
+    with h5py.File(path, "r+") as file:  # nothing of it is stored
+        file.create_dataset("big", shape=(62, 40_000_000), dtype="f8", chunks=(62, 1000))
+        file.create_group("group")
+        file["reference"] = np.array([file["eeg"].ref], dtype=h5py.ref_dtype)
+    with pytest.raises(DataError, match=r"new\.mat: need at most .*found 19,840,000,000"):
+        _matlab.load(path, ["big"])
+    for name in ("group", "reference"):
+        with pytest.raises(DataError, match=rf"new\.mat: need numbers in variable {name}"):
+            _matlab.load(path, [name])
+    assert _matlab.load(path, ["eeg"])["eeg"].shape == (2, 3)
+
+
+def test_zeros_as_recordings_have_them_are_no_bomb(tmp_path: Path) -> None:
+    # The longest clip of SEED, no electrode attached: 26 MB in 26 kB.
+    scipy.io.savemat(tmp_path / "x.mat", {"x": np.zeros((62, 53001))}, do_compression=True)
+    assert _matlab.load(tmp_path / "x.mat", ["x"])["x"].shape == (62, 53001)

@@ -187,6 +187,24 @@ def test_missing_ratings_are_listed_and_refused(small: Path) -> None:
     assert f"{CSV}: need a file, found no such file" in refused(small)
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("0,5,6,7\n1,5,6\n\xe9".encode("latin1"), "can't decode byte 0xe9"),
+        ("0,5,6,7\n".encode("utf-16"), "can't decode byte 0xff"),
+        (b'0,5,"' + b"6" * 140_000 + b'",7\n', "field larger than field limit"),
+        (b"0,5,6\0,7\n", "row 1"),
+        (b"<!DOCTYPE html>\n<html></html>", "<!DOCTYPE html>"),
+    ],
+    ids=["latin 1", "utf 16", "one field", "zero byte", "web page"],
+)
+def test_a_csv_that_is_none_is_refused_by_name(small: Path, content: bytes, said: str) -> None:
+    (small / CSV).write_bytes(content)
+    message = refused(small)
+    assert f"{small / CSV}" in message
+    assert said in message
+
+
 def test_a_truncated_file_is_refused(small: Path) -> None:
     path = small / "raw_data" / "1" / "datas.mat"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])

@@ -212,3 +212,37 @@ def test_without_a_label_file_the_published_list_holds(root: Path) -> None:
     listing = mped.find(root)
     assert LABEL_FILE in listing.missing
     assert mped.read(root, listing.recordings[0]).presentations[0].emotion == "joy"
+
+
+def test_the_label_file_bears_the_publishers_name_and_is_held_against_the_list(root: Path) -> None:
+    # `raw_EEG_Label.mat`, key `eeg_label`: four public readers, one of which takes it out of the
+    # folder's listing by that name, on Linux.
+    (root / LABEL_FILE).unlink()
+    labels = np.array([mped.PUBLISHED])
+    scipy.io.savemat(root / "raw_EEG_signals" / "raw_EEG_Label.mat", {"eeg_label": labels})
+    listing = mped.find(root)
+    assert not any("abel" in name for name in listing.missing)
+    labels[0, 5] = 1
+    scipy.io.savemat(root / "raw_EEG_signals" / "raw_EEG_Label.mat", {"eeg_label": labels})
+    with pytest.raises(DataError, match=r"raw_EEG_Label\.mat.*presentation 6: need 5, found 1"):
+        mped.read(root, listing.recordings[0])
+
+
+@pytest.mark.parametrize("n_labels", [34, 30, 28, 5])
+def test_a_label_file_of_zeros_is_refused_as_that(root: Path, n_labels: int) -> None:
+    scipy.io.savemat(root / LABEL_FILE, {"eeg_label": np.zeros((1, n_labels))})
+    with pytest.raises(DataError, match=rf"need labels, found {n_labels} zeros"):
+        mped.read(root, mped.find(root).recordings[0])
+
+
+def test_two_folders_of_participants_are_refused(root: Path) -> None:
+    shutil.copytree(root / "raw_EEG_signals", root / "old" / "RAW_EEG_signals")
+    with pytest.raises(DataError, match=r"found 2: old/RAW_EEG_signals and raw_EEG_signals"):
+        mped.find(root)
+
+
+def test_apple_doubles_beside_a_persons_files_change_nothing(root: Path) -> None:
+    before = mped.find(root)
+    for path in list(root.rglob("*.mat")):
+        path.with_name(f"._{path.name}").write_bytes(b"\x00\x05\x16\x07")
+    assert mped.find(root) == before

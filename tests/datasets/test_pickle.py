@@ -3,6 +3,8 @@
 import contextlib
 import os
 import pickle
+import struct
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from emoray.datasets import _pickle
 from emoray.schema import DataError
+from tests.datasets.limits import run_limited
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
@@ -130,3 +133,89 @@ def test_every_kind_of_number_and_text_comes_back(tmp_path: Path, kind: str, pro
     found = _pickle.load_arrays(tmp_path / "x.dat")
     np.testing.assert_array_equal(found, array)
     assert found.dtype == array.dtype
+
+
+# Programs that ask for more than their bytes are worth --------------------------------------------
+
+
+def doubled(step: bytes, n: int) -> bytes:
+    """A container that holds the last one twice, n times over."""
+    raw = b"\x80\x02" + step + b"q\x00"
+    for k in range(n):
+        raw += b"](h" + bytes([k]) + b"h" + bytes([k]) + b"eq" + bytes([k + 1])
+    return raw + b"."
+
+
+def tuples_as_a_key(n: int) -> bytes:
+    """Each tuple holds the last one twice; a dictionary then asks for its hash."""
+    raw = b"\x80\x02K\x01K\x01\x86q\x00"
+    for k in range(n):
+        raw += b"h" + bytes([k]) + b"h" + bytes([k]) + b"\x86q" + bytes([k + 1])
+    return b"\x80\x02}" + raw[2:] + b"K\x01s."
+
+
+def encoded_again(n: int) -> bytes:
+    """One long text, made bytes by n calls."""
+    raw = b"\x80\x02](X" + struct.pack("<I", 1 << 20) + b"x" * (1 << 20) + b"q\x00"
+    raw += (b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R") * n
+    return raw + b"e."
+
+
+def colliding_keys(n: int) -> bytes:
+    """Numbers that all have the same hash."""
+    keys = ((k * (2**61 - 1)).to_bytes(12, "little") for k in range(1, n))
+    return b"\x80\x02}(" + b"".join(b"\x8a\x0c" + key + b"K\x01" for key in keys) + b"u."
+
+
+CRAFTED = {
+    "](h0h0e": b"]" + b"".join(b"(h" + bytes([k]) + b"h" + bytes([k]) + b"e" for k in range(40)),
+    "list in itself": b"](q\x00" + b"h\x00h\x00e" * 40 + b".",
+    "doubled lists": doubled(b"]", 40),
+    "tuples as a key": tuples_as_a_key(60),
+    "far memo": b"\x80\x02}r\xff\xff\xff\x07.",
+    "far memo in digits": b"}p134217727\n.",
+    "far memo of protocol 4": b"\x80\x04}r\xff\xff\xff\x7f.",
+    "text longer than the file": b"\x80\x02X\xff\xff\xff\x7fabc.",
+    "bytes longer than the file": b"\x80\x04\x8e" + struct.pack("<Q", 1 << 40) + b"abc.",
+    "frame longer than the file": b"\x80\x04\x95" + struct.pack("<Q", 1 << 40) + b"}.",
+    "lists in lists": b"]" * 1_000_000 + b"a" * 999_999 + b".",
+    "tuples in tuples": b")" + b"\x85" * 200_000 + b"K\x01s.",
+    "many lists": b"(" + b"]" * 30_000_000 + b"l.",
+    "one text many times": encoded_again(3000),
+    "keys of one hash": colliding_keys(60_000),
+    "a list behind a state": b"\x80\x02]Nbq\x00" + b"h\x00" * 100 + b"t.",
+    "reduce of a set": b"\x80\x04\x8f.",
+}
+
+
+def test_crafted_pickles_end_soon_and_in_little_memory(tmp_path: Path) -> None:
+    paths = []
+    for name, raw in CRAFTED.items():
+        paths.append(tmp_path / f"{name}.pkl".replace(" ", "_"))
+        paths[-1].write_bytes(raw)
+    said = run_limited("_pickle.load_arrays(Path(name))", paths, allowed=300 << 20)
+    assert len(said) == len(CRAFTED)
+    assert all("refused: " in line and "the file is truncated or damaged" in line for line in said)
+
+
+def test_the_largest_pickle_of_a_publisher_is_read_in_three_times_its_size(tmp_path: Path) -> None:
+    # What is refused above must not be refused here: 40 x 40 x 8064 doubles, 103 MB.
+    path = tmp_path / "s01.dat"
+    _pickle.dump_python2(path, {"data": np.zeros((40, 40, 8064)), "labels": np.zeros((40, 4))})
+    tracemalloc.start()
+    try:
+        found = _pickle.load_arrays(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found["data"].shape == (40, 40, 8064)
+    assert peak < 3.1 * path.stat().st_size
+
+
+def test_names_types_and_short_texts_may_come_up_again(tmp_path: Path) -> None:
+    content = {"a": np.arange(3.0), "b": np.arange(4.0), "c": ["word", "word"], "d": b""}
+    for protocol in range(6):
+        (tmp_path / "x.pkl").write_bytes(pickle.dumps(content, protocol=protocol))
+        found = _pickle.load_arrays(tmp_path / "x.pkl")
+        assert found["c"] == ["word", "word"]
+        np.testing.assert_array_equal(found["b"], content["b"])
