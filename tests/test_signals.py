@@ -9,7 +9,6 @@ import dataclasses
 import json
 import math
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import mne
@@ -20,77 +19,12 @@ from hypothesis import strategies as st
 
 from emoray.electrodes import EPOC_14, GENEVA_32, SEED_62, VOCABULARY
 from emoray.rehearsal import World
-from emoray.schema import (
-    Card,
-    DataError,
-    EcgCard,
-    FloatArray,
-    Presentation,
-    Recording,
-    RecordingRef,
-    Scale,
-    Stretch,
-)
+from emoray.schema import DataError, EcgCard, FloatArray
 from emoray.signals import Recipe, count_segments, filters, montage
 from emoray.signals.prepare import Prepared, prepare
+from tests.recordings import FIVE, make_card, make_recording, noise, reasons
 
 PLAIN = Recipe(ica="none", amplitude="none", reference="none")
-FIVE = ("Fz", "C3", "C4", "Pz", "Oz")
-
-
-def make_card(channels: Sequence[str] = FIVE, sfreq: float = 128.0, **changes: Any) -> Card:
-    facts: dict[str, Any] = {
-        "name": "example",
-        "title": "Example",
-        "reference": "nobody",
-        "role": "pretraining",
-        "layout": "s*.dat",
-        "n_subjects": 1,
-        "n_recordings": 1,
-        "n_presentations": 1,
-        "eeg_channels": tuple(channels),
-        "eeg_sfreq": sfreq,
-        "eeg_unit": "uV",
-        "sfreq_paper": sfreq,
-        "sfreq_code": sfreq,
-        "segment_s": 10.0,
-        "scale": Scale(1, 9),
-    }
-    return Card(**{**facts, **changes})
-
-
-def make_recording(
-    stretches_CT: Sequence[FloatArray],
-    channels: Sequence[str] = FIVE,
-    sfreq: float = 128.0,
-    places: Sequence[tuple[int, float, float]] | None = None,
-    ecg: Sequence[FloatArray | None] | None = None,
-    ecg_sfreq: float | None = None,
-    **changes: Any,
-) -> Recording:
-    if places is None:
-        places = [(i, 0.0, x.shape[1] / sfreq) for i, x in enumerate(stretches_CT)]
-    said: dict[str, Any] = {"ratings": {"valence": 3.0, "arousal": 7.0}, **changes}
-    ecgs = [None] * len(stretches_CT) if ecg is None else ecg
-    return Recording(
-        ref=RecordingRef("example", "01", "1", ("s01.dat",)),
-        eeg_channels=tuple(channels),
-        eeg_sfreq=sfreq,
-        stretches=tuple(
-            Stretch(x.astype(np.float32), e) for x, e in zip(stretches_CT, ecgs, strict=True)
-        ),
-        presentations=tuple(
-            Presentation(f"v{i}", i, stretch, start_s, stop_s, **said)
-            for i, (stretch, start_s, stop_s) in enumerate(places)
-        ),
-        ecg_leads=("I", "II") if ecg is not None else (),
-        ecg_sfreq=ecg_sfreq,
-    )
-
-
-def noise(n_channels: int, seconds: float, sfreq: float = 128.0, seed: int = 0) -> FloatArray:
-    shape = (n_channels, round(seconds * sfreq))
-    return 10 * np.random.default_rng(seed).standard_normal(shape)
 
 
 def sine(hz: float, seconds: float, sfreq: float = 128.0, n_channels: int = 5) -> FloatArray:
@@ -101,13 +35,6 @@ def sine(hz: float, seconds: float, sfreq: float = 128.0, n_channels: int = 5) -
 
 def through(x_CT: FloatArray, recipe: Recipe = PLAIN, **card: Any) -> Prepared:
     return prepare(make_recording([x_CT]), make_card(**card), recipe)
-
-
-def reasons(prepared: Prepared) -> dict[tuple[str, str], int]:
-    counts: dict[tuple[str, str], int] = {}
-    for d in prepared.dropped:
-        counts[d.what, d.reason] = counts.get((d.what, d.reason), 0) + d.n
-    return counts
 
 
 # --- the recipe as data
@@ -347,6 +274,38 @@ def test_values_beyond_half_precision_are_refused() -> None:
         through(
             1e5 * noise(5, 20), dataclasses.replace(PLAIN, dtype="float16"), eeg_unit="arbitrary"
         )
+
+
+def two_presentations(second: FloatArray, recipe: Recipe) -> Prepared:
+    """Two stretches with EEG and ECG; the second is the first times an array."""
+    ecg = [0.01 * noise(2, 30, 256.0, seed=i).astype(np.float32) for i in range(2)]
+    x = [noise(5, 30, seed=i) for i in range(2)]
+    recording = make_recording(
+        [x[0], x[1] * second], ecg=[ecg[0], 5 * ecg[1] * second[0]], ecg_sfreq=256.0
+    )
+    return prepare(recording, make_card(), recipe)
+
+
+@pytest.mark.parametrize("change", [1.7, 20.0, 0.05])
+def test_a_scale_by_presentation_knows_no_other_presentation(change: float) -> None:
+    by_presentation = Recipe(ica="none", scale_scope="presentation")
+    for recipe, same in ((by_presentation, True), (Recipe(ica="none"), False)):
+        one, other = (two_presentations(np.array([[c]]), recipe) for c in (1.0, change))
+        assert len(one.rows) == len(other.rows) == 6
+        assert one.ecg_SLT is not None
+        assert other.ecg_SLT is not None
+        assert np.array_equal(one.eeg_SCT[:3], other.eeg_SCT[:3]) is same
+        assert np.array_equal(one.ecg_SLT[:3], other.ecg_SLT[:3]) is same
+
+
+def test_a_scale_by_presentation_makes_presentations_alike() -> None:
+    made = two_presentations(np.array([[20.0]]), Recipe(ica="none", scale_scope="presentation"))
+    for x_SCT in (made.eeg_SCT[:3], made.eeg_SCT[3:]):
+        assert 1.4826 * np.median(np.abs(x_SCT)) == pytest.approx(1, rel=0.01)
+    scales = made.facts["scale_by_presentation"]
+    assert isinstance(scales, dict)
+    assert scales["1"] == pytest.approx(20 * scales["0"], rel=0.05)
+    json.dumps(made.facts)
 
 
 # --- bad data

@@ -13,7 +13,7 @@ from scipy.signal import welch
 
 from emoray.electrodes import canonical
 from emoray.schema import Card, FloatArray, Presentation, Recording, RecordingRef, Stretch
-from emoray.signals import Recipe, filters
+from emoray.signals import Recipe, excursions, filters
 from emoray.signals.prepare import Prepared, prepare
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
@@ -106,6 +106,28 @@ def test_eyes_go_by_a_quarter_and_alpha_stays_within_five_percent(seed: int) -> 
     assert abs(change) <= 0.05
 
 
+@needs("eeglab_data.set")
+def test_blinks_and_movement_of_real_people_are_not_absurd() -> None:
+    recording, card, _ = task()
+    made, unbounded = (prepare(recording, card, Recipe(max_excursion=m)) for m in (30.0, 0.0))
+    assert made.dropped == ()
+    assert np.array_equal(made.eeg_SCT, unbounded.eeg_SCT)
+    assert "excursions" not in made.facts
+
+
+@needs("mitdb_100.dat")
+def test_half_an_hour_of_heart_beats_is_not_absurd() -> None:
+    # Format 212: two samples of 12 bits in three bytes.
+    low, both, high = np.fromfile(REAL / "mitdb_100.dat", np.uint8).reshape(-1, 3).T.astype(int)
+    leads = np.stack([low | (both & 15) << 8, high | (both >> 4) << 8])
+    ecg_LT = ((leads - 4096 * (leads > 2047) - 1024) / 200).astype(np.float32)
+    found = excursions.find([ecg_LT], 360.0, Recipe(), kind="ecg", unit="mV")
+    assert not found.runs
+    ecg_LT[0, 100_000] = 1e3
+    found = excursions.find([ecg_LT], 360.0, Recipe(), kind="ecg", unit="mV")
+    assert [(s, c, *runs.start_N) for (s, c), runs in found.runs.items()] == [(0, 0, 100_000)]
+
+
 @needs("testbva.vhdr")
 def test_eeg_and_ecg_of_one_moment_go_through_together() -> None:
     path = REAL / "testbva.vhdr"
@@ -124,3 +146,7 @@ def test_eeg_and_ecg_of_one_moment_go_through_together() -> None:
     # Ten seconds hold no blinks to speak of: ICA says that it did not run.
     assert [(d.what, d.reason) for d in made.dropped] == [("ica", "shorter than 30 s")]
     assert np.abs(made.eeg_SCT.sum(axis=1)).max() < 0.1
+    unbounded = prepare(recording, card, Recipe(max_excursion=0.0))
+    assert np.array_equal(made.eeg_SCT, unbounded.eeg_SCT)
+    assert unbounded.ecg_SLT is not None
+    assert np.array_equal(made.ecg_SLT, unbounded.ecg_SLT)
