@@ -18,6 +18,7 @@ from torch import nn
 
 from emoray import cluster, datasets, methods
 from emoray import config as configs
+from emoray.corpus.fingerprints import Signals
 from emoray.corpus.read import CorpusDataset, open_corpus
 from emoray.evaluation import audit as auditing
 from emoray.evaluation.doubts import Fitted
@@ -119,7 +120,9 @@ def start_identity(facts: Mapping[str, Any]) -> dict[str, Any]:
             f"need a checkpoint of weights that a run may start from, got one that does not say "
             f"its {', '.join(absent)}"
         )
-    return {name: configs.digest(facts[name]) if name in _LONG else facts[name] for name in IDENTITY}
+    return {
+        name: configs.digest(facts[name]) if name in _LONG else facts[name] for name in IDENTITY
+    }
 
 
 def open_dataset(run: FoldRun) -> CorpusDataset:
@@ -282,8 +285,8 @@ def _what_came_out(
 class _Past:
     """What weights were trained on before a run."""
 
-    seen: Sequence[checkpoint.Seen] = ()
-    signals: Sequence[checkpoint.Signals] = ()
+    seen: Sequence[auditing.Seen] = ()
+    signals: Sequence[Signals] = ()
     trained_on: Sequence[str] = ()
     """Datasets of which no more is known than their names."""
 
@@ -430,7 +433,7 @@ def merged(seen: Sequence[Mapping[str, Mapping[str, Sequence[str]]]]) -> dict[st
     }
 
 
-def joined(signals: Sequence[checkpoint.Signals]) -> dict[str, list[str]]:
+def joined(signals: Sequence[Signals]) -> dict[str, list[str]]:
     """Fingerprints of several accounts as one; builds of two recipes give a recording more."""
     together: dict[str, set[str]] = {}
     for account in signals:
