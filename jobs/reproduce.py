@@ -53,8 +53,8 @@ class Options:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """Of the runs; the paper has five."""
     folds: FoldChoice | None = None
-    """`all` folds of a protocol for every seed, or `rotate`: seed i takes fold i, a fifth of the
-    runs. Default: all; a rehearsal rotates."""
+    """`all` folds of a protocol for every seed, or `rotate`: seed i takes fold i, one run for each
+    seed however many folds there are. Default: all; a rehearsal rotates."""
     pretrain_seeds: PretrainSeeds = "one"
     """`one` pretraining for all seeds, as the paper tells, or one for `each`."""
     set: tuple[str, ...] = ()

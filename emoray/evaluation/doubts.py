@@ -14,7 +14,6 @@ from emoray import datasets
 from emoray.corpus.fingerprints import Signals, same_recordings
 from emoray.schema import Shared
 
-
 What = Literal["people", "clips"]
 
 
