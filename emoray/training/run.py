@@ -32,9 +32,10 @@ from emoray.sampling import SegmentPlan
 from emoray.storage import Storage
 from emoray.training import checkpoint, worker
 
-IDENTITY = ("method", "stage", "config", "plan", "step", "builds", "code", "seen", "signals")
-"""Facts of a checkpoint that say which weights it holds, whoever trained them and wherever."""
-_LONG = ("config", "seen", "signals")
+IDENTITY = ("method", "stage", "config", "plan", "step", "builds", "code", "seen")
+"""Facts of a checkpoint that say which weights it holds, whoever trained them and wherever. Not the
+fingerprints of what it saw: a build's last bits depend on the machine that made it."""
+_LONG = ("config", "seen")
 """Of these, what an identity has as a digest."""
 
 UNFINISHED = "unfinished"
