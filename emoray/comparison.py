@@ -233,8 +233,8 @@ def _tested(rows: Sequence[ResultRow]) -> set[tuple[str, ...]]:
 
 
 def _badness(part: str) -> tuple[int, str]:
-    kinds = ("LEAK", "CONTAMINATED")
-    place = [i for i, kind in enumerate(kinds) if part.startswith(kind)]
+    kinds = ("LEAK", "CONTAMINATED", "weights not audited", "not known to be apart")
+    place = [i for i, kind in enumerate(kinds) if kind in part]
     return (place or [len(kinds)])[0], part
 
 

@@ -74,6 +74,8 @@ class Planned:
     protocol: str
     runs: tuple[FoldRun, ...] = ()
     folds_per_seed: int = 1
+    n_folds: int = 0
+    """Of the protocol on these data; 0 where there can be no runs."""
     pretrainings: Mapping[str, Request] = field(default_factory=dict)
     """That its runs start from, by the checkpoint that they end with."""
     error: str = ""
@@ -133,20 +135,21 @@ class Experiment:
             return Planned(arm, dataset, protocol)
         found = self.corpus[dataset]
         try:
-            chosen = self._folds_by_seed(found, protocol)
+            names = [fold.name for fold in folds(protocol, dataset, found.index)]
+            chosen = self._folds_by_seed(names)
             origins = {seed: arm.origin(seed) for seed in chosen}
         except ValueError as error:
             return Planned(arm, dataset, protocol, error=str(error))
         runs = tuple(
             self._run(arm, origins[seed], found, protocol, fold, seed)
-            for seed, names in chosen.items()
-            for fold in names
+            for seed, of_seed in chosen.items()
+            for fold in of_seed
         )
         requests = {o.location: o.request for o in origins.values() if o and o.request}
-        return Planned(arm, dataset, protocol, runs, len(runs) // len(self.seeds), requests)
+        per_seed = len(runs) // len(self.seeds)
+        return Planned(arm, dataset, protocol, runs, per_seed, len(names), requests)
 
-    def _folds_by_seed(self, dataset: CorpusDataset, protocol: str) -> dict[int, list[str]]:
-        names = [fold.name for fold in folds(protocol, dataset.name, dataset.index)]
+    def _folds_by_seed(self, names: Sequence[str]) -> dict[int, Sequence[str]]:
         if self.folds == "all":
             return dict.fromkeys(self.seeds, names)
         return {seed: [names[i % len(names)]] for i, seed in enumerate(self.seeds)}
@@ -255,8 +258,23 @@ def compare(
         published_parameters=frame.published_parameters,
         blocks=tuple(_blocks(plan, rows, errors)),
         rehearsal=experiment.corpus.rehearsal,
-        notes=(*frame.notes, *_training_note(experiment.arms)),
+        notes=(*frame.notes, *_rotation_note(experiment, plan), *_training_note(experiment.arms)),
     )
+
+
+def _rotation_note(experiment: Experiment, plan: Sequence[Planned]) -> Iterator[str]:
+    """What turning through the folds saves, and which of them no seed comes to."""
+    if experiment.folds == "all":
+        return
+    n_folds = {(p.dataset, p.protocol): p.n_folds for p in plan if p.n_folds > 1}
+    n_seeds = len(experiment.seeds)
+    by_number: dict[int, list[str]] = {}
+    for (dataset, protocol), n in n_folds.items():
+        by_number.setdefault(n, []).append(f"{registry.get(dataset).CARD.title} {protocol}")
+    for n, places in sorted(by_number.items(), reverse=True):
+        left = f"; no seed tests {n - n_seeds} of the folds" if n > n_seeds else ""
+        runs = f"{n_seeds} runs" if n_seeds > 1 else "1 run"
+        yield f"{', '.join(places)}: {n} folds, {runs} a row instead of {n * n_seeds}{left}."
 
 
 _TRAINING = ("epochs", "batch_size", "optimizer")

@@ -154,8 +154,8 @@ class Finetune:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """Of the runs; the paper has five."""
     folds: FoldChoice | None = None
-    """`all` folds of a protocol for every seed, or `rotate`: seed i takes fold i. Default: all; a
-    rehearsal rotates."""
+    """`all` folds of a protocol for every seed, or `rotate`: seed i takes fold i, one run for each
+    seed however many folds there are. Default: all; a rehearsal rotates."""
     dry_run: bool = False
     """List what is missing and how long it should take; run nothing."""
     emod: Annotated[FinetuneSettings, tyro.conf.arg(name="")] = field(
@@ -185,8 +185,8 @@ class Reproduce:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """Of the runs; the paper has five."""
     folds: FoldChoice | None = None
-    """`all` folds of a protocol for every seed, or `rotate`: seed i takes fold i, a fifth of the
-    runs. Default: all; a rehearsal rotates."""
+    """`all` folds of a protocol for every seed, or `rotate`: seed i takes fold i, one run for each
+    seed however many folds there are. Default: all; a rehearsal rotates."""
     pretrain_seeds: PretrainSeeds = "one"
     """`one` pretraining for all seeds, as the paper tells, or one for `each`."""
     set: tuple[str, ...] = ()

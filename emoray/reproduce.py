@@ -16,6 +16,7 @@ from emoray import methods
 from emoray.choices import FoldChoice, PretrainSeeds
 from emoray.config import digest, dotted_fields, set_all, set_dotted, to_dict
 from emoray.corpus.read import Corpus
+from emoray.evaluation.audit import Seen
 from emoray.evaluation.folds import protocols_of
 from emoray.experiment import (
     FOLD_NOTES,
@@ -31,7 +32,7 @@ from emoray.papers import Paper, PaperRow
 from emoray.results import training_code
 from emoray.sampling import check_workers
 from emoray.storage import join
-from emoray.training.driver import Request, account_of, last_name
+from emoray.training.driver import Request, last_name, seen
 from emoray.training.run import start_identity
 
 
@@ -256,7 +257,7 @@ class Reproduction:
             "step": int(last.rpartition("-")[2]),
             "builds": list(request.datasets),
             "code": training_code(request.method),
-            **self._account,
+            "seen": self._seen,
         }
         identity = start_identity(facts)
         name = f"{request.method}-{stage}-{digest(identity)}"
@@ -281,9 +282,9 @@ class Reproduction:
         return self.seeds[0] if self.pretrain_seeds == "one" else seed
 
     @cached_property
-    def _account(self) -> dict[str, Any]:
-        """Whom a pretraining will have seen: nobody is held out of it."""
-        return account_of(self._to_pretrain, {})
+    def _seen(self) -> Seen:
+        """Whom and what a pretraining will have seen: nobody is held out of it."""
+        return seen(self._to_pretrain, {})
 
     @cached_property
     def _to_pretrain(self) -> Corpus:

@@ -226,6 +226,10 @@ def test_a_run_more_changes_no_other_seed(
             "CONTAMINATED: pretraining saw test subjects; same stimuli",
         ),
         (
+            ["clean", "same stimuli; people not known to be apart (SEED family)"],
+            "people not known to be apart (SEED family); same stimuli",
+        ),
+        (
             ["CONTAMINATED: x; same stimuli", "LEAK: same subjects"],
             "LEAK: same subjects; CONTAMINATED: x; same stimuli",
         ),

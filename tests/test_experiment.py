@@ -115,6 +115,33 @@ def test_rotating_gives_the_ith_seed_the_ith_fold_from_the_first_again(
     assert cell.folds_per_seed == 1
 
 
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [
+        ((4, 0, 1, 2, 3), {5: "5 runs a row instead of 25.", 3: "5 runs a row instead of 15."}),
+        ((4, 0), {5: "2 runs a row instead of 10; no seed tests 3 of the folds.",
+                  3: "2 runs a row instead of 6; no seed tests 1 of the folds."}),
+    ],
+)  # fmt: skip
+def test_rotating_says_what_it_saves_by_the_number_of_folds(
+    corpus: Path, tmp_path: Path, seeds: tuple[int, ...], said: dict[int, str]
+) -> None:
+    """Not a fifth everywhere: protocols have one, three and five folds."""
+    asked = experiment(corpus, datasets=("seed",), seeds=seeds, folds="rotate")
+    plan = asked.plan()
+    notes = compare(asked, plan, ResultStore(tmp_path), FRAME, {}).notes
+    numbers = {cell.protocol: cell.n_folds for cell in plan}
+    assert numbers == {p: len(fold_names(corpus, "seed", p)) for p in protocols_of("seed")}
+    assert len(notes) == len({n for n in numbers.values() if n > 1})
+    for protocol, n in numbers.items():
+        found = [note for note in notes if protocol in note]
+        assert [note.partition(": ")[2] for note in found] == (
+            [f"{n} folds, {said[n]}"] if n > 1 else []
+        )
+    everything = experiment(corpus, datasets=("seed",), seeds=seeds)
+    assert not compare(everything, everything.plan(), ResultStore(tmp_path), FRAME, {}).notes
+
+
 def test_all_folds_of_a_seed_are_counted(corpus: Path) -> None:
     for cell in experiment(corpus, seeds=(0, 1, 2)).plan():
         assert cell.folds_per_seed == len(fold_names(corpus, cell.dataset, cell.protocol))

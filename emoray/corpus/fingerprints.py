@@ -9,14 +9,17 @@ was cut off or changed, because preparing it then gives other signals.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from emoray.corpus.manifest import Manifest, Source, digest_of
 
+Signals = Mapping[str, Sequence[str]]
+"""Fingerprints by recording: one in common is one recording."""
+
 _N_HEX = 32
 _LEAST_SHARE = 0.1
-"""Of the largest file of a recording. Smaller ones hold labels or notes, which may well be equal."""
+"""Of the largest file of a recording. Smaller ones hold labels or notes, which may be equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +79,16 @@ def _of_files(
         whole = digest_of([source.sha256, recording.session]) if visits else source.sha256
         found.add(whole[:_N_HEX])
     return found
+
+
+def same_recordings(own: Signals, known: Sequence[Signals]) -> dict[str, str]:
+    """Of recordings that have a fingerprint in common with one of another name: both names."""
+    owners: dict[str, set[str]] = {}
+    for name, prints in ((n, prints) for one in known for n, prints in one.items()):
+        for found in prints:
+            owners.setdefault(found, set()).add(name)
+    twins = {
+        name: {other for found in prints for other in owners.get(found, ())} - {name}
+        for name, prints in own.items()
+    }
+    return {name: min(others) for name, others in twins.items() if others}

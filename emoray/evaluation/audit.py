@@ -21,7 +21,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from emoray import config as configs
-from emoray.evaluation.doubts import Fitted, NotApart, not_apart
+from emoray.corpus.fingerprints import Signals, same_recordings
+from emoray.evaluation.doubts import NOTHING_FITTED, Fitted, NotApart, not_apart
 from emoray.evaluation.folds import Fold, Protocol, check_dataset, coded
 from emoray.schema import IntArray
 
@@ -39,15 +40,13 @@ LeakKind = Literal[
     "pretraining signal",
 ]
 """What is on both sides. `neighbour`: another segment of the same presentation. `signal`: the same
-recording under another name. `pretraining segment`: the same subject at the same stimulus; a checkpoint says no more."""
+recording under another name. `pretraining segment`: the same subject at the same stimulus; a
+checkpoint says no more."""
 
 Where = Literal["train", "validation", "pretraining"]
 
 Seen = Mapping[str, Mapping[str, Sequence[str]]]
 """Whom and what a checkpoint was trained on: dataset -> subject -> stimuli."""
-
-Signals = Mapping[str, Sequence[str]]
-"""Fingerprints by recording (`corpus.fingerprints`): one in common is one recording."""
 
 _NAMED_BY: Mapping[LeakKind, tuple[str, ...]] = {
     "segment": ("recording", "presentation", "segment"),
@@ -110,7 +109,7 @@ class Audit:
     """Whether weights are involved of which nobody knows subject by subject what they saw."""
     not_apart: tuple[NotApart, ...] = ()
     """People and clips of other datasets that may be those of the test segments."""
-    fitted: Fitted = Fitted()
+    fitted: Fitted = NOTHING_FITTED
     """What was fitted on test segments as well, without their labels, because of the split."""
 
     @property
@@ -166,7 +165,7 @@ def audit(
     trained_on: Sequence[str] = (),
     signals: Signals = MappingProxyType({}),
     seen_signals: Sequence[Signals] = (),
-    fitted: Fitted = Fitted(),
+    fitted: Fitted = NOTHING_FITTED,
 ) -> Audit:
     """Hold the test segments of a fold against train, validation and every checkpoint.
 
@@ -307,7 +306,7 @@ def _copies(
     others.append(("pretraining signal", "pretraining", list(seen)))
     own = _of(signals, names, recording_S[fold.test_N])
     for kind, where, known in others:
-        pairs = _same_recordings(own, known)
+        pairs = same_recordings(own, known)
         n = int(np.isin(recording_S[fold.test_N], [names.index(name) for name in pairs]).sum())
         if n:
             examples = [f"{name} = {other}" for name, other in pairs.items()]
@@ -318,19 +317,6 @@ def _of(signals: Signals, names: Sequence[str], recordings_N: IntArray) -> Signa
     """Fingerprints of those recordings that occur, in the order of their names."""
     found = (names[i] for i in np.unique(recordings_N).tolist())
     return {name: signals[name] for name in found if name in signals}
-
-
-def _same_recordings(own: Signals, known: Sequence[Signals]) -> dict[str, str]:
-    """Of recordings that have a fingerprint in common with one of another name: both names."""
-    owners: dict[str, set[str]] = {}
-    for name, prints in ((n, prints) for one in known for n, prints in one.items()):
-        for found in prints:
-            owners.setdefault(found, set()).add(name)
-    twins = {
-        name: {other for found in prints for other in owners.get(found, ())} - {name}
-        for name, prints in own.items()
-    }
-    return {name: min(others) for name, others in twins.items() if others}
 
 
 def _share_a_recording(index: pa.Table, fold: Fold) -> bool:

@@ -11,13 +11,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from emoray import datasets
+from emoray.corpus.fingerprints import Signals, same_recordings
+from emoray.schema import Shared
+
+What = Literal["people", "clips"]
 
 
 @dataclass(frozen=True, slots=True)
 class NotApart:
     """People or clips that weights were trained on and that may be those of the test segments."""
 
-    what: Literal["people", "clips"]
+    what: What
     family: str
     """Datasets that may share them, in words: `SEED family`."""
     trained_on: tuple[str, ...]
@@ -37,12 +41,37 @@ def not_apart(dataset: str, trained_on: Iterable[str]) -> tuple[NotApart, ...]:
     if dataset not in datasets.names():
         return ()
     card = datasets.get(dataset).CARD
+    may_share: tuple[tuple[What, Shared | None], ...]
+    may_share = (("people", card.people), ("clips", card.clips))
     found = []
-    for what, shared in (("people", card.people), ("clips", card.clips)):
+    for what, shared in may_share:
         if shared is not None:
             known = sorted((set(trained_on) & set(shared.datasets)) - {dataset})
             found += [NotApart(what, shared.name, tuple(known))] if known else []
     return tuple(found)
+
+
+def of_held_out(trained: Mapping[str, Signals], held_out: Mapping[str, Signals]) -> list[str]:
+    """Why people who were held out may be no strangers to the training, one line each.
+
+    Args:
+        trained: fingerprints of the recordings trained on, by dataset.
+        held_out: the same of those held out.
+    """
+    known = [name for name, signals in trained.items() if signals]
+    lines = []
+    for dataset, signals in held_out.items():
+        doubts = not_apart(dataset, known) if signals else ()
+        lines += [
+            f"{dataset}: {doubt}; {', '.join(doubt.trained_on)} trained"
+            for doubt in doubts
+            if doubt.what == "people"  # clips are shared within a dataset anyway
+        ]
+        pairs = same_recordings(signals, list(trained.values()))
+        lines += [
+            f"{name} is {other}, which trained, under another name" for name, other in pairs.items()
+        ]
+    return lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +110,6 @@ class Fitted:
         """For a verdict; none where nothing was fitted."""
         both = (("recordings", self.recordings), ("presentations", self.presentations))
         return [f"{' and '.join(what)} fitted on test {on} too" for on, what in both if what]
+
+
+NOTHING_FITTED = Fitted()

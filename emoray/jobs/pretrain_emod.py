@@ -70,6 +70,7 @@ def _go_through(
         request, plan, corpus, scores, loss_png=figures.loss_curve, seconds=seconds
     )
     console.print(summary.read_out(scores, rehearsal=corpus.rehearsal))
+    console.print(summary.doubts(driver.held_out_doubts(request, corpus)))
     console.print(summary.end(places, seconds, rehearsal=corpus.rehearsal))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -68,6 +68,11 @@ def read_out(scores: Mapping[str, Any], *, rehearsal: bool) -> RenderableType:
 
 def _r(value: float | None) -> str:
     return "" if value is None else f"{value:+.2f}"
+
+
+def doubts(lines: Sequence[str]) -> RenderableType:
+    """Below a read-out: why people who were held out may be no strangers; nothing without lines."""
+    return Group(*(Text(line, style="yellow") for line in lines))
 
 
 def files(places: Mapping[str, str]) -> RenderableType:

@@ -25,6 +25,8 @@ from torch import Tensor
 
 from emoray import config as configs
 from emoray import methods
+from emoray.corpus.fingerprints import Signals
+from emoray.evaluation.audit import Seen
 from emoray.methods.base import InputSpec
 from emoray.storage import Storage
 
@@ -35,11 +37,6 @@ PREFIX = "step-"
 FORMAT = 2
 """Raised when an older reader could no longer make sense of the files. Of 1, nothing bound
 `run.json` to the weights: whom those saw is anybody's guess."""
-
-Seen = Mapping[str, Mapping[str, Sequence[str]]]
-"""Dataset -> subject -> stimuli."""
-Signals = Mapping[str, Sequence[str]]
-"""Fingerprints by recording."""
 
 HISTORY = ("loss", "gradient_norm", "learning_rate", "step_s", "wait_s")
 """Columns kept for every step of a run."""
@@ -110,7 +107,7 @@ def save(folder: Path, state: State, run: Mapping[str, Any]) -> None:
 
 
 def _digest(facts: Mapping[str, Any]) -> str:
-    """Of all that a checkpoint says of itself, but for its format and how long the other file is."""
+    """Of all that a checkpoint says of itself, but for format and length of its files."""
     bound = {name: fact for name, fact in facts.items() if name not in ("format", "state_bytes")}
     return hashlib.sha256(configs.canonical_json(bound).encode()).hexdigest()
 
@@ -191,8 +188,8 @@ def _stored(folder: Path, *, mmap: bool = False) -> dict[str, Any]:
 def _check_bound(folder: Path, facts: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
     if stored.get("facts") != _digest(facts):
         raise CheckpointError(
-            f"{folder / RUN_FILE}: need it as it was written beside {STATE_FILE}, got another: what "
-            "it says of its weights, and of whom they saw, was changed since"
+            f"{folder / RUN_FILE}: need it as it was written beside {STATE_FILE}, got another: "
+            "what it says of its weights, and of whom they saw, was changed since"
         )
 
 
@@ -204,7 +201,7 @@ def account(folder: str | Path | Storage, facts: Mapping[str, Any]) -> tuple[See
         facts: of its `run.json`.
 
     Raises:
-        CheckpointError: it says nothing of it, or that they saw nobody: trained weights saw somebody.
+        CheckpointError: it says nothing of it, or that they saw nobody, which no training does.
     """
     seen, signals = facts.get("seen"), facts.get("signals")
     if not isinstance(seen, Mapping) or not isinstance(signals, Mapping):

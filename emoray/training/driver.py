@@ -30,6 +30,7 @@ from emoray import cluster, distributed, methods
 from emoray import config as configs
 from emoray.choices import Gather
 from emoray.corpus.read import Corpus, open_corpus
+from emoray.evaluation import doubts
 from emoray.evaluation.folds import held_out_subjects
 from emoray.evaluation.held_out import read_out_held_out
 from emoray.feed import PlanFeed, eligible_rows, pools
@@ -425,10 +426,29 @@ def seen(
 
 def account_of(corpus: Corpus, held_out: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
     """A checkpoint's `seen` and `signals`: by name, and by fingerprint whatever the name."""
-    signals: dict[str, list[str]] = {}
-    for dataset, pool in zip(corpus.datasets, pools(corpus, held_out), strict=True):
-        signals |= dataset.signals(pool.rows_S)
-    return {"seen": seen(corpus, held_out), "signals": signals}
+    signals = _signals(corpus, held_out)
+    flat = {name: prints for of_one in signals.values() for name, prints in of_one.items()}
+    return {"seen": seen(corpus, held_out), "signals": flat}
+
+
+def _signals(
+    corpus: Corpus, held_out: Mapping[str, tuple[str, ...]]
+) -> dict[str, dict[str, list[str]]]:
+    """Fingerprints of what training could draw, by dataset and recording."""
+    return {
+        dataset.name: dataset.signals(pool.rows_S)
+        for dataset, pool in zip(corpus.datasets, pools(corpus, held_out), strict=True)
+    }
+
+
+def held_out_doubts(request: Request, corpus: Corpus) -> list[str]:
+    """Why people of the read-out may be no strangers to the encoder, one line each."""
+    trained, everybody = _signals(corpus, request.held_out), _signals(corpus, {})
+    others = {
+        dataset: {name: found for name, found in signals.items() if name not in trained[dataset]}
+        for dataset, signals in everybody.items()
+    }
+    return doubts.of_held_out(trained, others)
 
 
 def last_name(request: Request, plan: RoundPlan) -> str:
@@ -511,6 +531,7 @@ def finish(
         "machine": cluster.describe(),
         "checkpoint": last_checkpoint(request.folder),
         "read_out": scores,
+        "held_out_doubts": held_out_doubts(request, corpus),
     }
     picture = loss_png(
         history["loss"],

@@ -18,6 +18,7 @@ from torch import nn
 
 from emoray import cluster, datasets, methods
 from emoray import config as configs
+from emoray.corpus.fingerprints import Signals
 from emoray.corpus.read import CorpusDataset, open_corpus
 from emoray.evaluation import audit as auditing
 from emoray.evaluation.doubts import Fitted
@@ -31,9 +32,10 @@ from emoray.sampling import SegmentPlan
 from emoray.storage import Storage
 from emoray.training import checkpoint, worker
 
-IDENTITY = ("method", "stage", "config", "plan", "step", "builds", "code", "seen", "signals")
-"""Facts of a checkpoint that say which weights it holds, whoever trained them and wherever."""
-_LONG = ("config", "seen", "signals")
+IDENTITY = ("method", "stage", "config", "plan", "step", "builds", "code", "seen")
+"""Facts of a checkpoint that say which weights it holds, whoever trained them and wherever. Not the
+fingerprints of what it saw: a build's last bits depend on the machine that made it."""
+_LONG = ("config", "seen")
 """Of these, what an identity has as a digest."""
 
 UNFINISHED = "unfinished"
@@ -119,7 +121,9 @@ def start_identity(facts: Mapping[str, Any]) -> dict[str, Any]:
             f"need a checkpoint of weights that a run may start from, got one that does not say "
             f"its {', '.join(absent)}"
         )
-    return {name: configs.digest(facts[name]) if name in _LONG else facts[name] for name in IDENTITY}
+    return {
+        name: configs.digest(facts[name]) if name in _LONG else facts[name] for name in IDENTITY
+    }
 
 
 def open_dataset(run: FoldRun) -> CorpusDataset:
@@ -282,8 +286,8 @@ def _what_came_out(
 class _Past:
     """What weights were trained on before a run."""
 
-    seen: Sequence[checkpoint.Seen] = ()
-    signals: Sequence[checkpoint.Signals] = ()
+    seen: Sequence[auditing.Seen] = ()
+    signals: Sequence[Signals] = ()
     trained_on: Sequence[str] = ()
     """Datasets of which no more is known than their names."""
 
@@ -430,7 +434,7 @@ def merged(seen: Sequence[Mapping[str, Mapping[str, Sequence[str]]]]) -> dict[st
     }
 
 
-def joined(signals: Sequence[checkpoint.Signals]) -> dict[str, list[str]]:
+def joined(signals: Sequence[Signals]) -> dict[str, list[str]]:
     """Fingerprints of several accounts as one; builds of two recipes give a recording more."""
     together: dict[str, set[str]] = {}
     for account in signals:

@@ -103,7 +103,7 @@ def test_people_of_the_laboratory_are_no_strangers(
 ) -> None:
     """EMOD's own setting: pretrained on SEED-IV and SEED-VII, tested on SEED."""
     everyone = {f"{n:02}": ["1-01"] for n in range(1, 16)}
-    found = audit(index, "seed", clean, STRICT, [{name: everyone for name in saw}])
+    found = audit(index, "seed", clean, STRICT, [dict.fromkeys(saw, everyone)])
     assert found.verdict == SEED_FAMILY
     check(found)  # it is the paper's setting: said, not refused
     assert Audit.from_json(json.loads(json.dumps(found.to_json()))) == found
@@ -163,9 +163,9 @@ class Noise(ToneSource):
         return 10 * rng.standard_normal((len(channels), round(sfreq * duration_s)))
 
 
-def built(raw: Path, name: str, out: Path, recipe: Recipe = Recipe(ica="none")) -> CorpusDataset:
+def built(raw: Path, name: str, out: Path, **settings: Any) -> CorpusDataset:
     """A dataset's folder as a corpus holds it, made without a cluster."""
-    module, recipe = datasets.get(name), recipe.for_dataset(name)
+    module, recipe = datasets.get(name), Recipe(ica="none", **settings)
     digest = build_digest(module.CARD, asdict(recipe), rehearsal=True)
     job = Job(name, raw, Storage.at(out / f"{name}-{digest}"), recipe)
     parts = [make_part(job, ref) for ref in module.find(raw).recordings]
@@ -223,7 +223,7 @@ def test_a_copy_that_pretraining_saw_is_found(
 ) -> None:
     """In the same build by its signals; in one of another recipe by the publisher's file."""
     fold = of_subjects(doubled, "02", "03", "35")
-    other = built(copied, "amigos", tmp_path, Recipe(ica="none", amplitude="none"))
+    other = built(copied, "amigos", tmp_path, amplitude="none")
     of_another = rows(other.index, subject="02")
     clean = held(doubled, fold, seen_signals=[other.signals(np.array(of_another))])
     assert clean.verdict == "clean"
@@ -232,7 +232,7 @@ def test_a_copy_that_pretraining_saw_is_found(
         found = held(doubled, fold, seen_signals=[{}, seen])
         assert found_in(found) == {("pretraining signal", "pretraining"): len(fold.test_N)}
         assert found.verdict == "CONTAMINATED: pretraining saw test recordings under another name"
-        with pytest.raises(LeakageError, match="signal in pretraining: .*s35-v1 = amigos-s01-v1"):
+        with pytest.raises(LeakageError, match=r"signal in pretraining: .*s35-v1 = amigos-s01-v1"):
             check(found)
         check(found, allow_contaminated=True)
 
@@ -260,10 +260,12 @@ def test_a_file_that_holds_several_recordings_makes_none_of_them_a_copy(
     dataset = built(raw, name, tmp_path / "corpus")
     prints = dataset.signals(np.arange(len(dataset)))
     assert len(prints) == {"dreamer": 2, "seed_vii": 8}[name]
-    assert len({one for found in prints.values() for one in found}) == sum(map(len, prints.values()))
+    assert len({one for found in prints.values() for one in found}) == sum(
+        map(len, prints.values())
+    )
 
 
-# What was fitted before the split ------------------------------------------------------------------
+# What was fitted before the split ----------------------------------------------------------------
 
 
 FITS = {
@@ -297,9 +299,7 @@ def test_recordings_apart_fit_nothing_on_test_segments(index: pa.Table) -> None:
             found = audit(index, "seed", fold, PROTOCOLS[name], NONE, fitted=fitted)
             assert "fitted" not in found.verdict, name
     (fold, *_) = folds("stimuli_apart_same_subjects", "seed", index)
-    cut = audit(
-        index, "seed", fold, PROTOCOLS["stimuli_apart_same_subjects"], NONE, fitted=fitted
-    )
+    cut = audit(index, "seed", fold, PROTOCOLS["stimuli_apart_same_subjects"], NONE, fitted=fitted)
     assert cut.verdict == "same subjects; scale and ICA fitted on test recordings too"
 
 

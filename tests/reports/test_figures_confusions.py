@@ -137,10 +137,16 @@ def test_rehearsal_data_are_marked() -> None:
     assert "rehearsal" not in small_print(confusions._figure(block(runs("EMOD", FIRST)), NAMES))
 
 
-def test_rows_tested_on_what_they_had_seen_are_named() -> None:
-    flaw = "CONTAMINATED: pretraining saw test subjects"
-    found = block(runs("EMOD", FIRST, audit={"verdict": flaw}), runs("BIOT", FIRST))
-    assert f"EMOD: {flaw}." in small_print(confusions._figure(found, NAMES))
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CONTAMINATED: pretraining saw test subjects",
+        "people not known to be apart (SEED family)",
+    ],
+)
+def test_rows_tested_on_what_they_had_seen_or_may_have_are_named(words: str) -> None:
+    found = block(runs("EMOD", FIRST, audit={"verdict": words}), runs("BIOT", FIRST))
+    assert f"EMOD: {words}." in small_print(confusions._figure(found, NAMES))
 
 
 def test_darker_is_more_and_numbers_stand_out() -> None:

@@ -144,3 +144,9 @@ def test_files_are_one_a_line_by_what_they_are() -> None:
 @pytest.mark.parametrize("place", ["/data/[old]/runs", "/data/[/b]/runs", "/data/[bold]x/runs"])
 def test_a_place_with_brackets_is_shown_as_it_is(place: str) -> None:
     assert place in rendered(summary.files({"corpus": place}))
+
+
+def test_doubts_of_a_read_out_stand_below_it_in_full() -> None:
+    line = "seed_iv: people not known to be apart (SEED family); seed_vii trained"
+    assert rendered(summary.doubts([line])) == f"{line}\n"
+    assert rendered(summary.doubts([])).strip() == ""

@@ -17,7 +17,7 @@ from rich.console import Console
 from emoray.comparison import Block, Cell, Comparison
 from emoray.reports import grids, page, tables
 from emoray.results import METRICS
-from tests.reports.comparisons import ARMS, runs, table2, table3, with_cells, with_runs
+from tests.reports.comparisons import ARMS, FAMILY, runs, table2, table3, with_cells, with_runs
 
 MARK = "rehearsal data"
 HOSTILE = 'a|b <script>x</script> %_&,"q"$#~^\\{}\nnew*line* [l](u) `c`'
@@ -273,7 +273,7 @@ def test_csv_has_the_comparisons_numbers_in_full() -> None:
     assert float(line["difference_low"]) == paired.interval.low
     assert float(line["difference_high"]) == paired.interval.high
     assert (line["reference"], line["pairs"]) == ("EMOD-Scratch", "5")
-    assert (line["n"], line["n_wanted"], line["audit"]) == ("5", "5", "clean")
+    assert (line["n"], line["n_wanted"], line["audit"]) == ("5", "5", FAMILY)
     assert (line["encoder_parameters"], line["head_parameters"]) == ("845384", "4616")
     assert (line["seconds_a_run"], line["weights"]) == ("43.0", "pretrained by emod on 8 datasets")
 

@@ -163,7 +163,9 @@ def test_weights_that_say_nothing_of_whom_they_saw_are_refused(
     tmp_path: Path, facts: dict[str, Any], message: str
 ) -> None:
     checkpoint.save(tmp_path, state_at(2), facts)
-    with pytest.raises(CheckpointError, match=f"need an account of whom its weights saw, {message}"):
+    with pytest.raises(
+        CheckpointError, match=f"need an account of whom its weights saw, {message}"
+    ):
         checkpoint.account(tmp_path, checkpoint.describe(tmp_path))
 
 

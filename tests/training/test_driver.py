@@ -170,6 +170,7 @@ def test_read_out_and_summary_say_that_they_are_of_rehearsal_data(
     )
     summary = json.loads(Path(places["summary"]).read_text())
     assert summary["rehearsal"] is True
+    assert summary["held_out_doubts"] == []
     n_steps = 2 * request.make_plan(corpus).n_steps
     assert len(Path(places["every step"]).read_text().splitlines()) == n_steps + 1
 

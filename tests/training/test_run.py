@@ -383,6 +383,69 @@ def test_weights_that_know_a_test_subject_are_refused_unless_that_is_allowed_and
     assert Audit.from_json(row.audit).verdict == row.verdict
 
 
+def test_people_who_may_be_the_same_are_in_the_rows_verdict(corpus: Path, tmp_path: Path) -> None:
+    """EMOD's own setting: SEED-IV is in the pretraining, SEED is tested on."""
+    folder = pretraining(tmp_path / "pretrained", {"seed_iv": {"03": ["1-01"]}})
+    row = done(started(corpus, folder), tmp_path / "run")
+    assert row.verdict == "same stimuli; people not known to be apart (SEED family)"
+    assert Audit.from_json(row.audit).verdict == row.verdict
+
+
+def test_a_test_recording_that_pretraining_saw_under_another_name_is_refused(
+    corpus: Path, dataset: CorpusDataset, tmp_path: Path
+) -> None:
+    """The same files in another dataset's folder, under another number."""
+    subject = subject_of_test(corpus, dataset)
+    rows_N = np.flatnonzero(dataset.column("subject") == subject)
+    prints = dataset.signals(rows_N)
+    signals = {f"seed_iv-s09-v{i}": found for i, found in enumerate(prints.values())}
+    folder = pretraining(tmp_path / "pretrained", signals=signals)
+    match = f"signal in pretraining: 36 .*seed-s{subject}-v1 = seed_iv-s09-v0"
+    with pytest.raises(LeakageError, match=match):
+        done(started(corpus, folder), tmp_path / "run")
+    row = done(started(corpus, folder), tmp_path / "run", allow_contaminated=True, keep=True)
+    assert row.verdict.startswith("CONTAMINATED: pretraining saw test recordings under another")
+    left = checkpoint.describe(only_folder(tmp_path / "run"))["signals"]
+    assert set(left) > set(signals)  # those of its own training beside them
+
+
+@pytest.mark.parametrize("change", [{}, {"dreamer": {"03": ["09"]}}, None])
+def test_a_checkpoint_with_another_account_than_its_own_is_refused(
+    corpus: Path, dataset: CorpusDataset, tmp_path: Path, change: dict[str, Any] | None
+) -> None:
+    """Its test subject taken out of `run.json`, as a person does with an editor."""
+    subject = subject_of_test(corpus, dataset)
+    folder = pretraining(tmp_path / "pretrained", {"seed": {subject: ["99"]}})
+    run = started(corpus, folder)
+    path = folder / checkpoint.RUN_FILE
+    facts = json.loads(path.read_text())
+    kept = {name: fact for name, fact in facts.items() if name != "seen"}
+    path.write_text(json.dumps(kept if change is None else {**kept, "seen": change}))
+    with pytest.raises(CheckpointError, match="was changed since"):
+        done(run, tmp_path / "run")
+
+
+def test_weights_with_another_account_are_other_weights(corpus: Path, tmp_path: Path) -> None:
+    """Both files written anew: then the rows that descend from them say that they are others."""
+    run = started(corpus, pretraining(tmp_path / "asked", {"seed": {"01": ["00"]}}))
+    folder = pretraining(tmp_path / "other")
+    with pytest.raises(ValueError, match=r"need the checkpoint .* got another \(seen\)"):
+        done(replace(run, checkpoint=str(folder)), tmp_path / "run")
+    assert started(corpus, folder).key != run.key
+
+
+def test_a_checkpoint_without_an_account_is_no_start(corpus: Path, tmp_path: Path) -> None:
+    run = started(corpus, pretraining(tmp_path / "pretrained"))
+    facts = checkpoint.describe(Path(run.checkpoint))
+    bare = {name: fact for name, fact in facts.items() if name not in ("seen", "format")}
+    state = checkpoint.load(Path(run.checkpoint))
+    checkpoint.save(tmp_path / "bare", state, bare)
+    with pytest.raises(CheckpointError, match="got no 'seen' in"):
+        done(replace(run, checkpoint=str(tmp_path / "bare")), tmp_path / "run")
+    with pytest.raises(CheckpointError, match="does not say its seen"):
+        start_identity(bare)
+
+
 def test_a_classifier_that_knows_a_test_subject_is_refused_as_a_start(
     corpus: Path, kept: tuple[ResultRow, Path], tmp_path: Path
 ) -> None:

@@ -35,7 +35,7 @@ ALARM = "#a3242f"
 """What nobody may overlook."""
 GREY = "#5c5c5c"
 
-_FLAWS = ("LEAK", "CONTAMINATED")
+_FLAWS = ("LEAK", "CONTAMINATED", "not known to be apart")
 """Words of an audit that no protocol's name admits."""
 _LINE_IN, _GAP_IN, _EDGE_IN = 0.155, 0.1, 0.08
 _POINTS_PER_IN = 72
@@ -94,7 +94,9 @@ def _width(text: str, font: FontProperties) -> float:
 
 
 def warnings(block: Block) -> list[str]:
-    """Small print for every row that was tested on what its weights had seen, one line each."""
+    """Small print for every row whose weights had seen what it was tested on, or may have seen it,
+    one line each.
+    """
     said = [(cell.row, cell.verdict or "") for cell in block.cells]
     return [f"{row}: {verdict}." for row, verdict in said if any(w in verdict for w in _FLAWS)]
 

@@ -1,0 +1,96 @@
+"""What nobody knows is said beside a read-out too, and of weights that others published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from emoray.config import to_dict
+from emoray.corpus.read import open_corpus
+from emoray.evaluation.doubts import NotApart, not_apart, of_held_out
+from emoray.methods.baselines.method import Config
+from emoray.training import driver
+from emoray.training import run as runs
+from tests.corpora import Made, write_corpus
+
+FAMILY = "people not known to be apart (SEED family)"
+
+
+def prints(*recordings: str) -> dict[str, list[str]]:
+    return {name: [f"signals of {name}"] for name in recordings}
+
+
+def test_held_out_people_of_a_laboratory_may_have_trained_elsewhere() -> None:
+    trained = {
+        "deap": prints("deap-s01-v1"),
+        "seed_iv": prints("seed_iv-s01-v1"),
+        "seed_vii": prints("seed_vii-s01-v1"),
+    }
+    held_out = {"deap": prints("deap-s02-v1"), "seed_iv": prints("seed_iv-s02-v1"), "seed_vii": {}}
+    assert of_held_out(trained, held_out) == [f"seed_iv: {FAMILY}; seed_vii trained"]
+    assert of_held_out({**trained, "seed_vii": {}}, held_out) == []
+
+
+def test_a_held_out_copy_of_a_recording_that_trained_is_named() -> None:
+    trained = {"deap": prints("deap-s01-v1"), "amigos": prints("amigos-s01-v1")}
+    copy = {"deap-s05-v1": ["signals of deap-s01-v1"], "deap-s06-v1": ["its own"]}
+    assert of_held_out(trained, {"deap": copy}) == [
+        "deap-s05-v1 is deap-s01-v1, which trained, under another name"
+    ]
+
+
+def test_clips_whose_numbers_coincide_are_named() -> None:
+    assert not_apart("amigos", ["mahnob_hci", "deap"]) == (
+        NotApart("clips", "AMIGOS, MAHNOB-HCI", ("mahnob_hci",)),
+    )
+    assert not_apart("deap", ["mahnob_hci", "seed_iv"]) == ()
+
+
+def test_a_run_says_it_of_whom_it_holds_out(tmp_path: Path) -> None:
+    """What the summary and its JSON carry."""
+    made = (Made("seed_iv"), Made("seed_vii", channels=("T3", "O1")), Made("deap"))
+    location = write_corpus(tmp_path, made)
+    corpus = open_corpus(location)
+    request = driver.Request(
+        name="made",
+        storage=str(tmp_path / "runs"),
+        corpus=str(location),
+        datasets=tuple(dataset.manifest.folder for dataset in corpus.datasets),
+        method="emod",
+        stage="pretrain",
+        config={},
+        held_out={"seed_iv": ("01",), "deap": ("02",)},
+    )
+    assert driver.held_out_doubts(request, corpus) == [f"seed_iv: {FAMILY}; seed_vii trained"]
+    account = driver.account_of(corpus, request.held_out)
+    assert set(account["seen"]["seed_iv"]) == {"02", "03"}
+    assert set(account["signals"]) == {
+        *(f"deap-s{n}-v1" for n in ("01", "03")),
+        *(f"seed_iv-s{n}-v1" for n in ("02", "03")),
+        *(f"seed_vii-s{n}-v1" for n in ("01", "02", "03")),
+    }
+
+
+@pytest.mark.parametrize(("dataset", "n"), [("seed_v", 1), ("faced", 0)])
+def test_published_weights_that_know_the_laboratory_are_no_strangers(
+    tmp_path: Path, dataset: str, n: int
+) -> None:
+    """LaBraM was pretrained on SEED and SEED-IV, and is tested on SEED-V."""
+    weights = tmp_path / "labram.pth"
+    weights.write_bytes(b"not looked into")
+    config = Config(model="labram", weights=str(weights))
+    (opened,) = open_corpus(write_corpus(tmp_path / "corpus", (Made(dataset),))).datasets
+    run = runs.FoldRun(
+        method="baselines",
+        stage="train",
+        config=to_dict(config),
+        corpus=str(tmp_path / "corpus"),
+        dataset=opened.manifest.folder,
+        protocol="subjects_and_stimuli_apart",
+        fold="1_of_3",
+        start=runs.methods.get("baselines").STAGES["train"].elsewhere(config),
+    )
+    _, past = runs._start(run, opened)
+    assert past.trained_on == ("seed", "seed_iv")
+    assert [str(doubt) for doubt in not_apart(dataset, past.trained_on)] == [FAMILY] * n
