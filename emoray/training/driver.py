@@ -14,14 +14,13 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ray
 import ray.train
 import torch
-from ray.exceptions import RayError
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2._internal.constants import CHECKPOINT_MANAGER_SNAPSHOT_FILENAME
 from rich.console import Console
@@ -238,7 +237,8 @@ def fit(
                 pause_s = patience.pause_s(display.furthest) if fault.can_pass else None
                 if pause_s is None:
                     raise RunError(_last_words(fault, request)) from error
-                console.print(f"  {fault.words}; next try in {pause_s:g} s", soft_wrap=True)
+                said = f"  {fault.words}; next try in {pause_s:g} s"
+                console.print(said, markup=False, highlight=False, soft_wrap=True)
                 time.sleep(pause_s)
 
 
@@ -254,18 +254,19 @@ def _tidy(run_folder: Storage) -> None:
 
 
 def _fault(error: Exception, board: Any) -> faults.Fault:
-    """What ended an attempt: what a worker told of itself, or else what the driver saw."""
+    """What ended an attempt: what a worker told of itself, and what the driver saw."""
     told = last_fault(board)
     seen = faults.fault_of(error)
-    failures = getattr(error, "worker_failures", {}).values()
-    lost = any(isinstance(failure, RayError) for failure in failures)
-    # Where a worker is gone, the others only tell that they miss it.
-    return told if told.words and not (lost and told.can_pass) else seen
+    if not told.words:
+        return seen
+    # What can pass is often told by those that miss a worker which could tell nothing any more.
+    return replace(seen, words=f"{seen.words} ({told.words})") if told.can_pass else told
 
 
 def _last_words(fault: faults.Fault, request: Request) -> str:
     if not fault.can_pass:
-        return fault.words
+        place = str(request.folder)
+        return fault.words if place in fault.words else f"{place}: {fault.words}"
     return f"{fault.words}; that was fault {request.max_failures + 1} in a row without progress"
 
 
