@@ -139,7 +139,7 @@ def broken(unbroken: Request, tmp_path_factory: pytest.TempPathFactory) -> Reque
     victims = partial(below_us, "ray::RayTrainWorker")
     killer = threading.Thread(target=kill_when, args=(lambda: reached(request, 3 * EVERY), victims))
     killer.start()
-    with pytest.raises(driver.RunError, match="a worker was lost.*; that was fault 1 in a row"):
+    with pytest.raises(driver.RunError, match=r"a worker was lost.*; that was fault 1 in a row"):
         run(request)
     killer.join()
     return replace(request, max_failures=7)

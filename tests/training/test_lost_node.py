@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,7 +97,7 @@ def state_of(run: Path) -> checkpoint.State:
     return checkpoint.load(max(run.glob("step-*")))
 
 
-def run_program(program: str, *words: Path) -> dict[str, str]:
+def run_program(program: str, *words: Path) -> dict[str, Any]:
     with short_folder() as folder:
         script = folder / "program.py"
         script.write_text(program)
@@ -110,5 +111,5 @@ def run_program(program: str, *words: Path) -> dict[str, str]:
             check=False,
         )
     assert done.returncode == 0, done.stdout + done.stderr
-    found: dict[str, str] = json.loads(done.stdout.partition("MET ")[2].splitlines()[0])
+    found: dict[str, Any] = json.loads(done.stdout.partition("MET ")[2].splitlines()[0])
     return found
