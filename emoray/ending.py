@@ -96,9 +96,9 @@ def _end(code: int) -> NoReturn:
     with contextlib.suppress(OSError):
         sys.stdout.flush()
     if "ray" in sys.modules:
-        from emoray import starting
+        from emoray import ray_process
 
-        starting.leave()
+        ray_process.leave()
     os._exit(code)
 
 
@@ -109,9 +109,9 @@ def _leave(code: int | str) -> NoReturn:
         code: exit status, or what to say before status 1.
     """
     if "ray" in sys.modules:  # else nothing was joined, and it takes seconds to load
-        from emoray import starting
+        from emoray import ray_process
 
-        if not starting.leave():
+        if not ray_process.leave():
             print(code, file=sys.stderr) if isinstance(code, str) else None
             _end(1 if isinstance(code, str) else code)
     sys.exit(code)
@@ -120,8 +120,8 @@ def _leave(code: int | str) -> NoReturn:
 def _in_one_line(error: Exception) -> str | None:
     """What to say of an error; None where it is our own mistake, whose trace is needed."""
     if "ray" in sys.modules:
-        from emoray import cluster
+        from emoray import ray_process
 
-        if cluster.is_fault(error):
-            return cluster.said_by(error)
+        if ray_process.is_fault(error):
+            return ray_process.said_by(error)
     return str(error) if isinstance(error, ValueError | OSError | RuntimeError) else None

@@ -28,7 +28,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "distributed",
         "cluster",
         "ending",
-        "starting",
+        "ray_process",
         "storage",
         "statistics",
         "versions",
@@ -65,7 +65,7 @@ REPORTS_MAY_IMPORT = (
 """Reports stand apart: they read result rows, `paper.toml` and a plan's occupancy only."""
 
 ROOMS_OF: dict[str, tuple[str, ...]] = {
-    "ray": ("corpus.tasks", "feed", "training", "tuning", "cluster", "starting"),
+    "ray": ("corpus.tasks", "feed", "training", "tuning", "cluster", "ray_process"),
     "optuna": ("tuning",),
     "mne": ("datasets", "signals"),
     "braindecode": ("methods.baselines.model",),

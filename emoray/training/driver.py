@@ -25,7 +25,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2._internal.constants import CHECKPOINT_MANAGER_SNAPSHOT_FILENAME
 from rich.console import Console
 
-from emoray import cluster, distributed, methods
+from emoray import cluster, distributed, methods, ray_process
 from emoray import config as configs
 from emoray.corpus.read import Corpus, open_corpus
 from emoray.evaluation.folds import held_out_subjects
@@ -215,7 +215,7 @@ def fit(
     """
     stage = request.make_stage()
     # Beside the driver: a run that outlived any other node would be lost with an actor there.
-    board = Board.options(scheduling_strategy=cluster.on_this_node()).remote()  # type: ignore[attr-defined]
+    board = Board.options(scheduling_strategy=ray_process.on_this_node()).remote()  # type: ignore[attr-defined]
     display = Display(
         n_steps=stage.epochs * plan.n_steps,
         steps_per_epoch=plan.n_steps,
@@ -231,7 +231,7 @@ def fit(
                 faults.apart(_trainer(request, board).fit)
                 return
             except faults.ARISING as error:
-                if cluster.is_lost():
+                if ray_process.is_lost():
                     raise RunError("Ray has ended on the node of this job") from error
                 fault = _fault(error, board)
                 pause_s = patience.pause_s(display.furthest) if fault.can_pass else None

@@ -17,7 +17,8 @@ import ray
 import torch
 from rich.console import Console
 
-from emoray.cluster import CPUS_FOR_DATA, on_this_node, said_by
+from emoray.cluster import CPUS_FOR_DATA
+from emoray.ray_process import on_this_node, said_by
 from emoray.results import ResultRow, ResultStore, training_code
 from emoray.storage import Storage
 from emoray.training import driver
