@@ -27,10 +27,9 @@ from ray._private.authentication.authentication_token_setup import (
     maybe_enable_token_auth_if_token_available,
 )
 from ray._private.services import find_bootstrap_address
-from ray.exceptions import AuthenticationError, RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.exceptions import AuthenticationError
 
-from emoray import __version__, starting
+from emoray import __version__, ray_process
 from emoray.storage import Storage, absolute, is_uri
 
 logger = logging.getLogger(__name__)
@@ -252,7 +251,7 @@ def _join(address: str) -> None:
         package = str(Path(__file__).parent)
         environment = {"py_modules": [package], "excludes": ["__pycache__"]}
     try:
-        starting.init(address=address, runtime_env=environment, **_QUIET)
+        ray_process.init(address=address, runtime_env=environment, **_QUIET)
     except (ConnectionError, AuthenticationError) as error:
         raise ConnectionError(
             f"cannot join the Ray cluster at {address}: {error}. If it uses token authentication, "
@@ -284,7 +283,7 @@ def start_local(
     _authenticate_local()
     for name, value in _LOCAL.items():
         os.environ.setdefault(name, value)
-    starting.init_local(
+    ray_process.init_local(
         num_cpus=n_cpus,
         object_store_memory=_object_store_bytes(),
         include_dashboard=dashboard,
@@ -322,33 +321,6 @@ def _object_store_bytes() -> int:
     """A fifth of the memory, at most `OBJECT_STORE_BYTES`."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min(OBJECT_STORE_BYTES, memory // 5)
-
-
-def on_this_node() -> NodeAffinitySchedulingStrategy:
-    """Where to start what must not be lost with another node: on this process's, and no other."""
-    here = ray.get_runtime_context().get_node_id()
-    return NodeAffinitySchedulingStrategy(node_id=here, soft=False)
-
-
-def is_lost() -> bool:
-    """Whether Ray on this node has ended, or the cluster has given the node up."""
-    try:
-        here = ray.get_runtime_context().get_node_id()
-        return all(entry["NodeID"] != here for entry in _live_entries())
-    except (RayError, RuntimeError):  # nothing answers
-        return True
-
-
-def is_fault(error: BaseException) -> bool:
-    """Whether Ray passed an error on, or raised one of its own."""
-    return isinstance(error, RayError)
-
-
-def said_by(error: BaseException) -> str:
-    """An error in one line: of one that Ray passed on, a task's own words without the trace."""
-    cause = getattr(error, "cause", None) or error
-    lines = str(cause).strip().splitlines() or ["no message"]
-    return f"{type(cause).__name__}: {lines[0]}"
 
 
 # --- what a cluster can give --------------------------------------------------------------------

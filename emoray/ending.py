@@ -23,13 +23,16 @@ _again: list[str] = []
 """Commands that go on with what runs now, innermost last."""
 
 
-class Stopped(BaseException):
-    """The job is asked to stop. No Exception: nobody may take it for a fault and try again."""
+class Stopped(KeyboardInterrupt):
+    """The job is asked to stop.
 
-    def __init__(self, signum: int) -> None:
-        super().__init__(f"asked to stop by {signal.Signals(signum).name}")
-        self.code = 128 + signum
-        """Exit status by the shells' convention: 143 for SIGTERM, 130 for SIGINT."""
+    Of this kind alone Ray's C++ lets a signal's exception through, as a plain KeyboardInterrupt.
+    """
+
+
+def exit_status(signum: int) -> int:
+    """By the shells' convention: 143 for SIGTERM, 130 for SIGINT."""
+    return 128 + signum
 
 
 def run_job(main: Callable[[], int | None]) -> NoReturn:
@@ -42,9 +45,10 @@ def run_job(main: Callable[[], int | None]) -> NoReturn:
     try:
         with resumable("python", *sys.argv):
             code = main() or 0
-    except Stopped as stopped:
-        _end(stopped.code)
-    except Exception as error:
+    except BaseException as error:
+        if _late is not None:
+            _late.cancel()
+            _end(*_late.args)
         said = _in_one_line(error)
         if said is None:
             raise
@@ -61,22 +65,27 @@ def resumable(*command: str) -> Iterator[None]:
     _again.append(shlex.join(command))
     try:
         yield
-    except Stopped as stopped:
-        _say_stopped()
-        raise stopped from None
+    except BaseException:
+        if _late is not None:  # whatever became of the exception on its way
+            _say_stopped()
+        raise
     finally:
         _again.pop()
 
 
+_late: threading.Timer | None = None
+"""Ends the process if it was asked to stop and cannot."""
+
+
 def _stop(signum: int, frame: object) -> None:
-    """Let the main thread unwind, and see to it that the process ends if it cannot."""
+    """Let the main thread unwind, and see to it that the process ends if it does not."""
+    global _late
     for each in STOPPING:
         signal.signal(each, signal.SIG_IGN)
-    stopped = Stopped(signum)
-    late = threading.Timer(GRACE_S, _end, (stopped.code,))
-    late.daemon = True
-    late.start()
-    raise stopped
+    _late = threading.Timer(GRACE_S, _end, (exit_status(signum),))
+    _late.daemon = True
+    _late.start()
+    raise Stopped
 
 
 _said = threading.Lock()
@@ -96,9 +105,9 @@ def _end(code: int) -> NoReturn:
     with contextlib.suppress(OSError):
         sys.stdout.flush()
     if "ray" in sys.modules:
-        from emoray import starting
+        from emoray import ray_process
 
-        starting.leave()
+        ray_process.leave()
     os._exit(code)
 
 
@@ -109,19 +118,19 @@ def _leave(code: int | str) -> NoReturn:
         code: exit status, or what to say before status 1.
     """
     if "ray" in sys.modules:  # else nothing was joined, and it takes seconds to load
-        from emoray import starting
+        from emoray import ray_process
 
-        if not starting.leave():
+        if not ray_process.leave():
             print(code, file=sys.stderr) if isinstance(code, str) else None
             _end(1 if isinstance(code, str) else code)
     sys.exit(code)
 
 
-def _in_one_line(error: Exception) -> str | None:
+def _in_one_line(error: BaseException) -> str | None:
     """What to say of an error; None where it is our own mistake, whose trace is needed."""
     if "ray" in sys.modules:
-        from emoray import cluster
+        from emoray import ray_process
 
-        if cluster.is_fault(error):
-            return cluster.said_by(error)
+        if ray_process.is_fault(error):
+            return ray_process.said_by(error)
     return str(error) if isinstance(error, ValueError | OSError | RuntimeError) else None

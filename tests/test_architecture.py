@@ -30,7 +30,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "distributed",
         "cluster",
         "ending",
-        "starting",
+        "ray_process",
         "console",
         "locks",
         "storage",
@@ -73,7 +73,7 @@ REPORTS_MAY_IMPORT = (
 """Reports stand apart: they read result rows, `paper.toml` and a plan's occupancy only."""
 
 ROOMS_OF: dict[str, tuple[str, ...]] = {
-    "ray": ("corpus.tasks", "feed", "training", "tuning", "cluster", "starting"),
+    "ray": ("corpus.tasks", "feed", "training", "tuning", "cluster", "ray_process"),
     "optuna": ("tuning",),
     "mne": ("datasets", "signals"),
     "braindecode": ("methods.baselines.model",),

@@ -14,19 +14,18 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ray
 import ray.train
 import torch
-from ray.exceptions import RayError
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2._internal.constants import CHECKPOINT_MANAGER_SNAPSHOT_FILENAME
 from rich.console import Console
 
-from emoray import cluster, distributed, methods
+from emoray import cluster, distributed, methods, ray_process
 from emoray import config as configs
 from emoray.choices import Gather
 from emoray.corpus.read import Corpus, open_corpus
@@ -241,7 +240,7 @@ def fit(
     """
     stage = request.make_stage()
     # Beside the driver: a run that outlived any other node would be lost with an actor there.
-    board = Board.options(scheduling_strategy=cluster.on_this_node()).remote()  # type: ignore[attr-defined]
+    board = Board.options(scheduling_strategy=ray_process.on_this_node()).remote()  # type: ignore[attr-defined]
     display = Display(
         n_steps=stage.epochs * plan.n_steps,
         steps_per_epoch=plan.n_steps,
@@ -257,13 +256,14 @@ def fit(
                 faults.apart(_trainer(request, board).fit)
                 return
             except faults.ARISING as error:
-                if cluster.is_lost():
+                if ray_process.is_lost():
                     raise RunError("Ray has ended on the node of this job") from error
                 fault = _fault(error, board)
                 pause_s = patience.pause_s(display.furthest) if fault.can_pass else None
                 if pause_s is None:
                     raise RunError(_last_words(fault, request)) from error
-                console.print(f"  {fault.words}; next try in {pause_s:g} s", soft_wrap=True)
+                said = f"  {fault.words}; next try in {pause_s:g} s"
+                console.print(said, markup=False, highlight=False, soft_wrap=True)
                 time.sleep(pause_s)
 
 
@@ -279,18 +279,19 @@ def _tidy(run_folder: Storage) -> None:
 
 
 def _fault(error: Exception, board: Any) -> faults.Fault:
-    """What ended an attempt: what a worker told of itself, or else what the driver saw."""
+    """What ended an attempt: what a worker told of itself, and what the driver saw."""
     told = last_fault(board)
     seen = faults.fault_of(error)
-    failures = getattr(error, "worker_failures", {}).values()
-    lost = any(isinstance(failure, RayError) for failure in failures)
-    # Where a worker is gone, the others only tell that they miss it.
-    return told if told.words and not (lost and told.can_pass) else seen
+    if not told.words:
+        return seen
+    # What can pass is often told by those that miss a worker which could tell nothing any more.
+    return replace(seen, words=f"{seen.words} ({told.words})") if told.can_pass else told
 
 
 def _last_words(fault: faults.Fault, request: Request) -> str:
     if not fault.can_pass:
-        return fault.words
+        place = str(request.folder)
+        return fault.words if place in fault.words else f"{place}: {fault.words}"
     return f"{fault.words}; that was fault {request.max_failures + 1} in a row without progress"
 
 

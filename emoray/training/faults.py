@@ -20,7 +20,7 @@ import torch
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.train.v2._internal.exceptions import RayTrainError
 
-from emoray.cluster import said_by
+from emoray.ray_process import said_by
 
 T = TypeVar("T")
 

@@ -117,7 +117,7 @@ class Display:
         self._segments_per_step = segments_per_step
         self._console = console
         self._tensorboard = tensorboard
-        self._writer = SummaryWriter(str(tensorboard)) if tensorboard else None
+        self._writer: SummaryWriter | None = None
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -132,6 +132,9 @@ class Display:
         self._done = 0
         self._done_before = 0
         self._has_begun = False
+        if tensorboard:
+            with self._bearing():
+                self._writer = SummaryWriter(str(tensorboard))
 
     @property
     def furthest(self) -> int:
@@ -208,7 +211,8 @@ class Display:
             yield
         except OSError as error:
             self._writer = None
-            self._console.print(f"  no more scalars for {self._tensorboard}: {error}")
+            said = f"  no more scalars for {self._tensorboard}: {error}"
+            self._console.print(said, markup=False, highlight=False, soft_wrap=True)
 
 
 def write_scalars(folder: Path, columns: Mapping[str, Sequence[float]]) -> None:

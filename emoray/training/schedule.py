@@ -16,9 +16,10 @@ from typing import Any, Protocol, TextIO, cast
 import ray
 import torch
 
-from emoray.cluster import CPUS_FOR_DATA, on_this_node, said_by
+from emoray.cluster import CPUS_FOR_DATA
 from emoray.console import open_console
 from emoray.locks import hold
+from emoray.ray_process import on_this_node, said_by
 from emoray.results import ResultRow, ResultStore, training_code
 from emoray.storage import Storage
 from emoray.training import driver

@@ -5,13 +5,18 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,6 +31,7 @@ from emoray.storage import Storage
 from emoray.training import checkpoint, driver
 from emoray.training.driver import Request
 from tests.corpora import write_corpus
+from tests.processes import below_us, left_after
 
 REPO = Path(__file__).parents[2]
 TINY = Config(
@@ -35,6 +41,9 @@ TINY = Config(
 )
 EVERY = 7
 """Steps between checkpoints: no divisor of an epoch's five, so that kills fall in mid-epoch."""
+
+SNAPSHOT = "checkpoint_manager_snapshot.json"
+"""Ray Train's list of the checkpoints that it registered."""
 
 
 @pytest.fixture(scope="module")
@@ -97,16 +106,79 @@ def unbroken(ray_cluster: None, corpus: Path, tmp_path_factory: pytest.TempPathF
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_worker_killed_in_mid_epoch_changes_nothing(unbroken: Request, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("title", "told"),
+    [
+        ("ray::RayTrainWorker", "a worker was lost"),
+        ("ray::TrainController", "Ray Train's controller was lost"),
+        ("ray::Board", ""),
+    ],
+)
+def test_a_process_killed_in_mid_epoch_changes_nothing(
+    unbroken: Request, tmp_path: Path, title: str, told: str
+) -> None:
     request = replace(unbroken, storage=str(tmp_path), name="killed")
     killer = threading.Thread(
-        target=kill_when, args=(lambda: reached(request, 2 * EVERY), train_workers)
+        target=kill_when, args=(lambda: reached(request, 2 * EVERY), partial(below_us, title))
     )
     killer.start()
     said = run(request)
     killer.join()
-    assert "a worker was lost" in said
+    assert told in said
+    assert ("; next try in 1 s" in said) is bool(told)
+    assert ("the run goes on from step" in said) is bool(told)
     assert_same_end(last_state(unbroken.folder), last_state(request.folder))
+
+
+@pytest.fixture(scope="module")
+def broken(unbroken: Request, tmp_path_factory: pytest.TempPathFactory) -> Request:
+    """Given up in mid-epoch, after the loss of a worker."""
+    request = replace(
+        unbroken, storage=str(tmp_path_factory.mktemp("broken")), name="broken", max_failures=0
+    )
+    victims = partial(below_us, "ray::RayTrainWorker")
+    killer = threading.Thread(target=kill_when, args=(lambda: reached(request, 3 * EVERY), victims))
+    killer.start()
+    with pytest.raises(driver.RunError, match=r"a worker was lost.*; that was fault 1 in a row"):
+        run(request)
+    killer.join()
+    return replace(request, max_failures=7)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", [lambda text: b"", lambda text: text[:100], lambda text: b"\0{"])
+def test_a_run_goes_on_whatever_became_of_rays_list_of_its_checkpoints(
+    unbroken: Request, broken: Request, tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    request = replace(broken, storage=str(tmp_path / "runs"))
+    shutil.copytree(broken.folder.root, request.folder.root)
+    snapshot = Path(request.folder.path(SNAPSHOT))
+    snapshot.write_bytes(damage(snapshot.read_bytes()))
+    went_on_from = last_state(request.folder).step
+    cut_off = Path(request.folder.path("step-00000048"))
+    shutil.copytree(driver.last_checkpoint(request.folder), cut_off)
+    (cut_off / checkpoint.STATE_FILE).write_bytes(b"PK")
+    said = run(request)
+    assert f"the run goes on from step {went_on_from}" in said
+    assert_same_end(last_state(unbroken.folder), last_state(request.folder))
+    names = [name for name in request.folder.folders() if name.startswith("step-")]
+    assert names == ["step-00000049", "step-00000050"]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_full_disk_ends_the_run_by_the_path_that_did_not_fit(
+    ray_cluster: None, corpus: Path, tmp_path: Path
+) -> None:
+    with full_disk(tmp_path / "disk", free_bytes=60_000) as disk:
+        request = request_for(corpus, disk / "runs", "full")
+        with pytest.raises(driver.RunError) as raised:
+            run(request)
+    said = str(raised.value)
+    assert "\n" not in said
+    place = re.escape(request.folder.path("step-00000007"))
+    assert re.search(rf"cannot write {place}, which needs [\d,]+ bytes: .*; [\d,]+ are free", said)
 
 
 @pytest.mark.ray
@@ -132,6 +204,35 @@ def test_a_killed_driver_is_resumed_to_the_same_end_on_any_number_of_workers(
     one, two = last_state(alone.folder), last_state(unbroken.folder)
     assert one.history["loss"] == pytest.approx(two.history["loss"], rel=1e-4)
     assert one.history["loss"][:broken_at] == two.history["loss"][:broken_at]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_stopped_job_says_the_command_that_goes_on_to_the_same_end(
+    unbroken: Request, tmp_path: Path
+) -> None:
+    """As SLURM stops one: the signal goes to all of its processes."""
+    request = replace(unbroken, storage=str(tmp_path / "runs"), name="stopped")
+    with job(request, "--name", request.name) as process:
+        wait_for(lambda: reached(request, 2 * EVERY))
+        os.killpg(process.pid, signal.SIGTERM)
+        assert process.wait(timeout=30) == 143, output_of(process)
+        assert left_after(process.pid, 1.0) == {}
+    (*before, last) = output_of(process).splitlines()
+    assert not [line for line in before if "SIGTERM" in line or "(raylet)" in line]
+    command = shlex.split(last.removeprefix("stopped; go on with: python"))
+    assert command[1:3] == ["--resume", "stopped"]
+    again = subprocess.run(
+        [sys.executable, *command],
+        env={k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+        | {"PYTHONPATH": str(REPO)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert again.returncode == 0, again.stderr
+    assert_same_end(last_state(unbroken.folder), last_state(request.folder))
 
 
 @pytest.mark.ray
@@ -266,24 +367,18 @@ def kill_when(happened: Callable[[], bool], victims: Callable[[], list[int]]) ->
     os.kill(victims()[-1], signal.SIGKILL)
 
 
-def train_workers() -> list[int]:
-    """Process ids of the Ray Train workers that this process's cluster started."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            title = (folder / "cmdline").read_bytes()
-            pid = int(folder.name)
-            if title.startswith(b"ray::RayTrainWorker") and os.getpid() in ancestors(pid):
-                found.append(pid)
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it ended meanwhile
-    return sorted(found)
-
-
-def ancestors(pid: int) -> Iterator[int]:
-    while pid > 1:
-        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        yield pid
+@contextmanager
+def full_disk(at: Path, *, free_bytes: int) -> Iterator[Path]:
+    """A file system of one megabyte with little room left; only root can make one."""
+    at.mkdir()
+    options = ("-t", "tmpfs", "-o", "size=1m", "tmpfs")
+    if os.geteuid() or subprocess.run(["mount", *options, at], check=False).returncode:
+        pytest.skip("needs the right to mount a file system")
+    try:
+        (at / "filler").write_bytes(bytes(2**20 - free_bytes))
+        yield at
+    finally:
+        subprocess.run(["umount", "--lazy", at], check=True)
 
 
 class job:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import math
+import time
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,9 @@ import ray
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from emoray.training import progress
+from emoray.training import faults, progress
 from emoray.training.checkpoint import HISTORY
+from emoray.training.faults import Fault
 from emoray.training.progress import PLAIN_EVERY_S, Board, Display, write_scalars
 from emoray.training.worker import Rows
 
@@ -99,10 +102,17 @@ def test_a_resumed_run_says_where_it_goes_on() -> None:
 
 
 @pytest.mark.parametrize("first", [0, 7])
-def test_a_second_beginning_is_told_as_a_lost_worker(first: int) -> None:
+def test_a_second_beginning_is_told_wherever_it_is(first: int) -> None:
     last = said_of(begins_at(first), steps(first, 12), begins_at(10)).splitlines()[-1]
-    assert last == "  a worker was lost; the run goes on from step 10"
-    assert "a worker was lost" in said_of(begins_at(0), begins_at(0))
+    assert last == "  the run goes on from step 10"
+    assert "goes on from step 0" in said_of(begins_at(0), begins_at(0))
+
+
+def test_how_far_a_run_came_does_not_shrink_when_steps_are_repeated() -> None:
+    with display(io.StringIO()) as shown:
+        for rows in (steps(0, 12), begins_at(10), steps(10, 11)):
+            shown.show(rows)
+        assert shown.furthest == 12
 
 
 def test_plain_lines_keep_their_distance_but_the_last_always_comes(clock: Clock) -> None:
@@ -206,7 +216,7 @@ class Answers:
 
 
 def test_what_came_after_the_last_look_is_shown_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray, "get", lambda answer: answer)
+    monkeypatch.setattr(ray, "get", lambda answer, timeout: answer)
     said = io.StringIO()
     with progress.watching(Answers([steps(0, 19), steps(19, 20)]), display(said)):
         pass
@@ -216,7 +226,7 @@ def test_what_came_after_the_last_look_is_shown_at_the_end(monkeypatch: pytest.M
 def test_an_error_of_the_run_passes_and_what_was_done_is_still_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ray, "get", lambda answer: answer)
+    monkeypatch.setattr(ray, "get", lambda answer, timeout: answer)
     said = io.StringIO()
     with (
         pytest.raises(FloatingPointError, match="step 3"),
@@ -227,13 +237,44 @@ def test_an_error_of_the_run_passes_and_what_was_done_is_still_shown(
 
 
 @pytest.mark.ray
-def test_the_board_hands_over_rows_once_and_keeps_the_first_fault(ray_cluster: None) -> None:
+def test_the_board_hands_over_rows_and_the_cause_of_a_fault_once(ray_cluster: None) -> None:
     board = Board.remote()
-    assert ray.get(board.fault.remote()) == ""
+    assert progress.last_fault(board) == faults.NONE
     for rows in (steps(0, 2), steps(2, 3)):
         board.tell.remote(rows)
-    assert ray.get(board.take.remote()) == [steps(0, 2), steps(2, 3)]
-    assert ray.get(board.take.remote()) == []
-    for fault in ("worker 1: loss is inf at step 3", "worker 0: lost its peer"):
-        board.tell_fault.remote(fault)
-    assert ray.get(board.fault.remote()) == "worker 1: loss is inf at step 3"
+    assert progress.taken(board) == [steps(0, 2), steps(2, 3)]
+    assert progress.taken(board) == []
+    lost = Fault("worker 0: lost its peer", can_pass=True)
+    cause = Fault("worker 1: loss is inf at step 3", can_pass=False)
+    for told in (lost, cause, Fault("worker 2: damaged shard", can_pass=False)):
+        progress.tell_fault(board, told)
+    assert progress.last_fault(board) == cause
+    assert progress.last_fault(board) == faults.NONE
+
+
+@pytest.mark.ray
+def test_a_board_that_is_gone_hands_over_nothing_and_holds_nobody_up(ray_cluster: None) -> None:
+    board = Board.remote()
+    progress.taken(board)
+    ray.kill(board)
+    began = time.monotonic()
+    progress.tell_fault(board, Fault("worker 0: ValueError: x", can_pass=False))
+    assert progress.last_fault(board) == faults.NONE
+    assert progress.taken(board) == []
+    assert time.monotonic() - began < progress.ANSWER_S
+
+
+def test_scalars_that_cannot_be_written_are_told_once_and_end_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(progress, "_add_scalars", full)
+    said = io.StringIO()
+    with display(said, tensorboard=tmp_path) as shown:
+        shown.show(steps(0, 2))
+        shown.show(steps(2, 20))
+    assert said.getvalue().count("No space left on device") == 1
+    assert str(tmp_path) in said.getvalue()
+    assert "step 20/20" in said.getvalue()

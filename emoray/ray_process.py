@@ -1,6 +1,7 @@
-"""Ray's start and end in a job's process: signals and output stay the job's, and nothing stays.
+"""Ray in a job's process: its start and end, its node, the errors that it passes on.
 
-What Ray offers no option for is set where it looks; each place says what happens without it.
+Signals and output stay the job's, and no process is left. What Ray offers no option for is set
+where it looks; each place says what happens without it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import ray._private.ray_constants as constants
 import ray._private.utils
 import ray._private.worker
 from ray._common.network_utils import get_localhost_ip
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 SHUTDOWN_S = 5.0
 """Seconds that Ray has to end by itself; a raylet that does not answer would take minutes."""
@@ -74,6 +77,33 @@ def leave() -> bool:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     return not closing.is_alive()
+
+
+def on_this_node() -> NodeAffinitySchedulingStrategy:
+    """Where to start what must not be lost with another node: on this process's, and no other."""
+    here = ray.get_runtime_context().get_node_id()
+    return NodeAffinitySchedulingStrategy(node_id=here, soft=False)
+
+
+def is_lost() -> bool:
+    """Whether Ray on this node has ended, or the cluster has given the node up."""
+    try:
+        here = ray.get_runtime_context().get_node_id()
+        return not any(node["Alive"] and node["NodeID"] == here for node in ray.nodes())
+    except (RayError, RuntimeError):  # nothing answers
+        return True
+
+
+def is_fault(error: BaseException) -> bool:
+    """Whether Ray passed an error on, or raised one of its own."""
+    return isinstance(error, RayError)
+
+
+def said_by(error: BaseException) -> str:
+    """An error in one line: of one that Ray passed on, a task's own words without the trace."""
+    cause = getattr(error, "cause", None) or error
+    lines = str(cause).strip().splitlines() or ["no message"]
+    return f"{type(cause).__name__}: {lines[0]}"
 
 
 def descendants() -> set[int]:
