@@ -14,6 +14,7 @@ from torch import nn
 from emoray.corpus.read import Corpus, CorpusDataset
 from emoray.evaluation.embed import embed, evenly
 from emoray.evaluation.readout import ReadOut, read_out
+from emoray.evaluation.simple import simple_features
 from emoray.feed import eligible_rows
 from emoray.schema import FloatArray, IntArray
 
@@ -59,13 +60,35 @@ def read_out_held_out(
         None where no segment with valence and arousal is of a held-out subject: there is then no
         number to trust.
     """
-    train, test = sides(corpus, held_out, a_person=a_person)
+    return _read_out(
+        lambda dataset, rows_N: embed(module, dataset, rows_N, device=device, advance=advance),
+        *sides(corpus, held_out, a_person=a_person),
+    )
+
+
+def read_out_simple(
+    corpus: Corpus, held_out: Mapping[str, Sequence[str]], *, a_person: int = A_PERSON
+) -> ReadOut | None:
+    """The same of features that nobody had to learn: both means over electrodes of each band."""
+    return _read_out(
+        lambda dataset, rows_N: np.concatenate(simple_features(dataset, rows_N), axis=1),
+        *sides(corpus, held_out, a_person=a_person),
+    )
+
+
+def _read_out(
+    features: Callable[[CorpusDataset, IntArray], FloatArray], train: Side, test: Side
+) -> ReadOut | None:
     if not n_rows(test):
         return None
+    train_ZD, test_ZD = (
+        np.concatenate([features(dataset, rows_N) for dataset, rows_N in side if len(rows_N)])
+        for side in (train, test)
+    )
     return read_out(
-        _embedded(module, train, device, advance),
+        train_ZD,
         _coordinates(train),
-        _embedded(module, test, device, advance),
+        test_ZD,
         _coordinates(test),
         train_subjects=_people(train),
         test_subjects=_people(test),
@@ -88,17 +111,6 @@ def _of_each(dataset: CorpusDataset, rows_N: IntArray, at_most: int) -> IntArray
 def _held_out_rows(dataset: CorpusDataset, subjects: Sequence[str]) -> IntArray:
     everyone_S = eligible_rows(dataset, ())
     return everyone_S[np.isin(dataset.column("subject")[everyone_S], list(subjects))]
-
-
-def _embedded(
-    module: nn.Module, side: Side, device: torch.device, advance: Callable[[int], None]
-) -> FloatArray:
-    parts = [
-        embed(module, dataset, rows, device=device, advance=advance)
-        for dataset, rows in side
-        if len(rows)
-    ]
-    return np.concatenate(parts)
 
 
 def _coordinates(side: Side) -> FloatArray:

@@ -116,8 +116,7 @@ def test_the_interval_and_the_pooled_r_stand_below_by_their_names() -> None:
     lines = rendered(summary.read_out(SCORES, rehearsal=False)).splitlines()
     below = lines[[line.split()[:1] for line in lines].index(["all"]) + 1 :]
     assert [line.split() for line in below[:3]] == [
-        ["95", "%", "interval", "+0.25", "+0.75", "-0.12", "+0.38", "+0.00", "+0.50", "-0.31"]
-        + ["+0.19"],
+        "95 % interval +0.25 +0.75 -0.12 +0.38 +0.00 +0.50 -0.31 +0.19".split(),
         ["r", "in", "datasets", "+0.62", "+0.25", "+0.38", "+0.06"],
         ["pooled", "r", "+0.88", "+0.50", "+0.62", "+0.31"],
     ]
