@@ -1,16 +1,15 @@
 """Rehearsal data: signals that nobody recorded, with an effect of emotion planted in them.
 
 A pipeline that works can be told from one that does not, because here the answer is known. It lies
-in *where* a rhythm is strong: emotion moves power from one place of the scalp to another, so that
-less is left of it in an average over electrodes, and people differ among each other about as
-much. An untrained encoder reads some of it; one that has learned where to look reads more. And
+in *where* a rhythm is strong: emotion moves power between mirrored places of the left and the right
+half of the head, so that nothing of it is left in an average over a cap's electrodes, which are
+mirrored too; and people differ among each other about as much. No band's mean power tells emotions
+apart, an untrained encoder reads little, one that has learned where to look reads them. And
 everything that ran on these signals says "rehearsal data".
 
-Planted in the EEG, as changes of log amplitude (`RHYTHMS`):
-    arousal: alpha falls over the back and rises over the centre, beta and low gamma move from the
-    middle to both temples;
-    valence: alpha rises at the right front and falls at the left (the F4 - F3 asymmetry), theta
-    moves from the back to the frontal midline.
+Planted in the EEG, as power that moves to the right half as the axis rises (`RHYTHMS`):
+    valence: alpha over the front (the F4 - F3 asymmetry), and theta, to the left, over the side;
+    arousal: beta at the temples, and alpha, to the left, over the back.
 Planted in the ECG: heart rate rises with arousal, respiratory sinus arrhythmia with valence.
 
 Shapes: C electrodes, L leads, T samples, F frequencies, K sources inside the head, N beats,
@@ -42,32 +41,33 @@ MARKER = "REHEARSAL"
 
 @dataclass(frozen=True, slots=True)
 class _Rhythm:
-    """A rhythm that emotion moves: where on the scalp, at which frequencies, how strongly."""
+    """A rhythm: where on the scalp, at which frequencies, how strong, and how emotion moves it.
+
+    Away from the midline it has a source in either half, of one power together whatever the
+    emotion: the right one has the share (1 + tanh lean) / 2 of it.
+    """
 
     x: float
     y: float
     band: str
     amplitude_uv: float
-    valence: float
-    """Change of log amplitude between valence 0 and valence 4."""
-    arousal: float
-    whim: float = 0.15
-    """Standard deviation of log amplitude between presentations, whatever the emotion."""
+    """Of each source where both are equal."""
+    valence: float = 0.0
+    """Change of the lean between valence 0 and valence 4."""
+    arousal: float = 0.0
 
 
 RHYTHMS: dict[str, _Rhythm] = {
-    "alpha back left": _Rhythm(-0.40, -0.75, "alpha", 7.0, 0.0, -0.60),
-    "alpha back right": _Rhythm(0.40, -0.75, "alpha", 7.0, 0.0, -0.60),
-    "alpha centre left": _Rhythm(-0.45, -0.05, "alpha", 7.0, 0.0, 0.55),
-    "alpha centre right": _Rhythm(0.45, -0.05, "alpha", 7.0, 0.0, 0.55),
-    "alpha front left": _Rhythm(-0.50, 0.60, "alpha", 7.0, -0.70, 0.0),
-    "alpha front right": _Rhythm(0.50, 0.60, "alpha", 7.0, 0.70, 0.0),
-    "beta left": _Rhythm(-0.80, 0.05, "beta", 3.5, 0.0, 0.60),
-    "beta right": _Rhythm(0.80, 0.05, "beta", 3.5, 0.0, 0.60),
-    "beta middle": _Rhythm(0.0, 0.0, "beta", 4.5, 0.0, -0.60),
-    "theta front": _Rhythm(0.0, 0.60, "theta", 7.0, 0.60, 0.0),
-    "theta back": _Rhythm(0.0, -0.60, "theta", 4.5, -0.30, 0.0),
+    "alpha front": _Rhythm(0.50, 0.60, "alpha", 8.0, valence=1.6),
+    "theta side": _Rhythm(0.55, -0.30, "theta", 7.0, valence=-1.6),
+    "beta temples": _Rhythm(0.80, 0.05, "beta", 4.5, arousal=1.6),
+    "alpha back": _Rhythm(0.40, -0.75, "alpha", 8.0, arousal=-1.6),
+    "alpha centre": _Rhythm(0.0, -0.05, "alpha", 6.0),
+    "beta middle": _Rhythm(0.0, 0.0, "beta", 4.0),
+    "theta front": _Rhythm(0.0, 0.60, "theta", 6.0),
 }
+WHIM_SD = 0.15
+"""Of a rhythm's log amplitude, and of its lean, between presentations, whatever the emotion."""
 REACH = 0.35
 """Width of a rhythm on the scalp, whose radius is 1."""
 
@@ -75,8 +75,8 @@ N_BACKGROUND = 14
 BACKGROUND_UV = 4.0
 """Of each of the sources of the background; about 10 uV on an electrode together."""
 
-# Spread of log amplitudes: between people, and within a presentation.
-PERSON_SD, MOMENT_SD = 0.30, 0.25
+# Spread of log amplitudes between people and within a presentation, and of leans between people.
+PERSON_SD, MOMENT_SD, LEAN_SD = 0.30, 0.25, 0.45
 BACKGROUND_PRESENTATION_SD = 0.30
 """Of the log amplitude of each source of the background between presentations."""
 EXPONENT_SD = 0.15
@@ -211,6 +211,7 @@ class _Person:
         self.theta_hz = rng.uniform(5.0, 6.4)
         self.exponent = rng.uniform(0.9, 1.4)
         self.log_rhythm = dict(zip(RHYTHMS, rng.normal(0, PERSON_SD, len(RHYTHMS)), strict=True))
+        self.lean = dict(zip(RHYTHMS, rng.normal(0, LEAN_SD, len(RHYTHMS)), strict=True))
         self.sources_K3 = np.column_stack(
             [rng.uniform(-0.9, 0.9, (N_BACKGROUND, 2)), rng.uniform(0.35, 0.7, N_BACKGROUND)]
         )
@@ -342,13 +343,11 @@ def _brain_CT(
     n_fft = int(scipy.fft.next_fast_len(max(n_times, 8), real=True))
     frequency_F = np.fft.rfftfreq(n_fft, 1 / sfreq)
     density_KF, topography_KC = [], []
-    for name, rhythm in RHYTHMS.items():
-        effect = (rhythm.valence * va[0] + rhythm.arousal * va[1]) / LIMIT
-        log_gain = effect + person.log_rhythm[name] + rng.normal(0, rhythm.whim)
-        density_KF.append(_band_F(rhythm.band, frequency_F, person.alpha_hz, person.theta_hz))
-        topography_KC.append(
-            rhythm.amplitude_uv * np.exp(log_gain) * _bump_C(names, rhythm.x, rhythm.y, REACH)
-        )
+    for name in RHYTHMS:
+        band_F = _band_F(RHYTHMS[name].band, frequency_F, person.alpha_hz, person.theta_hz)
+        topographies = _rhythm_KC(name, person, rng, names, va)
+        topography_KC += topographies
+        density_KF += [band_F] * len(topographies)
     exponent = person.exponent + rng.normal(0, EXPONENT_SD)
     background_F = _background_F(frequency_F, exponent)
     for (x, y, reach), amplitude in zip(person.sources_K3, person.background_K, strict=True):
@@ -361,6 +360,26 @@ def _brain_CT(
     sources_KT *= _drift_KT(rng, len(sources_KT), n_times, sfreq, MOMENT_SD)
     mixed_CT: Float32Array = np.array(topography_KC, dtype=np.float32).T @ sources_KT
     return mixed_CT
+
+
+def _rhythm_KC(
+    name: str,
+    person: _Person,
+    rng: np.random.Generator,
+    names: Sequence[str],
+    va: tuple[float, float],
+) -> list[FloatArray]:
+    """What the electrodes see of a rhythm's sources: one on the midline, else left and right."""
+    rhythm = RHYTHMS[name]
+    effect = (rhythm.valence * va[0] + rhythm.arousal * va[1]) / LIMIT
+    log_gain, lean = rng.normal((person.log_rhythm[name], person.lean[name] + effect), WHIM_SD)
+    gain = rhythm.amplitude_uv * np.exp(log_gain)
+    if rhythm.x == 0:
+        return [gain * _bump_C(names, 0.0, rhythm.y, REACH)]
+    return [
+        gain * np.sqrt(1 + side * np.tanh(lean)) * _bump_C(names, side * rhythm.x, rhythm.y, REACH)
+        for side in (-1, 1)
+    ]
 
 
 def _artefacts_CT(
@@ -512,5 +531,6 @@ def _marker_text(facts: dict[str, object]) -> str:
 def _code_digest(name: str) -> str:
     """Changes with the code that writes a dataset's example, so that no stale one is kept."""
     folder = Path(registry.__path__[0])
-    files = [Path(__file__), folder / f"{name}.py", *sorted(folder.glob("_*.py"))]
+    beside = [Path(__file__).with_name(f"{room}.py") for room in ("affect", "electrodes")]
+    files = [Path(__file__), *beside, folder / f"{name}.py", *sorted(folder.glob("_*.py"))]
     return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:12]

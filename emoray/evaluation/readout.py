@@ -1,7 +1,8 @@
 """Linear read-out of valence and arousal from frozen embeddings.
 
 What an encoder has learned is what a straight line can read from it about people it has never
-seen. The same read-out of an untrained encoder stands beside it, seed by seed.
+seen. Reported is the mean of the correlations within people: over many people together a
+correlation also measures how they and their datasets differ on the whole (`pooled_r`).
 
 Shapes: N training segments, M test segments, D width of an embedding, 2 = (valence, arousal).
 """
@@ -9,18 +10,13 @@ Shapes: N training segments, M test segments, D width of an embedding, 2 = (vale
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from sklearn.linear_model import RidgeCV
-from sklearn.model_selection import GroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
+from emoray.evaluation import ridge
+from emoray.evaluation.within import WithinPeople, correlation, varies, within_people
 from emoray.schema import FloatArray
-
-PENALTIES: tuple[float, ...] = tuple(float(p) for p in np.logspace(-1, 5, 13))
-"""Ridge penalties to choose from, on standardised embeddings: from none to almost all."""
 
 AXES = ("valence", "arousal")
 
@@ -31,8 +27,14 @@ class AxisScores:
 
     n: int = 0
     """Test segments that have a value on this axis."""
-    r: float | None = None
-    """Pearson correlation of read and given values; needs both to vary."""
+    people: WithinPeople = field(default_factory=WithinPeople)
+    """The figure: read within people."""
+    datasets_r: float | None = None
+    """Mean over datasets of the correlation over a dataset's segments, each dataset weighing the
+    same; how people of one dataset differ is part of it."""
+    pooled_r: float | None = None
+    """Pearson correlation over all segments together; how people and datasets differ is part of
+    it. Needs read and given values to vary."""
     r2: float | None = None
     """1 - squared error / variance around the test mean; needs given values that vary."""
     mae: float | None = None
@@ -48,10 +50,10 @@ class Scores:
 
     @property
     def mean_r(self) -> float | None:
-        """Mean of both correlations; None where either is."""
-        if self.valence.r is None or self.arousal.r is None:
+        """Mean of both axes' correlations within people; None where either is."""
+        if self.valence.people.r is None or self.arousal.people.r is None:
             return None
-        return (self.valence.r + self.arousal.r) / 2
+        return (self.valence.people.r + self.arousal.people.r) / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ def read_out(
     test_va_N2: FloatArray,
     *,
     train_subjects: Sequence[str],
+    test_subjects: Sequence[str],
     test_datasets: Sequence[str] | None = None,
 ) -> ReadOut:
     """Fit a ridge regression for each axis on some subjects and score it on others.
@@ -86,6 +89,7 @@ def read_out(
         test_ZD: embeddings of other subjects, shape (M, D).
         test_va_N2: shape (M, 2).
         train_subjects: for each training row, whose it is (`deap-07`).
+        test_subjects: the same for each test row.
         test_datasets: for each test row, where it is from; None leaves `by_dataset` empty.
 
     Returns:
@@ -94,27 +98,24 @@ def read_out(
     Raises:
         ValueError: shapes that do not fit each other, or an embedding that is not finite.
     """
-    _check(train_ZD, train_va_N2, train_subjects, "training")
-    _check(test_ZD, test_va_N2, test_datasets, "test")
+    _check(train_ZD, train_va_N2, (train_subjects,), "training")
+    _check(test_ZD, test_va_N2, (test_subjects, test_datasets), "test")
     if train_ZD.shape[1] != test_ZD.shape[1]:
         raise ValueError(
             f"need embeddings of one width, got {train_ZD.shape[1]} in training and "
             f"{test_ZD.shape[1]} in test"
         )
-    subjects_N = np.asarray(train_subjects)
-    read_M2 = np.full(test_va_N2.shape, np.nan)
-    penalties: dict[str, float | None] = {}
-    for axis, name in enumerate(AXES):
-        read_M2[:, axis], penalties[name] = _read_axis(
-            train_ZD, train_va_N2[:, axis], subjects_N, test_ZD
-        )
+    read_M2, penalties = _read(train_ZD, train_va_N2, train_subjects, test_ZD)
     by_dataset = {}
     if test_datasets is not None:
-        datasets_M = np.asarray(test_datasets)
+        of_M, whose_M = np.asarray(test_datasets), np.asarray(test_subjects)
         for dataset in sorted(set(test_datasets)):
-            rows_M = datasets_M == dataset
-            by_dataset[dataset] = _scores(test_va_N2[rows_M], read_M2[rows_M])
-    return ReadOut(_scores(test_va_N2, read_M2), by_dataset, penalties, len(train_ZD))
+            rows_M = of_M == dataset
+            whose = whose_M[rows_M].tolist()
+            by_dataset[dataset] = _scores(test_va_N2[rows_M], read_M2[rows_M], whose)
+    everything = _scores(test_va_N2, read_M2, test_subjects)
+    scores = _over_datasets(everything, list(by_dataset.values()))
+    return ReadOut(scores, by_dataset, dict(zip(AXES, penalties, strict=True)), len(train_ZD))
 
 
 def leave_one_subject_out(
@@ -128,85 +129,104 @@ def leave_one_subject_out(
         subjects: whose each segment is.
 
     Returns:
-        For valence and for arousal; None where nobody has a correlation.
+        For valence and for arousal; None where nobody has a correlation (`within_people`).
 
     Raises:
         ValueError: shapes that do not fit each other, or an embedding that is not finite.
     """
+    _check(embeddings_ND, va_N2, (subjects,), "only")
     whose_N = np.asarray(subjects)
-    found: dict[str, list[float]] = {axis: [] for axis in AXES}
+    read_N2: FloatArray = np.full(va_N2.shape, np.nan)
     everyone = sorted(set(subjects))
     for subject in everyone if len(everyone) > 1 else ():
         own_N = whose_N == subject
-        scores = read_out(
-            embeddings_ND[~own_N],
-            va_N2[~own_N],
-            embeddings_ND[own_N],
-            va_N2[own_N],
-            train_subjects=whose_N[~own_N].tolist(),
-        ).scores
-        for axis in AXES:
-            r = getattr(scores, axis).r
-            found[axis].extend([] if r is None else [r])
-    valence, arousal = (float(np.mean(found[axis])) if found[axis] else None for axis in AXES)
+        others = whose_N[~own_N].tolist()
+        read_N2[own_N], _ = _read(
+            embeddings_ND[~own_N], va_N2[~own_N], others, embeddings_ND[own_N]
+        )
+    valence, arousal = (within_people(va_N2[:, a], read_N2[:, a], subjects).r for a in range(2))
     return valence, arousal
 
 
 def _check(
-    embeddings_ZD: FloatArray, va_N2: FloatArray, names: Sequence[str] | None, part: str
+    embeddings_ZD: FloatArray,
+    va_N2: FloatArray,
+    columns: Sequence[Sequence[str] | None],
+    part: str,
 ) -> None:
     n = len(embeddings_ZD)
-    if embeddings_ZD.ndim != 2 or va_N2.shape != (n, 2) or (names is not None and len(names) != n):
+    n_names = [len(names) for names in columns if names is not None]
+    if embeddings_ZD.ndim != 2 or va_N2.shape != (n, 2) or set(n_names) - {n}:
         raise ValueError(
             f"need (N, D) embeddings, (N, 2) valence and arousal and N names in the {part} part, "
-            f"got {embeddings_ZD.shape}, {va_N2.shape} and "
-            f"{'none' if names is None else len(names)}"
+            f"got {embeddings_ZD.shape}, {va_N2.shape} and {', '.join(map(str, n_names))}"
         )
     if not np.all(np.isfinite(embeddings_ZD)):
         row = int(np.flatnonzero(~np.isfinite(embeddings_ZD).all(axis=1))[0])
         raise ValueError(f"need finite embeddings, got others in row {row} of the {part} part")
 
 
-def _read_axis(
-    train_ZD: FloatArray, target_N: FloatArray, subjects_N: np.ndarray, test_ZD: FloatArray
-) -> tuple[FloatArray, float | None]:
-    """Values read for the test rows and the penalty; NaN and None where nothing can be fitted."""
-    known_N = np.isfinite(target_N)
-    target_N, subjects_N = target_N[known_N], subjects_N[known_N]
-    blank_M: FloatArray = np.full(len(test_ZD), np.nan)
-    if len(test_ZD) == 0 or len(target_N) < 3 or np.ptp(target_N) == 0:
-        return blank_M, None
-    n_subjects = len(np.unique(subjects_N))
-    # With a single subject there is nothing to keep apart: rows are left out one by one.
-    splits = None
-    if n_subjects > 1:
-        folds = GroupKFold(n_splits=min(5, n_subjects))
-        splits = list(folds.split(target_N, groups=subjects_N))
-    ridge = RidgeCV(PENALTIES, cv=splits, scoring="neg_mean_squared_error")
-    line = make_pipeline(StandardScaler(), ridge).fit(
-        np.asarray(train_ZD, dtype=np.float64)[known_N], target_N
-    )
-    return line.predict(np.asarray(test_ZD, dtype=np.float64)), float(ridge.alpha_)
+def _read(
+    train_ZD: FloatArray, va_N2: FloatArray, subjects: Sequence[str], test_ZD: FloatArray
+) -> tuple[FloatArray, list[float | None]]:
+    """Values read for the test rows, (M, 2), and penalties; NaN and None where nothing is fitted.
+
+    Axes that the same rows have values of are fitted together.
+    """
+    train_ZD, test_ZD = (np.asarray(part, dtype=np.float64) for part in (train_ZD, test_ZD))
+    read_M2: FloatArray = np.full((len(test_ZD), 2), np.nan)
+    penalties: list[float | None] = [None, None]
+    known_N2 = np.isfinite(va_N2)
+    axes = [a for a in range(2) if len(test_ZD) and _can_be_fitted(va_N2[known_N2[:, a], a])]
+    together = [axes] if np.array_equal(known_N2[:, 0], known_N2[:, 1]) else [[a] for a in axes]
+    for same in filter(None, together):
+        rows_N = known_N2[:, same[0]]
+        whose = np.asarray(subjects)[rows_N].tolist()
+        targets_NK = va_N2[rows_N][:, same]
+        read_M2[:, same], chosen = ridge.read(train_ZD[rows_N], targets_NK, whose, test_ZD)
+        for axis, penalty in zip(same, chosen, strict=True):
+            penalties[axis] = penalty
+    return read_M2, penalties
 
 
-def _scores(given_M2: FloatArray, read_M2: FloatArray) -> Scores:
-    valence, arousal = (_axis_scores(given_M2[:, a], read_M2[:, a]) for a in range(2))
+def _can_be_fitted(target_N: FloatArray) -> bool:
+    return len(target_N) >= 3 and bool(np.ptp(target_N) > 0)
+
+
+def _scores(given_M2: FloatArray, read_M2: FloatArray, whose: Sequence[str]) -> Scores:
+    valence, arousal = (_axis_scores(given_M2[:, a], read_M2[:, a], whose) for a in range(2))
     return Scores(valence, arousal)
 
 
-def _axis_scores(given_M: FloatArray, read_M: FloatArray) -> AxisScores:
+def _axis_scores(given_M: FloatArray, read_M: FloatArray, whose: Sequence[str]) -> AxisScores:
+    people = within_people(given_M, read_M, whose)
     known_M = np.isfinite(given_M)
     given_M, read_M = given_M[known_M], read_M[known_M]
     n = len(given_M)
     if n == 0 or not np.all(np.isfinite(read_M)):
-        return AxisScores(n)
+        return AxisScores(n, people)
     error_M = read_M - given_M
     mae = float(np.abs(error_M).mean())
-    spread = float(((given_M - given_M.mean()) ** 2).sum())
     if n < 3 or np.ptp(given_M) == 0:
-        return AxisScores(n, mae=mae)
-    r2 = 1 - float((error_M**2).sum()) / spread
-    r = None
-    if np.ptp(read_M) > 1e-12 * max(1.0, float(np.abs(read_M).max())):
-        r = float(np.corrcoef(given_M, read_M)[0, 1])
-    return AxisScores(n, r, r2, mae)
+        return AxisScores(n, people, mae=mae)
+    r2 = 1 - float((error_M**2).sum()) / float(((given_M - given_M.mean()) ** 2).sum())
+    r = correlation(given_M, read_M) if varies(read_M) else None
+    return AxisScores(n, people, pooled_r=r, datasets_r=r, r2=r2, mae=mae)
+
+
+def _over_datasets(scores: Scores, datasets: Sequence[Scores]) -> Scores:
+    """Scores of several datasets together, with the mean of the datasets' own correlations."""
+    if not datasets:
+        return scores
+    valence, arousal = (
+        replace(
+            getattr(scores, axis), datasets_r=_mean([getattr(s, axis).pooled_r for s in datasets])
+        )
+        for axis in AXES
+    )
+    return Scores(valence, arousal)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None

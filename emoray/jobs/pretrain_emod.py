@@ -64,7 +64,7 @@ def _go_through(
     console.print(summary.occupancy(plan.occupancy(), rehearsal=corpus.rehearsal))
     console.print(summary.run(driver.describe(request, plan, corpus), rehearsal=corpus.rehearsal))
     driver.fit(request, plan, console=console)
-    scores = driver.compare_on_held_out(request)
+    scores = driver.compare_on_held_out(request, console=console)
     seconds = time.monotonic() - began
     places = driver.finish(
         request, plan, corpus, scores, loss_png=figures.loss_curve, seconds=seconds

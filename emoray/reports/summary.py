@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -35,6 +35,10 @@ def occupancy(table: Occupancy, *, rehearsal: bool) -> RenderableType:
     return Group(title, keep_names(grid), Text(below, style="dim"))
 
 
+ARMS = ("pretrained", "untrained")
+"""Of a read-out, as they stand side by side."""
+
+
 def read_out(scores: Mapping[str, Any], *, rehearsal: bool) -> RenderableType:
     """Frozen embeddings read out on held-out subjects: pretrained beside untrained.
 
@@ -42,28 +46,56 @@ def read_out(scores: Mapping[str, Any], *, rehearsal: bool) -> RenderableType:
         scores: `pretrained` and `untrained`, each a `ReadOut` as a dict, or None.
         rehearsal: marks the title.
     """
-    title = heading("Linear read-out on held-out subjects (Pearson r)", rehearsal=rehearsal)
+    title = heading(
+        "Linear read-out on held-out subjects (mean of Pearson r within people)",
+        rehearsal=rehearsal,
+    )
     if scores["pretrained"] is None:
         return Group(title, Text("nobody was held out: no read-out", style="dim"))
     grid = Table(box=None, pad_edge=False, padding=(0, 2))
     grid.add_column("dataset")
-    grid.add_column("segments", justify="right")
-    for axis in ("valence", "arousal"):
-        for arm in ("pretrained", "untrained"):
+    for name in ("segments", "people"):
+        grid.add_column(name, justify="right")
+    for axis in AXES:
+        for arm in ARMS:
             grid.add_column(f"{axis}\n{arm}", justify="right")
-    parts = {
-        name: (a, scores["untrained"]["by_dataset"][name])
-        for name, a in scores["pretrained"]["by_dataset"].items()
-    }
-    parts["all"] = (scores["pretrained"]["scores"], scores["untrained"]["scores"])
-    for name, (trained, untrained) in parts.items():
-        cells = [
-            _r(arm[axis]["r"]) for axis in ("valence", "arousal") for arm in (trained, untrained)
-        ]
-        grid.add_row(
-            name, str(trained["valence"]["n"]), *cells, style="bold" if name == "all" else ""
-        )
-    return Group(title, keep_names(grid))
+    for name in scores["pretrained"]["by_dataset"]:
+        _row(grid, name, [scores[arm]["by_dataset"][name] for arm in ARMS])
+    everyone = [scores[arm]["scores"] for arm in ARMS]
+    _row(grid, "all", everyone, style="bold")
+    for name, value in _BELOW.items():
+        grid.add_row(name, "", "", *(value(arm[axis]) for axis in AXES for arm in everyone))
+    return Group(title, keep_names(grid), *(Text(line, style="dim") for line in _left_out(everyone)))
+
+
+AXES = ("valence", "arousal")
+_BELOW: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "95 % interval": lambda scores: _interval(scores["people"]["interval"]),
+    "r in datasets": lambda scores: _r(scores["datasets_r"]),
+    "pooled r": lambda scores: _r(scores["pooled_r"]),
+}
+"""Lines below the figure: how sure it is, and what it would be with offsets of people in it."""
+
+
+def _row(grid: Table, name: str, arms: Sequence[Mapping[str, Any]], style: str = "") -> None:
+    """One line; of an axis that fewer people count for, the smaller number is told."""
+    n_people = min(arm[axis]["people"]["n_people"] for axis in AXES for arm in arms)
+    cells = [_r(arm[axis]["people"]["r"]) for axis in AXES for arm in arms]
+    grid.add_row(name, str(arms[0]["valence"]["n"]), str(n_people), *cells, style=style)
+
+
+def _left_out(arms: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Who does not count and why: in which arm and on which axis, where not in all."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for name, arm in zip(ARMS, arms, strict=True):
+        for axis in AXES:
+            for person, why in arm[axis]["people"]["left_out"].items():
+                places.setdefault((person, why), []).append(f"{axis} {name}")
+    return [
+        f"not counted: {person}, {why}"
+        + (f" ({', '.join(where)})" if len(where) < len(ARMS) * len(AXES) else "")
+        for (person, why), where in places.items()
+    ]
 
 
 def _r(value: float | None) -> str:
@@ -73,6 +105,10 @@ def _r(value: float | None) -> str:
 def doubts(lines: Sequence[str]) -> RenderableType:
     """Below a read-out: why people who were held out may be no strangers; nothing without lines."""
     return Group(*(Text(line, style="yellow") for line in lines))
+
+
+def _interval(found: Mapping[str, float] | None) -> str:
+    return "" if found is None else f"{found['low']:+.2f} {found['high']:+.2f}"
 
 
 def files(places: Mapping[str, str]) -> RenderableType:

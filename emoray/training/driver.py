@@ -9,11 +9,14 @@ A run is a folder `<storage>/runs/<name>`. Everything in it is written once or r
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import json
+import queue
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +34,7 @@ from emoray.choices import Gather
 from emoray.corpus.read import Corpus, open_corpus
 from emoray.evaluation import doubts
 from emoray.evaluation.folds import held_out_subjects
-from emoray.evaluation.held_out import read_out_held_out
+from emoray.evaluation.held_out import n_rows, read_out_held_out, sides
 from emoray.feed import PlanFeed, eligible_rows, pools
 from emoray.methods.base import Stage
 from emoray.results import training_code
@@ -39,7 +42,9 @@ from emoray.sampling import RoundPlan, check_workers
 from emoray.storage import Storage, check_name, last_part
 from emoray.training import checkpoint, faults, worker
 from emoray.training.progress import (
+    POLL_S,
     Board,
+    Counting,
     Display,
     last_fault,
     tell_fault,
@@ -478,24 +483,31 @@ def last_checkpoint(folder: Storage) -> str:
     return folder.place(name)
 
 
-def compare_on_held_out(request: Request) -> dict[str, Any]:
+def compare_on_held_out(request: Request, *, console: Console) -> dict[str, Any]:
     """Read out the run's encoder on its held-out subjects, beside the untrained one.
 
-    Runs as one task on what a worker had (a GPU, where workers have them).
+    Runs as one task on what a worker had (a GPU, where workers have them), and shows progress.
 
     Returns:
         `pretrained` and `untrained`: a `ReadOut` as a dict, or None where nobody is held out.
     """
     task = ray.remote(_compare).options(
-        num_cpus=request.cpus_per_worker, num_gpus=request.gpus_per_worker
+        num_cpus=request.cpus_per_worker, num_gpus=request.gpus_per_worker, num_returns="streaming"
     )
-    compared: dict[str, Any] = faults.persist(
-        lambda: ray.get(task.remote(request.to_json())), most=request.max_failures
-    )
-    return compared
+
+    def compared() -> dict[str, Any]:
+        with Counting("read-out", "segments", console=console) as counting:
+            for answer in map(ray.get, task.remote(request.to_json())):
+                if isinstance(answer, dict):
+                    return answer
+                counting.show(*answer)
+        raise AssertionError("the task yields its scores last")
+
+    return faults.persist(compared, most=request.max_failures)
 
 
-def _compare(plain: Mapping[str, Any]) -> dict[str, Any]:
+def _compare(plain: Mapping[str, Any]) -> Iterator[tuple[int, int] | dict[str, Any]]:
+    """The task: again and again segments embedded and to embed, at last the scores."""
     request = Request.from_json(plain)
     corpus = request.open_corpus()
     device = torch.device("cuda" if request.gpus_per_worker else "cpu")
@@ -504,11 +516,27 @@ def _compare(plain: Mapping[str, Any]) -> dict[str, Any]:
     arms = {"pretrained": request.make_stage().build(), "untrained": request.make_stage().build()}
     with local_checkpoint(request.folder) as folder:
         checkpoint.load_model(folder, arms["pretrained"])
-    scores = {
-        name: read_out_held_out(module, corpus, request.held_out, device=device)
-        for name, module in arms.items()
-    }
-    return {name: None if found is None else asdict(found) for name, found in scores.items()}
+    n_all = len(arms) * sum(n_rows(side) for side in sides(corpus, request.held_out))
+    embedded: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def read_all() -> dict[str, Any]:
+        found = {
+            name: read_out_held_out(
+                module, corpus, request.held_out, device=device, advance=embedded.put
+            )
+            for name, module in arms.items()
+        }
+        return {name: None if one is None else asdict(one) for name, one in found.items()}
+
+    n_done = 0
+    with ThreadPoolExecutor(1) as background:
+        scores = background.submit(read_all)
+        while not scores.done():
+            concurrent.futures.wait([scores], timeout=POLL_S)
+            while not embedded.empty():
+                n_done += embedded.get()
+            yield n_done, n_all
+        yield scores.result()
 
 
 def finish(

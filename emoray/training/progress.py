@@ -215,6 +215,55 @@ class Display:
             self._console.print(said, markup=False, highlight=False, soft_wrap=True)
 
 
+class Counting:
+    """Something done piece by piece, as a bar, or as lines where the output is no terminal.
+
+    Args:
+        what: is done: `read-out`.
+        pieces: that are counted: `segments`.
+        console: where to print.
+    """
+
+    def __init__(self, what: str, pieces: str, *, console: Console) -> None:
+        self._what = what
+        self._pieces = pieces
+        self._console = console
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task: TaskID = self._progress.add_task(f"{what} starts", total=None)
+        self._said = -PLAIN_EVERY_S
+        self._n_said = -1
+
+    def __enter__(self) -> Counting:
+        self._progress.start()
+        if not self._console.is_terminal:
+            self._print(f"{self._what} starts")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def show(self, n_done: int, n_all: int) -> None:
+        """So many of so many are done."""
+        line = f"{self._what}  {n_done}/{n_all} {self._pieces}"
+        self._progress.update(self._task, completed=n_done, total=n_all, description=line)
+        due = time.monotonic() - self._said > PLAIN_EVERY_S or n_done == n_all
+        if not self._console.is_terminal and due and n_done != self._n_said:
+            self._n_said = n_done
+            self._print(line)
+
+    def _print(self, line: str) -> None:
+        self._said = time.monotonic()
+        self._console.print(f"  {line}", highlight=False, soft_wrap=True)
+
+
 def write_scalars(folder: Path, columns: Mapping[str, Sequence[float]]) -> None:
     """Event files for TensorBoard: `train/NAME` for each column, one value a step from step 0."""
     with SummaryWriter(str(folder)) as writer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,18 +61,19 @@ def embedded(monkeypatch: pytest.MonkeyPatch) -> Sides:
     sides: Sides = []
 
     def watched(
-        module: nn.Module, dataset: CorpusDataset, rows_N: IntArray, *, device: torch.device
+        module: nn.Module, dataset: CorpusDataset, rows_N: IntArray, **how: Any
     ) -> Float32Array:
         subjects = tuple(sorted(set(dataset.column("subject")[rows_N])))
         sides.append((dataset.name, subjects, rows_N))
-        return embed(module, dataset, rows_N, device=device)
+        return embed(module, dataset, rows_N, **how)
 
     monkeypatch.setattr(held_out, "embed", watched)
     return sides
 
 
 def scored(module: nn.Module, corpus: Corpus, **of: tuple[str, ...]) -> ReadOut:
-    found = read_out_held_out(module, corpus, of, device=CPU)
+    """Of all segments of everybody."""
+    found = read_out_held_out(module, corpus, of, device=CPU, a_person=30)
     assert found is not None
     return found
 
@@ -88,7 +90,9 @@ def test_what_an_encoder_knows_is_read_from_people_it_never_saw(corpus: Corpus) 
 def test_an_encoder_that_knows_nothing_reads_nothing(corpus: Corpus) -> None:
     found = scored(Blind(), corpus, made_a=("02",), made_b=("01",))
     for axis in (found.scores.valence, found.scores.arousal):
-        assert axis.r is None or abs(axis.r) < 0.4  # 60 segments: four standard errors are 0.5
+        assert (
+            axis.pooled_r is None or abs(axis.pooled_r) < 0.4
+        )  # 60 segments: four standard errors are 0.5
 
 
 def test_no_subject_stands_on_both_sides(corpus: Corpus, embedded: Sides) -> None:
@@ -150,17 +154,29 @@ def test_segments_without_valence_and_arousal_are_on_neither_side(
     assert (found.n_train, found.scores.valence.n) == (54 + 90, 27)
 
 
-def test_at_most_so_many_segments_of_a_dataset_spread_over_all_its_subjects(
+def test_at_most_so_many_segments_of_each_person_spread_over_the_persons_index(
     corpus: Corpus, embedded: Sides
 ) -> None:
-    found = read_out_held_out(Oracle(corpus), corpus, {"made_a": ("02",)}, device=CPU, at_most=10)
+    found = read_out_held_out(
+        Oracle(corpus), corpus, {"made_a": ("02",), "made_b": ()}, device=CPU, a_person=10
+    )
     assert found is not None
-    assert (found.n_train, found.scores.valence.n) == (20, 10)
-    assert [(name, subjects) for name, subjects, _ in embedded] == [
-        ("made_a", ("01", "03")),
-        ("made_b", ("01", "02", "03")),
-        ("made_a", ("02",)),
-    ]
+    assert (found.n_train, found.scores.valence.n) == (50, 10)
+    for name, subjects, rows_N in embedded:
+        for subject in subjects:
+            own = np.flatnonzero(corpus[name].column("subject") == subject)
+            chosen = rows_N[np.isin(rows_N, own)]
+            assert len(set(chosen.tolist())) == 10
+            assert {own[0], own[-1]} <= set(chosen.tolist())
+            assert set(np.diff(chosen)) <= {3, 4}  # 29 steps in nine
+
+
+def test_progress_counts_every_segment_that_is_embedded(corpus: Corpus) -> None:
+    told: list[int] = []
+    held = {"made_a": ("02",), "made_b": ("01",)}
+    read_out_held_out(Oracle(corpus), corpus, held, device=CPU, advance=told.append)
+    assert sum(told) == sum(held_out.n_rows(side) for side in held_out.sides(corpus, held)) == 144
+    assert len(told) > 10
 
 
 def test_rows_are_spread_evenly_without_repeats() -> None:

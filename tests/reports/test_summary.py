@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict
 from typing import Any
 
@@ -13,8 +14,10 @@ import pytest
 from rich.console import Console, RenderableType
 
 from emoray.evaluation.readout import AxisScores, ReadOut, Scores
+from emoray.evaluation.within import WithinPeople
 from emoray.reports import summary
 from emoray.sampling import REGION_NAMES, Occupancy
+from emoray.statistics import Interval
 
 MARK = "[rehearsal data]"
 EIGHT = ("amigos", "deap", "dreamer", "faced", "mahnob_hci", "mdme", "mped", "seed_vii")
@@ -37,8 +40,17 @@ def occupancy_of(names: tuple[str, ...]) -> Occupancy:
 
 def arm(valence: float | None, arousal: float | None) -> dict[str, Any]:
     """A read-out of two datasets as the driver stores it."""
-    scores = Scores(AxisScores(40, valence), AxisScores(40, arousal))
+    scores = Scores(axis(valence), axis(arousal))
     return asdict(ReadOut(scores, {"deap": scores, "mahnob_hci": scores}, {}, 160))
+
+
+def axis(r: float | None) -> AxisScores:
+    """Of two people who count and one who does not."""
+    if r is None:
+        return AxisScores(40, WithinPeople(left_out={"deap-02": "nothing could be read"}))
+    interval = Interval(r, r - 0.25, r + 0.25, 2)
+    left_out = {"deap-02": "7 segments, of 8 needed"}
+    return AxisScores(40, WithinPeople(r, 2, interval, left_out), r + 0.125, r + 0.375)
 
 
 SCORES = {"pretrained": arm(0.5, 0.25), "untrained": arm(0.125, -0.0625)}
@@ -95,27 +107,52 @@ def rows_of(scores: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def test_pretrained_stands_beside_untrained_for_each_dataset_and_all() -> None:
-    cells = ["40", "+0.50", "+0.12", "+0.25", "-0.06"]
+    cells = ["40", "2", "+0.50", "+0.12", "+0.25", "-0.06"]
     assert rows_of(SCORES) == {"deap": cells, "mahnob_hci": cells, "all": cells}
-    assert "(Pearson r)" in rendered(PRINTED["read_out"](False))
+    assert "(mean of Pearson r within people)" in rendered(PRINTED["read_out"](False))
+
+
+def test_the_interval_and_the_pooled_r_stand_below_by_their_names() -> None:
+    lines = rendered(summary.read_out(SCORES, rehearsal=False)).splitlines()
+    below = lines[[line.split()[:1] for line in lines].index(["all"]) + 1 :]
+    assert [line.split() for line in below[:3]] == [
+        "95 % interval +0.25 +0.75 -0.12 +0.38 +0.00 +0.50 -0.31 +0.19".split(),
+        ["r", "in", "datasets", "+0.62", "+0.25", "+0.38", "+0.06"],
+        ["pooled", "r", "+0.88", "+0.50", "+0.62", "+0.31"],
+    ]
+
+
+def test_who_does_not_count_is_said_once_and_where() -> None:
+    said = rendered(summary.read_out(SCORES, rehearsal=False))
+    assert said.count("not counted: deap-02, 7 segments, of 8 needed") == 1
+    scores = {"pretrained": arm(0.5, 0.25), "untrained": arm(None, None)}
+    said = " ".join(rendered(summary.read_out(scores, rehearsal=False)).split())
+    assert "deap-02, nothing could be read (valence untrained, arousal untrained)" in said
 
 
 def test_a_correlation_that_cannot_be_computed_is_blank() -> None:
     scores = {"pretrained": arm(None, None), "untrained": arm(None, None)}
-    assert rows_of(scores) == {name: ["40"] for name in ("deap", "mahnob_hci", "all")}
+    assert rows_of(scores) == {name: ["40", "0"] for name in ("deap", "mahnob_hci", "all")}
     assert not re.search(
-        r"nan|none|[+-]\d|\b0\b", rendered(summary.read_out(scores, rehearsal=False)).lower()
+        r"\bnan\b|none|\s[+-]\d", rendered(summary.read_out(scores, rehearsal=False)).lower()
     )
 
 
 def test_a_blank_keeps_its_place_among_numbers() -> None:
-    scores = {"pretrained": arm(None, 0.25), "untrained": arm(0.5, None)}
-    said = rendered(summary.read_out(scores, rehearsal=False)).splitlines()
-    (line,) = [line for line in said if line.startswith("deap")]
-    whole = rendered(summary.read_out(SCORES, rehearsal=False)).splitlines()
-    (full,) = [line for line in whole if line.startswith("deap")]
-    assert line.split() == ["deap", "40", "+0.50", "+0.25"]
-    assert line.index("+0.50") == full.index("+0.12")
+    scores = {"pretrained": arm(0.5, 0.25), "untrained": arm(0.125, -0.0625)}
+    for name, axis_name in (("pretrained", "valence"), ("untrained", "arousal")):
+        of_deap = scores[name]["by_dataset"]["deap"] = deepcopy(scores[name]["scores"])
+        of_deap[axis_name]["people"]["r"] = None
+    line, full = (
+        next(
+            line
+            for line in rendered(summary.read_out(s, rehearsal=False)).splitlines()
+            if line.startswith("deap")
+        )
+        for s in (scores, SCORES)
+    )
+    assert line.split() == ["deap", "40", "2", "+0.12", "+0.25"]
+    assert line.index("+0.12") == full.index("+0.12")
     assert line.index("+0.25") == full.index("+0.25")
 
 

@@ -264,8 +264,11 @@ def test_read_out_and_summary_say_that_they_are_of_rehearsal_data(
     )
     run(request)
     corpus = request.open_corpus()
-    scores = driver.compare_on_held_out(request)
-    assert scores["pretrained"]["scores"]["valence"]["n"] == 60
+    said = io.StringIO()
+    scores = driver.compare_on_held_out(request, console=Console(file=said, width=100))
+    assert scores["pretrained"]["scores"]["valence"]["n"] == 48  # two people of 30 segments
+    assert scores["pretrained"]["scores"]["valence"]["people"]["n_people"] == 2
+    assert "read-out  288/288 segments" in said.getvalue()  # two arms of six people
     places = driver.finish(
         request, request.make_plan(corpus), corpus, scores, loss_png=lambda *a, **k: b"", seconds=1
     )
