@@ -139,7 +139,7 @@ def _kept_cpus(request: driver.Request, demand: cluster.WorkerDemand) -> float:
     return driver.kept_cpus(had, demand.n_workers, demand.gpus_per_worker)
 
 
-def _on(workers: cluster.WorkerDemand, request: driver.Request, options: Options) -> driver.Request:
+def _on(workers: cluster.WorkerDemand, request: driver.Request, options: Where) -> driver.Request:
     """A pretraining on its workers; one that goes on keeps its threads, unless others are asked."""
     kept = 0.0 if options.cpus_per_worker else _kept_cpus(request, workers)
     cpus = kept or workers.cpus_per_worker

@@ -65,7 +65,8 @@ def read_out(scores: Mapping[str, Any], *, rehearsal: bool) -> RenderableType:
     _row(grid, "all", everyone, style="bold")
     for name, value in _BELOW.items():
         grid.add_row(name, "", "", *(value(arm[axis]) for axis in AXES for arm in everyone))
-    return Group(title, keep_names(grid), *(Text(line, style="dim") for line in _left_out(everyone)))
+    left_out = (Text(line, style="dim") for line in _left_out(everyone))
+    return Group(title, keep_names(grid), *left_out)
 
 
 AXES = ("valence", "arousal")
