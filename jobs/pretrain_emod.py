@@ -22,6 +22,7 @@ import tyro
 from emoray.config import dotted_values
 from emoray.methods.emod.config import rehearsal_config
 from emoray.options import PAPER, Pretrain, option
+from emoray.training import RunError
 
 
 def _defaults(words: Sequence[str]) -> Pretrain:
@@ -49,11 +50,14 @@ if __name__ == "__main__":
         description=f"{__doc__}\nWithout --corpus the defaults are {_rehearsal_words()}.",
         config=(tyro.conf.FlagCreatePairsOff,),
     )
-    # Loads torch and Ray: seconds, once options are read.
-    from emoray.jobs.pretrain_emod import run
-    from emoray.training.driver import RunError
+    print("Starting Ray and loading torch takes some seconds.", flush=True)
+    # These take them, so they come once options are read.
+    from emoray.jobs import early
 
     try:
-        run(options)
+        workers = early.start(options)
+        from emoray.jobs.pretrain_emod import run
+
+        run(options, workers)
     except (ValueError, OSError, RunError) as error:
         sys.exit(f"error: {error}")

@@ -12,10 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from sklearn.linear_model import RidgeCV
-from sklearn.model_selection import GroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from emoray.schema import FloatArray
 
@@ -171,6 +167,12 @@ def _read_axis(
     train_ZD: FloatArray, target_N: FloatArray, subjects_N: np.ndarray, test_ZD: FloatArray
 ) -> tuple[FloatArray, float | None]:
     """Values read for the test rows and the penalty; NaN and None where nothing can be fitted."""
+    # Two seconds that a training worker, who reads nothing out, does not pay.
+    from sklearn.linear_model import RidgeCV
+    from sklearn.model_selection import GroupKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     known_N = np.isfinite(target_N)
     target_N, subjects_N = target_N[known_N], subjects_N[known_N]
     blank_M: FloatArray = np.full(len(test_ZD), np.nan)

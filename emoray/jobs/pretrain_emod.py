@@ -14,19 +14,19 @@ from emoray.corpus.read import open_corpus
 from emoray.corpus.rehearsal import rehearsal_corpus
 from emoray.feed import for_pretraining, with_coordinates
 from emoray.options import PAPER, WITH_RESUME, Pretrain, option
-from emoray.reports import figures, summary
+from emoray.reports import summary
 from emoray.sampling import check_workers
 from emoray.storage import Storage, absolute
 from emoray.training import driver
 
 
-def run(options: Pretrain) -> None:
+def run(options: Pretrain, workers: cluster.WorkerDemand | None = None) -> None:
     """Run the job: corpus, workers, read-out, summary."""
     began = time.monotonic()
     console = Console()
     storage = cluster.storage_root(options.storage, shared=options.shared_storage)
     stored = _stored(options, storage) if options.resume else None
-    workers = cluster.connect(address=options.address, workers=_demand(options, stored))
+    workers = workers or cluster.connect(address=options.address, workers=_demand(options, stored))
     assert workers is not None  # they were asked for
     if stored is None and options.gpus_per_worker is None:
         workers = cluster.with_gpus(workers, cpus_per_worker=options.cpus_per_worker)
@@ -42,6 +42,8 @@ def run(options: Pretrain) -> None:
     console.print(summary.run(driver.describe(request, plan, corpus), rehearsal=corpus.rehearsal))
     driver.fit(request, plan, console=console)
     scores = driver.compare_on_held_out(request)
+    from emoray.reports import figures  # matplotlib: not what the first step waits for
+
     seconds = time.monotonic() - began
     places = driver.finish(
         request, plan, corpus, scores, loss_png=figures.loss_curve, seconds=seconds

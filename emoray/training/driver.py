@@ -35,8 +35,10 @@ from emoray.methods.base import Stage
 from emoray.results import training_code
 from emoray.sampling import RoundPlan, check_workers
 from emoray.storage import Storage
+from emoray.training import RunError as RunError
 from emoray.training import checkpoint, worker
 from emoray.training.progress import Board, Display, watching, write_scalars
+from emoray.training.rows import Rows
 
 REQUEST_FILE = "request.json"
 OCCUPANCY_FILE = "occupancy.json"
@@ -182,10 +184,6 @@ def stored_request(folder: Storage) -> Request:
     if stored is None:
         raise ValueError(f"{folder}: need a run to resume, got no {REQUEST_FILE} there")
     return Request.from_json(json.loads(stored))
-
-
-class RunError(RuntimeError):
-    """A run that cannot go on; says what happened on which worker."""
 
 
 def fit(request: Request, plan: RoundPlan, *, console: Console) -> None:
@@ -494,5 +492,5 @@ def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=2) + "\n").encode()
 
 
-def _deaf(rows: worker.Rows) -> None:
+def _deaf(rows: Rows) -> None:
     """Listener of the ranks that tell nobody."""

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from rich.console import Console
@@ -22,9 +22,11 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from torch.utils.tensorboard import SummaryWriter
 
-from emoray.training.worker import Rows
+from emoray.training.rows import Rows
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 POLL_S = 0.5
 PLAIN_EVERY_S = 10.0
@@ -81,7 +83,7 @@ class Display:
         self._steps_per_epoch = steps_per_epoch
         self._segments_per_step = segments_per_step
         self._console = console
-        self._writer = SummaryWriter(str(tensorboard)) if tensorboard else None
+        self._writer = _writer_of(tensorboard) if tensorboard else None
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -161,9 +163,16 @@ class Display:
             self._writer.flush()
 
 
+def _writer_of(folder: Path) -> SummaryWriter:
+    """TensorBoard's writer, which loads torch: not what the actor above needs in its process."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder))
+
+
 def write_scalars(folder: Path, columns: Mapping[str, Sequence[float]]) -> None:
     """Event files for TensorBoard: `train/NAME` for each column, one value a step from step 0."""
-    with SummaryWriter(str(folder)) as writer:
+    with _writer_of(folder) as writer:
         _add_scalars(writer, columns, 0)
 
 
