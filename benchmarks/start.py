@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -128,11 +129,8 @@ def waited(words: tuple[str, ...]) -> Waited:
             first_line_s = first_line_s or now_s
             if STEP.search(line):
                 return Waited(first_line_s, now_s)
-            if now_s > PATIENCE_S:
-                break
-    raise RuntimeError(
-        f"need a step of {words[0]}, got none in {time.perf_counter() - began:.0f} s"
-    )
+    seconds = time.perf_counter() - began
+    raise RuntimeError(f"need a step of {words[0]}, got none in {seconds:.0f} s")
 
 
 @contextmanager
@@ -147,9 +145,12 @@ def _running(words: tuple[str, ...]) -> Iterator[Iterator[str]]:
         text=True,
     )
     assert process.stdout is not None
+    patience = threading.Timer(PATIENCE_S, process.terminate)
+    patience.start()
     try:
         yield iter(process.stdout)
     finally:
+        patience.cancel()
         process.send_signal(signal.SIGINT)
         try:
             process.wait(END_S)
