@@ -484,17 +484,42 @@ def write_release(
             hold somebody's real data.
     """
     root.mkdir(parents=True, exist_ok=True)
-    request = {"n_subjects": n_subjects, "seed": seed, "duration_s": duration_s}
     written = []
     for name in datasets:
-        registry.get(name)
-        text = _marker_text(request | {"dataset": name, "code": _code_digest(name)})
+        text = _release_text(name, n_subjects, seed, duration_s)
         if not _is_current(root / name, text):
             _write_one(root, name, text, seed, n_subjects, duration_s)
             written.append(name)
     if not is_rehearsal(root):
         (root / MARKER).write_text(_marker_text({"holds": "one folder for each dataset"}))
     return tuple(written)
+
+
+def stale_releases(
+    root: Path,
+    *,
+    datasets: Sequence[str],
+    n_subjects: int,
+    seed: int,
+    duration_s: float | None = None,
+) -> tuple[str, ...]:
+    """Names of the datasets that `write_release`, asked for the same, would write anew.
+
+    Raises:
+        ValueError: as `write_release`.
+    """
+    return tuple(
+        name
+        for name in datasets
+        if not _is_current(root / name, _release_text(name, n_subjects, seed, duration_s))
+    )
+
+
+def _release_text(name: str, n_subjects: int, seed: int, duration_s: float | None) -> str:
+    """What the marker of a dataset's release says: what it was asked for, and by which code."""
+    registry.get(name)
+    request = {"n_subjects": n_subjects, "seed": seed, "duration_s": duration_s}
+    return _marker_text(request | {"dataset": name, "code": _code_digest(name)})
 
 
 def _write_one(

@@ -37,6 +37,7 @@ if __name__ == "__main__":
         description=__doc__,
         config=(tyro.conf.FlagCreatePairsOff,),
     )
-    from emoray.jobs.finetune_emod import run  # loads torch and Ray: seconds, once options are read
+    print("Loading torch and Ray takes some seconds.", flush=True)
+    from emoray.jobs.finetune_emod import run  # so it comes once options are read
 
     ending.run_job(lambda: run(options))

@@ -43,6 +43,16 @@ def _rehearsal_words() -> str:
     )
 
 
+def _run(options: Pretrain) -> None:
+    # These take seconds, so they come once options are read; and the second while Ray starts.
+    from emoray.jobs import early
+
+    workers = early.start(options)
+    from emoray.jobs.pretrain_emod import run
+
+    run(options, workers)
+
+
 if __name__ == "__main__":
     options = tyro.cli(
         Pretrain,
@@ -50,6 +60,5 @@ if __name__ == "__main__":
         description=f"{__doc__}\nWithout --corpus the defaults are {_rehearsal_words()}.",
         config=(tyro.conf.FlagCreatePairsOff,),
     )
-    from emoray.jobs.pretrain_emod import run  # loads torch and Ray: seconds, once options are read
-
-    ending.run_job(lambda: run(options))
+    print("Starting Ray and loading torch takes some seconds.", flush=True)
+    ending.run_job(lambda: _run(options))

@@ -19,6 +19,7 @@ from emoray.options import Reproduce
 
 if __name__ == "__main__":
     options = tyro.cli(Reproduce, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))
-    from emoray.jobs.reproduce import run  # loads torch and Ray: seconds, once options are read
+    print("Loading torch and Ray takes some seconds.", flush=True)
+    from emoray.jobs.reproduce import run  # so it comes once options are read
 
     ending.run_job(lambda: run(options))

@@ -11,8 +11,7 @@ from emoray import datasets, papers
 from emoray.config import to_dict
 from emoray.corpus.read import open_corpus
 from emoray.experiment import Planned
-from emoray.methods.emod.method import FinetuneConfig
-from emoray.methods.emod.model import EncoderConfig
+from emoray.methods.emod.config import EncoderConfig, FinetuneConfig
 from emoray.reproduce import Reproduction
 from emoray.results import ResultRow
 from emoray.training.run import FoldRun

@@ -285,7 +285,7 @@ def test_several_fields_are_changed_at_once_and_the_rest_kept() -> None:
 
 
 def test_fields_that_only_fit_together_are_set_in_any_order() -> None:
-    from emoray.methods.emod.model import EncoderConfig
+    from emoray.methods.emod.config import EncoderConfig
 
     values = {"d_model": 6, "n_heads": 3, "n_norm_groups": 2}  # none of them fits the defaults
     for order in permutations(values):
@@ -320,7 +320,7 @@ def test_dotted_fields_lead_through_tables_that_may_be_absent() -> None:
 
 
 def test_every_value_is_found_by_its_dotted_name() -> None:
-    from emoray.methods.emod.method import Config
+    from emoray.methods.emod.config import Config
 
     values = dotted_values(Config())
     assert values["loss.d_max"] == 5.0

@@ -22,8 +22,8 @@ from torch.multiprocessing import spawn
 
 from emoray import distributed
 from emoray.methods.base import Batch, Group, OptimizerConfig
-from emoray.methods.emod.method import Config, LossConfig, Pretraining
-from emoray.methods.emod.model import EncoderConfig
+from emoray.methods.emod.config import Config, EncoderConfig, LossConfig
+from emoray.methods.emod.method import Pretraining
 from emoray.sampling import share
 from emoray.training import worker
 

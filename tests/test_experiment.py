@@ -15,7 +15,7 @@ from emoray.corpus.read import open_corpus
 from emoray.evaluation.folds import folds, paper_protocol, protocols_of
 from emoray.experiment import Arm, Experiment, Frame, Origin, compare, missing, runs_of
 from emoray.methods.base import OptimizerConfig
-from emoray.methods.emod.method import FinetuneConfig
+from emoray.methods.emod.config import FinetuneConfig
 from emoray.papers import MeanSd
 from emoray.results import Metric, ResultStore
 from tests.experiments import TINY, cells, row_of, write_both

@@ -15,7 +15,7 @@ from emoray.corpus.read import open_corpus
 from emoray.experiment import Origin, pretrainings_of, runs_of
 from emoray.feed import PlanFeed
 from emoray.methods.base import InputSpec
-from emoray.methods.emod.method import Config, FinetuneConfig
+from emoray.methods.emod.config import Config, FinetuneConfig
 from emoray.papers import Paper, PaperRow, Reproduce
 from emoray.reproduce import TABLES, Reproduction
 from emoray.storage import Storage

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from emoray import datasets as registry
 from emoray.corpus.build import BuildReport, build
-from emoray.rehearsal import write_release
+from emoray.rehearsal import stale_releases, write_release
 from emoray.signals import Recipe
 from emoray.storage import Storage, last_part
 
@@ -52,16 +52,24 @@ def rehearsal_corpus(
         What the build did.
     """
     names = registry.names("pretraining") if datasets is None else tuple(datasets)
+    stale = stale_releases(
+        raw, datasets=names, n_subjects=n_subjects, seed=SEED, duration_s=duration_s
+    )
+    if stale:  # processes take seconds to start
+        _write_all(raw, stale, n_subjects, duration_s)
+    recipe = Recipe() if recipe is None else recipe
+    report = build(raw, out, recipe=recipe, datasets=names, progress=progress, here=True)
+    _remove_others(Storage.at(out), report)
+    return report
+
+
+def _write_all(raw: Path, names: Sequence[str], n_subjects: int, duration_s: float) -> None:
     # New processes rather than forks: numpy and Ray may already run threads here.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(len(names), os.cpu_count() or 1), mp_context=context) as workers:
         waiting = [workers.submit(_write, raw, name, n_subjects, duration_s) for name in names]
         for done in waiting:
             done.result()
-    recipe = Recipe() if recipe is None else recipe
-    report = build(raw, out, recipe=recipe, datasets=names, progress=progress, here=True)
-    _remove_others(Storage.at(out), report)
-    return report
 
 
 def _remove_others(corpus: Storage, report: BuildReport) -> None:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from emoray.evaluation import ridge
 from emoray.evaluation.within import WithinPeople, correlation, varies, within_people
 from emoray.schema import FloatArray
 
@@ -173,6 +172,9 @@ def _read(
 
     Axes that the same rows have values of are fitted together.
     """
+    # Two seconds that a training worker, who reads nothing out, does not pay.
+    from emoray.evaluation import ridge
+
     train_ZD, test_ZD = (np.asarray(part, dtype=np.float64) for part in (train_ZD, test_ZD))
     read_M2: FloatArray = np.full((len(test_ZD), 2), np.nan)
     penalties: list[float | None] = [None, None]

@@ -17,14 +17,19 @@ from emoray.corpus.rehearsal import rehearsal_corpus
 from emoray.feed import for_pretraining, with_coordinates
 from emoray.locks import hold
 from emoray.options import PAPER, WITH_RESUME, Pretrain, option
-from emoray.reports import figures, summary
+from emoray.reports import summary
 from emoray.sampling import RoundPlan, check_workers
 from emoray.storage import Storage, absolute, check_name, join
 from emoray.training import driver
 
 
-def run(options: Pretrain) -> None:
-    """Run the job, alone under its name."""
+def run(options: Pretrain, workers: cluster.WorkerDemand | None = None) -> None:
+    """Run the job, alone under its name.
+
+    Args:
+        options: what is asked for.
+        workers: where Ray is there already; without them it is joined or started here.
+    """
     console = open_console()
     storage = cluster.storage_root(options.storage, shared=options.shared_storage)
     name = options.resume or options.name or datetime.now().strftime("emod-%Y%m%d-%H%M%S")
@@ -32,16 +37,20 @@ def run(options: Pretrain) -> None:
     folder = Storage.at(join(runs, check_name(name, "a run's name")))
     begun = _stored(options, runs) if options.resume else driver.begun(folder)
     with hold(Storage.at(runs), name, tell=console.print):
-        _pretrain(replace(options, name=name), storage, begun, console)
+        _pretrain(replace(options, name=name), storage, begun, workers, console)
 
 
 def _pretrain(
-    options: Pretrain, storage: str, begun: driver.Request | None, console: Console
+    options: Pretrain,
+    storage: str,
+    begun: driver.Request | None,
+    workers: cluster.WorkerDemand | None,
+    console: Console,
 ) -> None:
     """Corpus, workers, read-out, summary."""
     began = time.monotonic()
     stored = begun if options.resume else None
-    workers = cluster.connect(address=options.address, workers=_demand(options, begun))
+    workers = workers or cluster.connect(address=options.address, workers=_demand(options, begun))
     assert workers is not None  # they were asked for
     if stored is None and options.gpus_per_worker is None:
         workers = cluster.with_gpus(workers, cpus_per_worker=options.cpus_per_worker)
@@ -65,6 +74,8 @@ def _go_through(
     console.print(summary.run(driver.describe(request, plan, corpus), rehearsal=corpus.rehearsal))
     driver.fit(request, plan, console=console)
     scores = driver.compare_on_held_out(request, console=console)
+    from emoray.reports import figures  # matplotlib: not what the first step waits for
+
     seconds = time.monotonic() - began
     places = driver.finish(
         request, plan, corpus, scores, loss_png=figures.loss_curve, seconds=seconds

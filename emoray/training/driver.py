@@ -51,6 +51,7 @@ from emoray.training.progress import (
     watching,
     write_scalars,
 )
+from emoray.training.rows import Fault, Rows
 
 REQUEST_FILE = "request.json"
 OCCUPANCY_FILE = "occupancy.json"
@@ -283,7 +284,7 @@ def _tidy(run_folder: Storage) -> None:
     checkpoint.sweep(run_folder, keep=KEPT)
 
 
-def _fault(error: Exception, board: Any) -> faults.Fault:
+def _fault(error: Exception, board: Any) -> Fault:
     """What ended an attempt: what a worker told of itself, and what the driver saw."""
     told = last_fault(board)
     seen = faults.fault_of(error)
@@ -293,7 +294,7 @@ def _fault(error: Exception, board: Any) -> faults.Fault:
     return replace(seen, words=f"{seen.words} ({told.words})") if told.can_pass else told
 
 
-def _last_words(fault: faults.Fault, request: Request) -> str:
+def _last_words(fault: Fault, request: Request) -> str:
     if not fault.can_pass:
         place = str(request.folder)
         return fault.words if place in fault.words else f"{place}: {fault.words}"
@@ -627,5 +628,5 @@ def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=2) + "\n").encode()
 
 
-def _deaf(rows: worker.Rows) -> None:
+def _deaf(rows: Rows) -> None:
     """Listener of the ranks that tell nobody."""

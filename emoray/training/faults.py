@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import TypeVar
 
 import ray
@@ -21,6 +20,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.train.v2._internal.exceptions import RayTrainError
 
 from emoray.ray_process import said_by
+from emoray.training.rows import Fault
 
 T = TypeVar("T")
 
@@ -35,17 +35,6 @@ LASTING = {
 
 ARISING = (RayTrainError, RayError, OSError)
 """What a cluster or a storage throws at a driver; all else is a mistake of ours."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What happened to a run, in one line."""
-
-    words: str
-    can_pass: bool
-
-
-NONE = Fault("", can_pass=True)
 
 
 def fault_of(error: Exception, *, who: str = "") -> Fault:

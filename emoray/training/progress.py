@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.exceptions import RayError
@@ -23,10 +23,11 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from torch.utils.tensorboard import SummaryWriter
 
-from emoray.training import faults
-from emoray.training.worker import Rows
+from emoray.training.rows import NO_FAULT, Fault, Rows
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 POLL_S = 0.5
 PLAIN_EVERY_S = 10.0
@@ -43,9 +44,9 @@ class Board:
 
     def __init__(self) -> None:
         self._rows: list[Rows] = []
-        self._fault = faults.NONE
+        self._fault = NO_FAULT
 
-    def tell_fault(self, fault: faults.Fault) -> None:
+    def tell_fault(self, fault: Fault) -> None:
         """Keep a worker's error; the first one is the cause, others follow from it.
 
         One that cannot pass is no consequence, whenever it comes.
@@ -53,9 +54,9 @@ class Board:
         if not self._fault.words or (self._fault.can_pass and not fault.can_pass):
             self._fault = fault
 
-    def take_fault(self) -> faults.Fault:
+    def take_fault(self) -> Fault:
         """Hand over what was told since the last call; no words where workers were merely lost."""
-        fault, self._fault = self._fault, faults.NONE
+        fault, self._fault = self._fault, NO_FAULT
         return fault
 
     def tell(self, rows: Rows) -> None:
@@ -68,18 +69,18 @@ class Board:
         return rows
 
 
-def tell_fault(board: Any, fault: faults.Fault) -> None:
+def tell_fault(board: Any, fault: Fault) -> None:
     """Tell a board of a worker's error, unless it is gone: the error itself rises all the same."""
     with contextlib.suppress(RayError):
         ray.get(board.tell_fault.remote(fault), timeout=ANSWER_S)
 
 
-def last_fault(board: Any) -> faults.Fault:
-    """What workers told a board; `faults.NONE` where it is gone or was told nothing."""
+def last_fault(board: Any) -> Fault:
+    """What workers told a board; `NO_FAULT` where it is gone or was told nothing."""
     try:
-        fault: faults.Fault = ray.get(board.take_fault.remote(), timeout=ANSWER_S)
+        fault: Fault = ray.get(board.take_fault.remote(), timeout=ANSWER_S)
     except RayError:
-        return faults.NONE
+        return NO_FAULT
     return fault
 
 
@@ -134,7 +135,7 @@ class Display:
         self._has_begun = False
         if tensorboard:
             with self._bearing():
-                self._writer = SummaryWriter(str(tensorboard))
+                self._writer = _writer_of(tensorboard)
 
     @property
     def furthest(self) -> int:
@@ -264,9 +265,16 @@ class Counting:
         self._console.print(f"  {line}", highlight=False, soft_wrap=True)
 
 
+def _writer_of(folder: Path) -> SummaryWriter:
+    """TensorBoard's writer, which loads torch: not what the actor above needs in its process."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder))
+
+
 def write_scalars(folder: Path, columns: Mapping[str, Sequence[float]]) -> None:
     """Event files for TensorBoard: `train/NAME` for each column, one value a step from step 0."""
-    with SummaryWriter(str(folder)) as writer:
+    with _writer_of(folder) as writer:
         _add_scalars(writer, columns, 0)
 
 

@@ -22,6 +22,7 @@ from emoray.feed import Feed
 from emoray.methods.base import Batch, Stage
 from emoray.methods.settings import OptimizerConfig
 from emoray.training.checkpoint import HISTORY, Best, State
+from emoray.training.rows import Rows
 
 FLUSH_S = 1.0
 """Seconds between two looks at the losses; each look waits for the device."""
@@ -37,16 +38,6 @@ class Checkpoints(Protocol):
     def save(self, state: State) -> None:
         """Keep this state; returns when losing the process no longer loses it."""
         ...
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Consecutive steps as a listener hears of them."""
-
-    first_step: int
-    columns: dict[str, list[float]]
-    """`HISTORY` names; all lists of one length, which is none where a worker begins or begins
-    again."""
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,21 @@ def test_help_takes_hardly_longer_than_to_load_its_parser(job: Path) -> None:
     assert took < TIMES_TYRO * bare
 
 
+@pytest.mark.parametrize(
+    ("module", "unused"),
+    [
+        ("emoray.training.progress", {"torch", "tensorboard"}),
+        ("emoray.training.driver", {"sklearn", "matplotlib", "tensorboard", "mne", "scipy"}),
+        ("emoray.jobs.early", {"torch", "sklearn", "pandas", "mne", "scipy"}),
+        ("emoray.corpus.build", {"ray", "torch", "sklearn", "matplotlib"}),
+    ],
+)
+def test_a_process_loads_only_what_it_uses(module: str, unused: set[str]) -> None:
+    """The board that carries rows, a worker's training, a job's start, a build that is finished."""
+    program = f"import sys, {module}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    assert not unused & set(python("-c", program).stdout.split())
+
+
 def cpu_seconds(*words: str) -> float:
     """Of a Python process: unlike seconds, hardly more where others use the machine too."""
     before = os.times()

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from emoray.config import to_dict
 from emoray.methods.base import Batch, Group, InputSpec, Start
 from emoray.methods.draws import DropoutKey
-from emoray.methods.emod.method import Config, FinetuneConfig, Finetuning, Pretraining
-from emoray.methods.emod.model import EmodClassifier, EncoderConfig, FeatureNorm, HeadKind
+from emoray.methods.emod.config import Config, EncoderConfig, FinetuneConfig
+from emoray.methods.emod.method import Finetuning, Pretraining
+from emoray.methods.emod.model import EmodClassifier, FeatureNorm, HeadKind
 from emoray.training.worker import take_step
 
 pytestmark = pytest.mark.usefixtures("one_thread")

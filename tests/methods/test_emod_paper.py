@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from emoray.methods.emod.method import Config
+from emoray.methods.emod.config import Config
 
 PAPER: dict[str, Any] = tomllib.loads(
     resources.files("emoray.methods.emod").joinpath("paper.toml").read_text(encoding="utf-8")

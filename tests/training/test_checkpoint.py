@@ -16,8 +16,8 @@ from torch import nn
 
 from emoray.config import to_dict
 from emoray.methods.base import Group, InputSpec
-from emoray.methods.emod.method import FinetuneConfig, Finetuning
-from emoray.methods.emod.model import EncoderConfig
+from emoray.methods.emod.config import EncoderConfig, FinetuneConfig
+from emoray.methods.emod.method import Finetuning
 from emoray.storage import HashingFile, Storage
 from emoray.training import checkpoint
 from emoray.training.checkpoint import HISTORY, Best, CheckpointError, FolderCheckpoints, State

@@ -25,8 +25,7 @@ from rich.console import Console
 
 from emoray.config import to_dict
 from emoray.corpus.read import open_corpus
-from emoray.methods.emod.method import Config
-from emoray.methods.emod.model import EncoderConfig
+from emoray.methods.emod.config import Config, EncoderConfig
 from emoray.storage import Storage
 from emoray.training import checkpoint, driver
 from emoray.training.driver import Request

@@ -13,11 +13,10 @@ import ray
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from emoray.training import faults, progress
+from emoray.training import progress
 from emoray.training.checkpoint import HISTORY
-from emoray.training.faults import Fault
 from emoray.training.progress import PLAIN_EVERY_S, Board, Display, write_scalars
-from emoray.training.worker import Rows
+from emoray.training.rows import NO_FAULT, Fault, Rows
 
 
 class Clock:
@@ -239,7 +238,7 @@ def test_an_error_of_the_run_passes_and_what_was_done_is_still_shown(
 @pytest.mark.ray
 def test_the_board_hands_over_rows_and_the_cause_of_a_fault_once(ray_cluster: None) -> None:
     board = Board.remote()
-    assert progress.last_fault(board) == faults.NONE
+    assert progress.last_fault(board) == NO_FAULT
     for rows in (steps(0, 2), steps(2, 3)):
         board.tell.remote(rows)
     assert progress.taken(board) == [steps(0, 2), steps(2, 3)]
@@ -249,7 +248,7 @@ def test_the_board_hands_over_rows_and_the_cause_of_a_fault_once(ray_cluster: No
     for told in (lost, cause, Fault("worker 2: damaged shard", can_pass=False)):
         progress.tell_fault(board, told)
     assert progress.last_fault(board) == cause
-    assert progress.last_fault(board) == faults.NONE
+    assert progress.last_fault(board) == NO_FAULT
 
 
 @pytest.mark.ray
@@ -259,7 +258,7 @@ def test_a_board_that_is_gone_hands_over_nothing_and_holds_nobody_up(ray_cluster
     ray.kill(board)
     began = time.monotonic()
     progress.tell_fault(board, Fault("worker 0: ValueError: x", can_pass=False))
-    assert progress.last_fault(board) == faults.NONE
+    assert progress.last_fault(board) == NO_FAULT
     assert progress.taken(board) == []
     assert time.monotonic() - began < progress.ANSWER_S
 

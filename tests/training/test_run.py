@@ -28,8 +28,8 @@ from emoray.evaluation.folds import Fold, folds
 from emoray.evaluation.metrics import classification_scores
 from emoray.evaluation.predict import predict
 from emoray.methods.base import OptimizerConfig
-from emoray.methods.emod.method import Config, FinetuneConfig, Finetuning, Pretraining
-from emoray.methods.emod.model import EncoderConfig
+from emoray.methods.emod.config import Config, EncoderConfig, FinetuneConfig
+from emoray.methods.emod.method import Finetuning, Pretraining
 from emoray.results import ResultRow, ResultStore
 from emoray.storage import Storage
 from emoray.training import checkpoint, worker

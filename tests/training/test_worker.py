@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from emoray.corpus.read import Corpus, open_corpus
 from emoray.feed import PlanFeed, pools
 from emoray.methods.base import Batch, OptimizerConfig
-from emoray.methods.emod.method import Config, LossConfig, Pretraining
-from emoray.methods.emod.model import EncoderConfig
+from emoray.methods.emod.config import Config, EncoderConfig, LossConfig
+from emoray.methods.emod.method import Pretraining
 from emoray.sampling import RoundPlan
 from emoray.training import worker
 from emoray.training.checkpoint import State
