@@ -171,7 +171,9 @@ def _kept_cpus(request: driver.Request, demand: cluster.WorkerDemand) -> float:
     return driver.kept_cpus(had, demand.n_workers, demand.gpus_per_worker)
 
 
-def _on(workers: cluster.WorkerDemand, request: driver.Request, options: Options) -> driver.Request:
+def on_workers(
+    workers: cluster.WorkerDemand, request: driver.Request, options: Options
+) -> driver.Request:
     """A pretraining on its workers; one that goes on keeps its threads, unless others are asked."""
     kept = 0.0 if options.cpus_per_worker else _kept_cpus(request, workers)
     cpus = kept or workers.cpus_per_worker
@@ -193,7 +195,7 @@ def run_missing(place: Place, plan: Sequence[Planned]) -> dict[str, str]:
         return {}
     pretrainings = pretrainings_of(plan)
     workers, share = connect(place, pretrainings.values())
-    requests = {at: _on(workers, r, place.options) for at, r in pretrainings.items()}
+    requests = {at: on_workers(workers, r, place.options) for at, r in pretrainings.items()}
     with RunsDisplay(len(runs), names_of(plan), place.console) as display:
         return schedule.run_all(
             runs,
@@ -338,7 +340,7 @@ def lay_out(place: Place, request: driver.Request, dataset: str) -> tuple[dict[s
             f"{place.location}: need {dataset} to lay out, got {', '.join(place.corpus.names)}"
         )
     workers, share = connect(place, [request])
-    request = _on(workers, request, place.options)
+    request = on_workers(workers, request, place.options)
     if not driver.has_ended(request):
         with RunsDisplay(0, {}, place.console) as display:
             schedule.pretrain(request, display)
