@@ -243,10 +243,11 @@ def show_estimates(
     """What pretrainings that have not ended, and runs, should take."""
     to_come = [request for request in requests if not driver.has_ended(request)]
     estimates = [*estimate_pretrainings(to_come), *runs]
-    place.console.print(_missing_table(estimates, rehearsal=place.corpus.rehearsal))
+    place.console.print(estimates_table(estimates, rehearsal=place.corpus.rehearsal))
 
 
-def _missing_table(estimates: Sequence[Estimate], *, rehearsal: bool) -> RenderableType:
+def estimates_table(estimates: Sequence[Estimate], *, rehearsal: bool) -> RenderableType:
+    """What is still to run, how long it should take, and by what that was judged."""
     grid = Table(box=None, pad_edge=False, padding=(0, 2))
     grid.add_column("missing", overflow="fold")
     for name in ("runs", "about"):
