@@ -129,7 +129,7 @@ def test_a_pretraining_leaves_everything_there_and_prints_where(s3: str, tmp_pat
         text=True,
         check=False,
         env={**kept, "PYTHONPATH": str(REPO), "HOME": str(tmp_path), "COLUMNS": "300"},
-        timeout=300,
+        timeout=500,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     printed = set(re.findall(r"s3://\S+", done.stdout))
