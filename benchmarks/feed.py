@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import ray
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from emoray import cluster
+from emoray.console import open_console
 from emoray.corpus.read import Corpus, open_corpus
 from emoray.feed import PlanFeed, pools
 from emoray.sampling import RoundPlan, share
@@ -170,7 +170,7 @@ def measure_memory(options: Options, folder: Path) -> list[dict[str, float]]:
 
 
 def main(options: Options) -> None:
-    console = Console(width=100)
+    console = open_console()
     cluster.connect(address="local", workers=cluster.WorkerDemand(options.workers, 1.0))
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.storage or Path(scratch)

@@ -20,11 +20,11 @@ from dataclasses import dataclass, replace
 import ray
 import torch
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from emoray import cluster
 from emoray.config import to_dict
+from emoray.console import open_console
 from emoray.corpus.read import open_corpus
 from emoray.evaluation.folds import folds, paper_protocol
 from emoray.methods.emod.config import FinetuneConfig, rehearsal_finetune_config
@@ -77,7 +77,7 @@ class Quiet:
 
 
 def main(options: Options) -> None:
-    console = Console(width=100)
+    console = open_console()
     place = open_place(Where(corpus=options.corpus), console)
     runs = _runs(options, place.location)
     row = _one(runs[0], torch.cuda.is_available())

@@ -21,11 +21,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
 from emoray import cluster, datasets, electrodes
+from emoray.console import open_console
 from emoray.methods.base import Group
 from emoray.methods.draws import DropoutKey
 from emoray.methods.emod.config import EncoderConfig
@@ -181,7 +181,7 @@ def show(options: argparse.Namespace, n_segments: int, rows: list[Row]) -> None:
             f"{row.segments_per_s / rows[0].segments_per_s:.2f}",
             f"{row.memory_mb:,.0f}",
         )
-    console = Console()
+    console = open_console()
     console.print(table)
     console.print(machine(options))
     if options.json is not None:

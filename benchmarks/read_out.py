@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from rich.console import Console
 from rich.table import Table
 
+from emoray.console import open_console
 from emoray.corpus.read import Corpus, CorpusDataset, open_corpus
 from emoray.corpus.rehearsal import rehearsal_corpus
 from emoray.evaluation.held_out import read_out_held_out, read_out_simple
@@ -74,7 +74,7 @@ class Nowhere:
 
 
 def main(options: Options) -> None:
-    console = Console(width=100)
+    console = open_console()
     location = options.corpus
     if location is None:
         folder = Path("~/emoray/rehearsal").expanduser()

@@ -31,7 +31,8 @@ class Where:
     workers: int = 1
     """Workers of a pretraining, each with its share of every step."""
     cpus_per_worker: float | None = None
-    """CPU cores of such a worker; without it a fair share of what there is."""
+    """CPU cores of such a worker, each a thread; without it a fair share of what there is, or what
+    a pretraining that goes on had: threads decide the last bits of its numbers."""
     gpus_per_worker: float | None = None
     """GPUs of such a worker. Without it one each where there are enough."""
     cpus_per_run: float = 1.0

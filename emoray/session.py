@@ -139,7 +139,9 @@ def _kept_cpus(request: driver.Request, demand: cluster.WorkerDemand) -> float:
     return driver.kept_cpus(had, demand.n_workers, demand.gpus_per_worker)
 
 
-def _on(workers: cluster.WorkerDemand, request: driver.Request, options: Where) -> driver.Request:
+def on_workers(
+    workers: cluster.WorkerDemand, request: driver.Request, options: Where
+) -> driver.Request:
     """A pretraining on its workers; one that goes on keeps its threads, unless others are asked."""
     kept = 0.0 if options.cpus_per_worker else _kept_cpus(request, workers)
     cpus = kept or workers.cpus_per_worker
@@ -161,7 +163,7 @@ def run_missing(place: Place, plan: Sequence[Planned]) -> dict[str, str]:
         return {}
     pretrainings = pretrainings_of(plan)
     workers, share = connect(place, pretrainings.values())
-    requests = {at: _on(workers, r, place.options) for at, r in pretrainings.items()}
+    requests = {at: on_workers(workers, r, place.options) for at, r in pretrainings.items()}
     with RunsDisplay(len(runs), names_of(plan), place.console) as display:
         return schedule.run_all(
             runs,
@@ -209,10 +211,11 @@ def show_estimates(
     """What pretrainings that have not ended, and runs, should take."""
     to_come = [request for request in requests if not driver.has_ended(request)]
     estimates = [*estimate_pretrainings(to_come), *runs]
-    place.console.print(_missing_table(estimates, rehearsal=place.corpus.rehearsal))
+    place.console.print(estimates_table(estimates, rehearsal=place.corpus.rehearsal))
 
 
-def _missing_table(estimates: Sequence[Estimate], *, rehearsal: bool) -> RenderableType:
+def estimates_table(estimates: Sequence[Estimate], *, rehearsal: bool) -> RenderableType:
+    """What is still to run, how long it should take, and by what that was judged."""
     grid = Table(box=None, pad_edge=False, padding=(0, 2))
     grid.add_column("missing", overflow="fold")
     for name in ("runs", "about"):
@@ -307,7 +310,7 @@ def lay_out(place: Place, request: driver.Request, dataset: str) -> tuple[dict[s
             f"{place.location}: need {dataset} to lay out, got {', '.join(place.corpus.names)}"
         )
     workers, share = connect(place, [request])
-    request = _on(workers, request, place.options)
+    request = on_workers(workers, request, place.options)
     if not driver.has_ended(request):
         with RunsDisplay(0, {}, place.console) as display:
             schedule.pretrain(request, display)

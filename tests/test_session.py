@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow.fs as fs
 import pytest
 from rich.console import Console
 
@@ -20,9 +20,10 @@ from emoray.experiment import Arm, Experiment, asked
 from emoray.options import Where
 from emoray.reports.page import Figure
 from emoray.session import Place
-from emoray.storage import Storage
+from emoray.storage import Storage, join
+from emoray.training import driver
 from emoray.training.cost import Estimate
-from tests.experiments import TINY, write_both
+from tests.experiments import TINY, reproduction, write_both
 
 BLANK = Comparison("table3", "a title", "a caption", None, {}, (), rehearsal=True)
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -45,14 +46,14 @@ def said(place: Place) -> str:
 def joined(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Pretend to be connected to nodes that stay as many."""
 
-    def join(*nodes: Node) -> None:
+    def nodes_join(*nodes: Node) -> None:
         monkeypatch.setattr(cluster.ray, "is_initialized", lambda: True)
         monkeypatch.setattr(cluster, "_live_nodes", lambda: list(nodes))
         monkeypatch.setattr(cluster, "_live_entries", list)
         monkeypatch.setattr(cluster, "scaling", lambda: cluster.Scaling(True))
         monkeypatch.setattr(cluster, "storage_root", lambda *_, **__: "")
 
-    return join
+    return nodes_join
 
 
 @pytest.mark.parametrize(
@@ -134,21 +135,40 @@ def test_the_same_question_has_one_folder_without_old_pictures(tmp_path: Path) -
     assert (folder / "my notes.txt").exists()
 
 
-def test_printed_places_can_be_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where the storage is a URI, whose paths inside the file system lack its scheme."""
-    plain = Storage.at
-    bucket = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
-
-    def at(location: str | Path | Storage) -> Storage:
-        _, is_uri, path = str(location).partition("s3://")
-        return Storage(bucket, path) if is_uri else plain(location)
-
-    monkeypatch.setattr(Storage, "at", at)
-    place = place_at("s3://bucket/emoray")
+def test_printed_places_can_be_pasted(s3: str) -> None:
+    place = place_at(s3)
     report(place, "asked", "curves")
-    (folder,) = folders(tmp_path / "bucket" / "emoray")
-    for path in folder.iterdir():
-        assert f"s3://bucket/emoray/reports/{folder.name}/{path.name}" in said(place)
+    reports = Storage.at(join(s3, "reports"))
+    (folder,) = map(reports.sub, reports.folders())
+    for name in folder.files():
+        assert folder.place(name) in said(place)
+
+
+@pytest.mark.parametrize("named", ["..", ".", "", "~", ".locks"])
+def test_a_checkpoints_name_stays_among_the_runs(tmp_path: Path, named: str) -> None:
+    with pytest.raises(ValueError, match="need a run's name of 1 to 100 letters"):
+        session.origin_of(place_at(tmp_path), named)
+
+
+@pytest.mark.parametrize(
+    ("options", "cpus"),
+    [({}, 3.0), ({"cpus_per_worker": 2.0}, 2.0), ({"workers": 2}, 4.0)],
+)
+def test_a_pretraining_goes_on_with_the_threads_that_it_began_with(
+    tmp_path: Path, joined: Callable[..., None], options: dict[str, Any], cpus: float
+) -> None:
+    """On a node of nine CPUs a fair share would be eight, or four for each of two workers."""
+    write_both(tmp_path / "corpus")
+    found = reproduction(tmp_path / "corpus", tmp_path)
+    origin = found.pretraining(found.paper.tables["table_3"].row("EMOD-SoftVA"), "pretrain", 0)
+    request = origin.request
+    assert request is not None
+    begun = replace(request, n_workers=1, cpus_per_worker=3.0)
+    begun.folder.write_bytes(driver.REQUEST_FILE, json.dumps(begun.to_json()).encode())
+    joined(Node(9, 0))
+    place = place_at(tmp_path, **options)
+    workers, _ = session.connect(place, [request])
+    assert session.on_workers(workers, request, place.options).cpus_per_worker == cpus
 
 
 def test_a_question_is_its_rows_data_folds_settings_and_starts(tmp_path: Path) -> None:

@@ -50,7 +50,14 @@ def _pretrain(
     """Corpus, workers, read-out, summary."""
     began = time.monotonic()
     stored = begun if options.resume else None
-    workers = workers or cluster.connect(address=options.address, workers=_demand(options, begun))
+    if workers is None:
+        demand = _demand(options, begun)
+        if demand.cpus_per_worker and options.cpus_per_worker is None:
+            console.print(
+                f"Each worker keeps the {demand.cpus_per_worker:g} threads that the run began "
+                "with; --cpus-per-worker gives it others, and its numbers other last bits."
+            )
+        workers = cluster.connect(address=options.address, workers=demand)
     assert workers is not None  # they were asked for
     if stored is None and options.gpus_per_worker is None:
         workers = cluster.with_gpus(workers, cpus_per_worker=options.cpus_per_worker)

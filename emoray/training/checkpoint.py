@@ -63,7 +63,9 @@ class State:
     """Where a run stands after `step` steps.
 
     Masks, augmentations and plan are functions of (seed, step, place in the batch), so no random
-    state has to be kept: what is drawn at step 4711 does not depend on how it was reached.
+    state has to be kept: what is drawn at step 4711 does not depend on how it was reached. Sums do
+    depend on threads and workers, in their last bits: with as many of both a run goes on bit for
+    bit, with others to rounding.
     """
 
     step: int

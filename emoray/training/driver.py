@@ -186,8 +186,9 @@ def describe(request: Request, plan: RoundPlan, corpus: Corpus) -> dict[str, str
     each += "GPU" if request.gpus_per_worker else "CPU"
     return {
         "run": str(request.folder),
-        "corpus": f"{request.corpus}: {n_drawn:,} segments of {len(corpus.datasets)} datasets to "
-        f"train on, {n_kept:,} of {n_subjects} subjects held out",
+        "corpus": request.corpus,
+        "segments": f"{n_drawn:,} of {len(corpus.datasets)} datasets to train on, {n_kept:,} of "
+        f"{n_subjects} subjects held out",
         "model": f"{request.method} {request.stage}, {n_parameters:,} parameters",
         "steps": f"{stage.epochs} epochs of {plan.n_steps} steps of "
         f"{plan.n_segments_per_step} segments",

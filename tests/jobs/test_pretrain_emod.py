@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import os
 import runpy
+import socket
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from emoray import cluster
 from emoray.config import dotted_values, to_dict
 from emoray.corpus.read import open_corpus
+from emoray.locks import LOCKS, hold
 from emoray.methods.emod.config import rehearsal_config
 from emoray.options import PAPER
+from emoray.storage import Storage
 from emoray.training import driver
 from emoray.training.driver import Request
 from tests.corpora import write_corpus
@@ -164,7 +168,7 @@ def test_a_resumed_run_keeps_what_it_was_started_with(
     )
 
 
-def store_run(storage: Path) -> None:
+def store_run(storage: Path, **had: Any) -> None:
     """A run that has been written down, and no step of it done."""
     corpus = open_corpus(write_corpus(storage / "corpus"))
     request = Request(
@@ -176,6 +180,7 @@ def store_run(storage: Path) -> None:
         stage="pretrain",
         config=to_dict(rehearsal_config(n_workers=2)),
         held_out={},
+        **had,
     )
     plan = request.make_plan(corpus)
     driver.start(replace(request, plan=plan.digest), plan)
@@ -187,6 +192,77 @@ def test_a_resumed_runs_own_rounds_decide_how_many_workers_fit(
     store_run(tmp_path)
     said = end_of_job(monkeypatch, "--storage", tmp_path, "--resume", "one", "--workers", 4)
     assert "divides the 2 rounds of a step (1, 2), got 4" in str(said)
+
+
+# One name, one run -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["--name", "--resume"])
+def test_a_run_that_somebody_trains_is_refused_before_anything_starts(
+    environment: None,
+    no_cluster: None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    option: str,
+) -> None:
+    store_run(tmp_path)
+    with hold(Storage.at(tmp_path / "runs"), "one", tell=print):
+        words = ("--storage", tmp_path, option, "one")
+        said = str(end_of_job(monkeypatch, *words, *["--corpus", "x"][: 2 * (option == "--name")]))
+    here = f"process {os.getpid()} on {socket.gethostname()} since 20"
+    assert said.startswith(f"error: {tmp_path}/runs/one is held by {here}")
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("option", ["--name", "--resume"])
+@pytest.mark.parametrize("name", ["../../x", "a/b", "..", ".locks", "/tmp/x"])
+def test_a_name_stays_among_the_runs(
+    environment: None,
+    no_cluster: None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    option: str,
+    name: str,
+) -> None:
+    said = str(end_of_job(monkeypatch, "--storage", tmp_path / "deep" / "here", option, name))
+    assert said.startswith("error: need a run's name of 1 to 100 letters")
+    assert said.endswith(f"got {name!r}")
+    assert [path.name for path in tmp_path.iterdir()] == ["deep"]
+    assert list((tmp_path / "deep" / "here").iterdir()) == []
+
+
+def test_a_folder_under_another_name_is_not_resumed_elsewhere(
+    environment: None, no_cluster: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    store_run(tmp_path)
+    (tmp_path / "runs" / "one").rename(tmp_path / "runs" / "two")
+    said = end_of_job(monkeypatch, "--storage", tmp_path, "--resume", "two")
+    assert said == f"error: {tmp_path}/runs/two: need the folder of its own run, got that of 'one'"
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        ((), "1 worker of 3 CPU"),
+        (("--cpus-per-worker", "2"), "1 worker of 2 CPU"),
+        (("--workers", "2"), "2 workers of 0 CPU"),  # other sums: a fair share
+        (("--gpus-per-worker", "1"), "1 worker of 0 CPU and 1 GPU"),
+    ],
+)
+def test_a_resumed_run_keeps_its_threads_unless_others_are_asked_for(
+    environment: None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    words: tuple[str, ...],
+    asked: str,
+) -> None:
+    def connect(**given: object) -> None:
+        raise ValueError(f"asked for {given['workers']}")
+
+    monkeypatch.setattr(cluster, "connect", connect)
+    store_run(tmp_path, cpus_per_worker=3.0)
+    said = end_of_job(monkeypatch, "--storage", tmp_path, "--resume", "one", *words)
+    assert said == f"error: asked for {asked}"
 
 
 def job(home: Path, *words: object) -> subprocess.CompletedProcess[str]:
@@ -218,4 +294,4 @@ def test_a_wrong_corpus_ends_with_one_line(
     none, storage = tmp_path / "none", tmp_path / "here"
     said = end_of_job(monkeypatch, "--corpus", none, "--storage", storage, "--cpus-per-worker", 1)
     assert said == f"error: need a corpus at {none}, got no such folder"
-    assert not (storage / "runs").exists()
+    assert Storage.at(storage / "runs").folders() == [LOCKS]  # nothing of a run
