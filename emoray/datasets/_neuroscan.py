@@ -34,6 +34,8 @@ _EVENT_HEADER = struct.Struct("<BiI")  # type, bytes of the records, offset
 _EVENT_RECORD = {1: 8, 2: 19, 3: 19}
 """Bytes of one event, by the type of the table."""
 _COUNTS_PER_UV = 204.8
+_GAINS_UV = (1e-6, 1e3)
+"""Of one count. At less 24 bits end below 9 microvolts, at more EEG is within one count."""
 _WRAP = 2**32
 """The place of the event table has 32 bits: in a larger file it is known up to multiples."""
 _N_PROBES, _PROBE = 8, 1000
@@ -261,14 +263,16 @@ def read_windows(
         windows: first and one past the last sample of each.
 
     Raises:
-        DataError: a channel has no calibration: its sensitivity or calibration is zero, or no
-            number.
+        DataError: sensitivity times calibration of a channel is zero, no number, or so far off
+            that counts hold no EEG.
     """
+    least, most = _GAINS_UV
     for row in rows:
-        if not math.isfinite(header.gains_uv[row]) or header.gains_uv[row] == 0:
+        if not least <= abs(header.gains_uv[row]) <= most:
             raise DataError(
-                f"{path} channel {row + 1} ({header.channels[row]}): need the microvolts of one "
-                f"count, got {header.gains_uv[row]:g} from its sensitivity and calibration"
+                f"{path} channel {row + 1} ({header.channels[row]}): need {least:g} to {most:g} "
+                f"microvolts for a count from its sensitivity and calibration, got "
+                f"{header.gains_uv[row]:g}"
             )
     n_channels = len(header.channels)
     layout = _Layout(_HEADER + _PER_CHANNEL * n_channels, n_channels, header.block, header.n_bytes)
