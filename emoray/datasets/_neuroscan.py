@@ -109,8 +109,8 @@ def check_cnt(path: Path) -> CntHeader:
     The data end at the event table: where the header places it or, if none stands there, behind
     the header's number of samples. Bytes lost or inserted before it, which would shift all that
     comes after them, also move the table from its place, and then the file is refused. A part
-    of a sample right before the table is left out: recorders write such files. What follows the
-    table is left alone.
+    of a sample right before the table is left out: recorders write such files (a part of a block
+    they do not). What follows the table is left alone.
 
     Raises:
         DataError: not a Neuroscan file, no whole event table where one should be, no sample, or
@@ -123,10 +123,11 @@ def check_cnt(path: Path) -> CntHeader:
         n_data = _event_table(path, file, setup, size) - setup.first
         n_bytes, width_from = _width(path, file, setup, n_data)
     n_samples, n_left_over = setup.n_samples_in(n_data, n_bytes)
-    if n_samples == 0:
+    block = setup.block(n_bytes)
+    if n_samples == 0 or (block > 1 and n_left_over):
         raise DataError(
-            f"{path}: need samples of {setup.n_channels} channels between byte {setup.first} "
-            f"and the event table, got {n_data} bytes"
+            f"{path}: need whole samples of {setup.n_channels} channels in blocks of {block} "
+            f"between byte {setup.first} and the event table, got {n_data} bytes"
         )
     starts = range(0, len(entries), _PER_CHANNEL)
     factors = [struct.unpack_from("<f8xf", entries, i + _SENSITIVITY) for i in starts]
@@ -139,7 +140,7 @@ def check_cnt(path: Path) -> CntHeader:
         n_bytes=n_bytes,
         width_from=width_from,
         n_left_over=n_left_over,
-        block=setup.block(n_bytes),
+        block=block,
         baselines=tuple(struct.unpack_from("<h", entries, i + _BASELINE)[0] for i in starts),
         gains_uv=tuple(a * b / _COUNTS_PER_UV for a, b in factors),
     )

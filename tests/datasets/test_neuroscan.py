@@ -263,6 +263,15 @@ def test_blocks_of_a_synamps_are_put_in_order(tmp_path: Path, n_bytes: int) -> N
         np.testing.assert_allclose(x_CT, EEG_16[:, start:stop] / 204.8, atol=1e-5)
 
 
+@pytest.mark.parametrize("announced", [1700, SEED_V_COUNT])
+def test_a_part_of_a_block_is_refused(tmp_path: Path, announced: int) -> None:
+    raw = bytearray(Recorded(EEG_32, announced=announced).raw)
+    struct.pack_into("<i", raw, 894, 4 * 16)
+    path = tmp_path / "x.cnt"
+    path.write_bytes(raw)
+    assert "need whole samples of 66 channels in blocks of 16" in refused(path)
+
+
 def test_baseline_sensitivity_and_calibration_are_those_of_mne(tmp_path: Path) -> None:
     path = Recorded(EEG_32, baseline=-311, sensitivity=0.51, calibration=1.37).write(
         tmp_path / "x.cnt"
