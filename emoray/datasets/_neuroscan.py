@@ -35,6 +35,8 @@ _EVENT_HEADER = struct.Struct("<BiI")  # type, bytes of the records, offset
 _EVENT_RECORD = {1: 8, 2: 19, 3: 19}
 """Bytes of one event, by the type of the table."""
 _COUNTS_PER_UV = 204.8
+_GAINS_UV = (1e-6, 1e3)
+"""Of one count. At less 24 bits end below 9 microvolts, at more EEG is within one count."""
 _WRAP = 2**32
 """The place of the event table has 32 bits: in a larger file it is known up to multiples."""
 _N_PROBES, _PROBE = 8, 1000
@@ -108,8 +110,8 @@ def check_cnt(path: Path) -> CntHeader:
     The data end at the event table: where the header places it or, if none stands there, behind
     the header's number of samples. Bytes lost or inserted before it, which would shift all that
     comes after them, also move the table from its place, and then the file is refused. A part
-    of a sample right before the table is left out: recorders write such files. What follows the
-    table is left alone.
+    of a sample right before the table is left out: recorders write such files (a part of a block
+    they do not). What follows the table is left alone.
 
     Raises:
         DataError: not a Neuroscan file, no whole event table where one should be, no sample, or
@@ -122,10 +124,11 @@ def check_cnt(path: Path) -> CntHeader:
         n_data = _event_table(path, file, setup, size) - setup.first
         n_bytes, width_from = _width(path, file, setup, n_data)
     n_samples, n_left_over = setup.n_samples_in(n_data, n_bytes)
-    if n_samples == 0:
+    block = setup.block(n_bytes)
+    if n_samples == 0 or (block > 1 and n_left_over):
         raise DataError(
-            f"{path}: need samples of {setup.n_channels} channels between byte {setup.first} "
-            f"and the event table, got {n_data} bytes"
+            f"{path}: need whole samples of {setup.n_channels} channels in blocks of {block} "
+            f"between byte {setup.first} and the event table, got {n_data} bytes"
         )
     starts = range(0, len(entries), _PER_CHANNEL)
     factors = [struct.unpack_from("<f8xf", entries, i + _SENSITIVITY) for i in starts]
@@ -138,7 +141,7 @@ def check_cnt(path: Path) -> CntHeader:
         n_bytes=n_bytes,
         width_from=width_from,
         n_left_over=n_left_over,
-        block=setup.block(n_bytes),
+        block=block,
         baselines=tuple(struct.unpack_from("<h", entries, i + _BASELINE)[0] for i in starts),
         gains_uv=tuple(a * b / _COUNTS_PER_UV for a, b in factors),
     )
@@ -262,14 +265,16 @@ def read_windows(
         windows: first and one past the last sample of each.
 
     Raises:
-        DataError: a channel has no calibration: its sensitivity or calibration is zero, or no
-            number.
+        DataError: sensitivity times calibration of a channel is zero, no number, or so far off
+            that counts hold no EEG.
     """
+    least, most = _GAINS_UV
     for row in rows:
-        if not math.isfinite(header.gains_uv[row]) or header.gains_uv[row] == 0:
+        if not least <= abs(header.gains_uv[row]) <= most:
             raise DataError(
-                f"{path} channel {row + 1} ({header.channels[row]}): need the microvolts of one "
-                f"count, got {header.gains_uv[row]:g} from its sensitivity and calibration"
+                f"{path} channel {row + 1} ({header.channels[row]}): need {least:g} to {most:g} "
+                f"microvolts for a count from its sensitivity and calibration, got "
+                f"{header.gains_uv[row]:g}"
             )
     n_channels = len(header.channels)
     layout = _Layout(_HEADER + _PER_CHANNEL * n_channels, n_channels, header.block, header.n_bytes)

@@ -70,7 +70,7 @@ def test_an_electrode_without_calibration_is_refused_by_name(root: Path) -> None
     raw = bytearray((root / FIRST).read_bytes())
     struct.pack_into("<f", raw, 900 + 75 * 2 + 71, 0.0)
     (root / FIRST).write_bytes(raw)
-    with pytest.raises(DataError, match=r"1_1_20180804\.cnt channel 3 \(FP2\): need the microv"):
+    with pytest.raises(DataError, match=r"1_1_20180804\.cnt channel 3 \(FP2\): need 1e-06 to"):
         seed_v.read(root, REF)
     struct.pack_into("<f", raw, 900 + 75 * 2 + 71, 1.0)
     struct.pack_into("<f", raw, 900 + 75 * 60 + 71, 0.0)
