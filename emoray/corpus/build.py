@@ -191,7 +191,7 @@ def _finished(job: Job, listing: Listing, on_error: OnError) -> Manifest | None:
         manifest.sources.keys() == refs.keys()
         and manifest.missing == listing.missing
         and all(shards.get(shard.file) == shard.bytes for shard in manifest.shards)
-        and all(unchanged(manifest.sources[k], job.root, ref.files) for k, ref in refs.items())
+        and all(unchanged(manifest.sources[k], job.root, ref) for k, ref in refs.items())
     )
     return manifest if same and (on_error == "skip" or not manifest.quarantined) else None
 
@@ -199,7 +199,7 @@ def _finished(job: Job, listing: Listing, on_error: OnError) -> Manifest | None:
 def _is_done(job: Job, ref: RecordingRef, shards: Mapping[str, int], on_error: OnError) -> bool:
     """Whether a part is there and still true; one in quarantine is tried again under `fail`."""
     part = read_part(job.storage, ref)
-    if part is None or not unchanged(part.sources, job.root, ref.files):
+    if part is None or not unchanged(part.sources, job.root, ref):
         return False
     if part.error is not None:
         return on_error == "skip"

@@ -102,7 +102,7 @@ def make_part(job: Job, ref: RecordingRef) -> Part:
     # whoever asks what is to be made. Before the limit below, which holds for loaded libraries.
     from emoray.signals.prepare import prepare
 
-    sources = hash_sources(job.root, ref.files)
+    sources = hash_sources(job.root, ref)
     blank = Part(ref.key, ref.subject, ref.session, sources, code_version())
     previous = read_part(job.storage, ref)
     if previous is not None and _same_bytes(job.storage, previous, sources):
@@ -178,17 +178,26 @@ def write_part(storage: Storage, ref: RecordingRef, part: Part) -> None:
     storage.write_bytes(part_name(ref), part.to_json().encode())
 
 
-def stat_sources(root: Path, files: Sequence[str]) -> tuple[Source, ...]:
+def stat_sources(root: Path, ref: RecordingRef) -> tuple[Source, ...]:
     """Sizes and times of source files without reading them; SHA-256 is left empty.
 
     What is not there, or no regular file, or cannot be looked at, has size -1.
     """
-    return tuple(_stat(root, file) for file in files)
+    return tuple(_stat(file, path) for file, path in _places(root, ref))
 
 
-def _stat(root: Path, file: str) -> Source:
+def _places(root: Path, ref: RecordingRef) -> list[tuple[str, Path]]:
+    """Each file as the manifest calls it, and where it lies, which may be a name not to be told."""
     try:
-        stat = (root / file).stat()
+        paths = datasets.paths(root, ref)
+    except (DataError, OSError):  # gone; the reader says so
+        paths = tuple(root / file for file in ref.files)
+    return list(zip(ref.files, paths, strict=True))
+
+
+def _stat(file: str, path: Path) -> Source:
+    try:
+        stat = path.stat()
     except OSError:
         return Source(file, -1, 0, "")
     if not S_ISREG(stat.st_mode):
@@ -196,11 +205,12 @@ def _stat(root: Path, file: str) -> Source:
     return Source(file, stat.st_size, stat.st_mtime_ns, "")
 
 
-def hash_sources(root: Path, files: Sequence[str]) -> tuple[Source, ...]:
+def hash_sources(root: Path, ref: RecordingRef) -> tuple[Source, ...]:
     """Sizes, times and SHA-256 of source files; it stays empty where a file cannot be read."""
+    found = ((_stat(file, path), path) for file, path in _places(root, ref))
     return tuple(
-        replace(s, sha256=_sha256(root / s.file, s.size, s.mtime_ns) if s.size >= 0 else "")
-        for s in stat_sources(root, files)
+        replace(s, sha256=_sha256(path, s.size, s.mtime_ns) if s.size >= 0 else "")
+        for s, path in found
     )
 
 
@@ -213,9 +223,9 @@ def _sha256(path: Path, size: int, mtime_ns: int) -> str:
         return ""  # the reader says what is wrong with it
 
 
-def unchanged(sources: Sequence[Source], root: Path, files: Sequence[str]) -> bool:
+def unchanged(sources: Sequence[Source], root: Path, ref: RecordingRef) -> bool:
     """Whether the files still have the sizes and times they were read with."""
-    now = stat_sources(root, files)
+    now = stat_sources(root, ref)
     return [(s.file, s.size, s.mtime_ns) for s in sources] == [
         (s.file, s.size, s.mtime_ns) for s in now
     ]

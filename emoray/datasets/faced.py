@@ -110,6 +110,9 @@ def find(root: Path) -> Listing:
 def read(root: Path, ref: RecordingRef) -> Recording:
     """Read one subject: 28 videos, each a stretch and a presentation of 30 s.
 
+    Its rows are taken as the ears being last, unless the signals clearly say otherwise; then by
+    what they say, and `dropped` reports it.
+
     Raises:
         DataError: the pickle is truncated, asks for anything but an array, or holds one of
             another shape.
@@ -172,9 +175,9 @@ def ears_of(eeg_VRT: FloatArray) -> str | None:
 
 def _fits(x_RT: FloatArray) -> list[float]:
     """Rank correlation, under each order, of how alike two rows are with how near their sites."""
-    x_RT = x_RT[:, ::_STEP] - x_RT[:, ::_STEP].mean(axis=1, keepdims=True)
-    sd_R = x_RT.std(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):  # rows that are flat or not finite
+        x_RT = x_RT[:, ::_STEP] - x_RT[:, ::_STEP].mean(axis=1, keepdims=True)
+        sd_R = x_RT.std(axis=1)
         alike_RR = np.nan_to_num(x_RT @ x_RT.T / x_RT.shape[1] / np.outer(sd_R, sd_R))
     i_P, j_P, near_P = _pairs()
     fits = []

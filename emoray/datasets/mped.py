@@ -213,8 +213,11 @@ def _anonymous(path: Path, name: str) -> Iterator[None]:
     """Put the number for the person in any message about a participant's file."""
     try:
         yield
-    except (DataError, OSError) as error:
-        message = str(error).replace(str(path), name).replace(path.name, name)
+    except MemoryError:
+        raise
+    except Exception as error:
+        kind = "" if isinstance(error, DataError) else f"{type(error).__name__}: "
+        message = kind + str(error).replace(str(path), name).replace(path.name, name)
         person = rf"(?<![^\W_]){re.escape(path.parent.name)}(?![^\W_])"  # as a whole word
         raise DataError(re.sub(person, "participant", message)) from None
 

@@ -14,10 +14,10 @@ from emoray import datasets
 from emoray.corpus import check as checking
 from emoray.corpus.build import build
 from emoray.corpus.check import Found, _Counter, _list
-from emoray.corpus.parts import Job, make_part, stat_sources
+from emoray.corpus.parts import Job, hash_sources, make_part, stat_sources, unchanged
 from emoray.schema import DataError
 from emoray.signals import Recipe
-from emoray.storage import Storage
+from emoray.storage import Storage, sha256_of
 from tests.sources import ToneSource
 
 RAISED = [
@@ -132,14 +132,12 @@ def test_a_damaged_file_is_quarantined_by_name(
 
 
 def test_a_pipe_is_not_hashed(seed: Path, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.mat")
-    (source,) = stat_sources(tmp_path, ["pipe.mat"])
-    assert source.size == -1
     ref = datasets.get("seed").find(seed).recordings[0]
     shutil.copytree(seed, tmp_path / "seed")
     path = tmp_path / "seed" / ref.files[0]
     path.unlink()
     os.mkfifo(path)
+    assert stat_sources(tmp_path / "seed", ref)[0].size == -1
     part = make_part(job("seed", tmp_path / "seed", tmp_path / "out"), ref)
     assert "need a regular file, found a named pipe" in (part.error or "")
 
@@ -156,3 +154,36 @@ def test_an_error_of_find_is_its_folders(
     monkeypatch.setattr(datasets.get("seed"), "find", _raising(MemoryError()))
     with pytest.raises(MemoryError):
         checking._list(row, seed, rehearsal=True)
+
+
+def test_files_whose_names_are_not_told_are_watched_like_others(tmp_path: Path) -> None:
+    # MPED's folders bear people's names: the manifest knows them by number, and by their bytes.
+    root = tmp_path / "MPED"
+    datasets.get("mped").write_example(root, ToneSource(), n_subjects=1, duration_s=1.0)
+    (ref,) = datasets.get("mped").find(root).recordings
+    paths = datasets.paths(root, ref)
+    sources = hash_sources(root, ref)
+    assert [s.file for s in sources] == list(ref.files)
+    assert [s.size for s in sources] == [path.stat().st_size for path in paths]
+    assert [s.sha256 for s in sources] == [sha256_of(path) for path in paths]
+    assert "invented" not in str(sources)
+    assert unchanged(sources, root, ref)
+    paths[1].write_bytes(paths[1].read_bytes()[:-1])
+    assert not unchanged(sources, root, ref)
+
+
+def test_an_unforeseen_error_tells_nobodys_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "MPED"
+    datasets.get("mped").write_example(root, ToneSource(), n_subjects=1, duration_s=1.0)
+    (ref,) = datasets.get("mped").find(root).recordings
+
+    def load(path: Path, names: object) -> object:
+        raise AssertionError(f"in {path}")
+
+    monkeypatch.setattr("emoray.datasets._matlab.load", load)
+    monkeypatch.setattr("emoray.datasets.mped._check_labels", lambda path: None)
+    said = make_part(job("mped", root, tmp_path / "out"), ref).error or ""
+    assert "AssertionError: in raw_EEG_signals/participant 01/_d.mat" in said
+    assert "invented" not in said

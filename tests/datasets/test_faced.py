@@ -206,6 +206,7 @@ def test_signals_without_a_head_say_nothing_and_are_read_as_ever() -> None:
     assert faced.ears_of(rng.normal(size=(28, 32, 1500))) is None  # every row for itself
     assert faced.ears_of(np.ones((28, 32, 100))) is None
     assert faced.ears_of(np.full((28, 32, 100), np.nan)) is None
+    assert faced.ears_of(np.full((28, 32, 100), np.inf)) is None
     disagreeing = conducted(rng, CAPS["30-31"], noise=0.3)
     disagreeing[::2, 16:] = np.roll(disagreeing[::2, 16:], 2, axis=1)  # half of the videos
     assert faced.ears_of(disagreeing) is None

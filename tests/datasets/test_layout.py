@@ -1,5 +1,6 @@
 """What readers share: names, shapes and ratings held against a publisher's layout."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,6 +40,47 @@ def test_linked_folders_are_followed_and_a_circle_ends(tmp_path: Path) -> None:
     (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "root")
     found = _layout.find_files(tmp_path / "root", ".*s01.dat")
     assert [_layout.relative(tmp_path / "root", path) for _, path in found] == ["data/s01.dat"]
+
+
+def test_a_folders_own_name_goes_before_a_link_to_it(tmp_path: Path) -> None:
+    touch(tmp_path, "data/s01.dat")
+    (tmp_path / "a link").symlink_to(tmp_path / "data")  # sorts before
+    ((_, path),) = _layout.find_files(tmp_path, r"s01\.dat")
+    assert path == tmp_path / "data" / "s01.dat"
+
+
+def test_whole_names_count_and_no_part_of_one(tmp_path: Path) -> None:
+    touch(tmp_path, "x_label.mat", "Old_EEG/label.mat")
+    found = _layout.find_files(tmp_path, r"(?:EEG/)?label\.mat")
+    assert [path.parent.name for _, path in found] == ["Old_EEG"]
+    assert _layout.find_files(tmp_path, r"EEG/label\.mat") == []
+
+
+def test_a_companion_is_found_under_its_name_on_this_disk(tmp_path: Path) -> None:
+    touch(tmp_path, "A/Session.XML", "A/1/arousal_valence.CSV")
+    assert _layout.companion(tmp_path / "A", "session.xml") == tmp_path / "A" / "Session.XML"
+    found = _layout.companion(tmp_path / "A", "1/Arousal_Valence.csv")
+    assert found == tmp_path / "A" / "1" / "arousal_valence.CSV"
+    assert _layout.companion(tmp_path / "A", "label.mat") is None
+    assert _layout.companion(tmp_path / "gone", "label.mat") is None
+    touch(tmp_path, "A/session.xml")
+    with pytest.raises(DataError, match=r"need one session\.xml, found 2: Session\.XML and sess"):
+        _layout.companion(tmp_path / "A", "session.xml")
+
+
+def test_a_link_to_a_chosen_file_is_no_second_one(tmp_path: Path) -> None:
+    touch(tmp_path, "data/s01.dat")
+    (tmp_path / "s01.dat").symlink_to(tmp_path / "data" / "s01.dat")
+    found = [(m[1], path) for m, path in _layout.find_files(tmp_path, r"s(\d\d)\.dat")]
+    assert len(found) == 2
+    assert list(_layout.one_each(tmp_path, found, what="subject")) == ["01"]
+
+
+def test_names_in_another_encoding_are_listed_so_that_they_can_be_printed(tmp_path: Path) -> None:
+    touch(tmp_path, "s01.dat")
+    (Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xca\xfd.bin"))).touch()  # GBK
+    listing = _layout.listing(CARD, tmp_path, [RecordingRef("toy", "01", "1", ("s01.dat",))])
+    assert listing.unexpected == (r"\xca\xfd.bin",)
 
 
 def test_two_files_of_one_key_are_both_named(tmp_path: Path) -> None:

@@ -115,11 +115,13 @@ def test_a_truncated_file_is_refused_by_name(root: Path) -> None:
         seed_vii.read(root, seed_vii.find(root).recordings[0])
 
 
-def test_a_full_size_example_gives_1367_segments_a_subject(root: Path, tmp_path: Path) -> None:
+def test_a_full_size_example_gives_1367_segments_a_subject(
+    root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     lengths = [s for session in "1234" for s in seed_vii.example_seconds(session)]
     assert sum(lengths) == round(14_097.86)
     source = LengthSource()
-    seed_vii.write_example(tmp_path / "full", source, n_subjects=1, duration_s=None)
+    seed_vii.write_example(tmp_path_factory.mktemp("full"), source, n_subjects=1, duration_s=None)
     assert [s for _, s in sorted(source.asked)] == lengths
     matrices = {str(k): np.zeros((62, 200 * s), np.int8) for k, s in enumerate(lengths, 1)}
     scipy.io.savemat(root / FIRST, matrices)
