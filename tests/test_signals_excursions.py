@@ -15,10 +15,13 @@ import pytest
 import scipy.io
 
 from emoray import datasets
+from emoray.corpus.assemble import assemble
+from emoray.corpus.parts import Job, make_part
 from emoray.electrodes import EPOC_14
 from emoray.rehearsal import World
 from emoray.schema import Card, DataError, EcgCard, FloatArray, Recording
 from emoray.signals import Prepared, Recipe, excursions, prepare
+from emoray.storage import Storage
 from tests.recordings import make_card, make_recording, noise, reasons
 
 NO_ICA = Recipe(ica="none")
@@ -46,6 +49,14 @@ def through_amigos(path: Path) -> Prepared:
     return prepare(amigos.read(root, ref), amigos.CARD, Recipe())
 
 
+def spoil(path: Path, samples: Mapping[tuple[int, int, int], float]) -> None:
+    """Other values in a subject's file, by video, sample and column."""
+    held = scipy.io.loadmat(path)
+    for (video, sample, column), value in samples.items():
+        held["joined_data"][0, video][sample, column] = value
+    scipy.io.savemat(path, {k: v for k, v in held.items() if not k.startswith("__")})
+
+
 def agreement(one: Prepared, other: Prepared) -> dict[tuple[int, int], float]:
     """Correlation of the segments that both hold, by presentation and segment."""
     there = {
@@ -62,9 +73,7 @@ def agreement(one: Prepared, other: Prepared) -> dict[tuple[int, int], float]:
 def test_one_absurd_sample_of_a_publisher_s_file_spoils_nothing_else(tmp_path: Path) -> None:
     path = amigos_example(tmp_path)
     sound = through_amigos(path)
-    held = scipy.io.loadmat(path)
-    held["joined_data"][0, 3][AT, HURT] = 1e6
-    scipy.io.savemat(path, {k: v for k, v in held.items() if not k.startswith("__")})
+    spoil(path, {(3, AT, HURT): 1e6})
     made = through_amigos(path)
     found, before = made.facts["ica"], sound.facts["ica"]
     assert isinstance(found, dict)
@@ -319,3 +328,16 @@ def test_short_empty_and_silent_stretches_hold_nothing_absurd() -> None:
         for unit in ("uV", "arbitrary"):
             found = excursions.find(stretches, 128.0, Recipe(), kind="eeg", unit=unit)
             assert not found.runs
+
+
+def test_a_corpus_counts_and_names_what_was_absurd(tmp_path: Path) -> None:
+    path = amigos_example(tmp_path / "data")
+    spoil(path, {(3, AT, HURT): 1e6, (3, AT, 14): 1e6})
+    amigos, root = datasets.get("amigos"), path.parents[1]
+    ref = amigos.find(root).recordings[-1]
+    job = Job("amigos", root, Storage.at(tmp_path / "corpus"), NO_ICA)
+    manifest = assemble(job.storage, amigos.CARD, NO_ICA, [make_part(job, ref)], rehearsal=True)
+    counted = {(entry["what"], entry["reason"]): entry["n"] for entry in manifest.dropped}
+    assert counted[INTERPOLATED] == counted["ecg excursion", INTERPOLATED[1]] == 1
+    assert {"excursions", "ecg_excursions"} <= manifest.facts[ref.key].keys()
+    assert (manifest.recipe["scale_scope"], manifest.recipe["ica"]) == ("recording", "none")

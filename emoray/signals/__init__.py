@@ -1,7 +1,7 @@
 """Array functions that clean recordings and cut segments; `Recipe` says which and how.
 
 `prepare` turns one recording into segments: band-pass, ICA, average reference, cut, amplitude, in
-the order of Chen et al., EMOD, "Preprocessing".
+the order of Chen et al., EMOD, "Preprocessing"; before all of it, absurd amplitudes are taken out.
 """
 
 from emoray.signals.prepare import Prepared, SegmentRow, prepare
