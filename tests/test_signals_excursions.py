@@ -126,7 +126,7 @@ SHORT: Mapping[str, tuple[Damage, int]] = {
 
 def planted(offset: float = 0.0) -> tuple[list[FloatArray], Card]:
     world = World(0)
-    made = [world.eeg("example", 2, str(k), EPOC_14, 128.0, 25.0, (0.0, 0.0)) for k in range(3)]
+    made = [world.eeg("example", 2, str(k), EPOC_14, 128.0, 25.3, (0.0, 0.0)) for k in range(3)]
     return [x.astype(np.float32) + np.float32(offset) for x in made], make_card(EPOC_14)
 
 
@@ -179,6 +179,15 @@ def test_a_long_excursion_drops_the_segments_that_it_touches(name: str) -> None:
     assert min(agreement(sound, made).values()) > 0.99
 
 
+def test_the_segment_beside_a_long_excursion_is_kept() -> None:
+    # It ends a tenth of a second before the border, and fills most of that second.
+    sound, made = hurt(put((HURT, slice(1280 - 125, 1280 - 13)), 1e5))
+    assert [(r.presentation, r.segment) for r in made.rows] == [
+        (0, 0), (0, 1), (1, 1), (2, 0), (2, 1)
+    ]  # fmt: skip
+    assert min(agreement(sound, made).values()) > 0.999
+
+
 def test_a_rail_of_whole_segments_spoils_no_neighbour() -> None:
     stretches = [np.hstack(planted()[0])]
     card = make_card(EPOC_14)
@@ -205,7 +214,7 @@ def test_a_channel_that_is_absurd_from_end_to_end_is_made_from_the_others() -> N
     for unit in ("uV", "arbitrary"):
         stretches, card = planted()
         for k, x_CT in enumerate(stretches):
-            x_CT[HURT] = 1e6 * noise(1, 25.0, seed=k)[0]
+            x_CT[HURT] = 1e6 * noise(1, 25.3, seed=k)[0]
         made = prepare(make_recording(stretches, EPOC_14), replace(card, eeg_unit=unit), NO_ICA)
         assert len(made.rows) == 6
         assert reasons(made) == {("channel", "absurd amplitude: interpolated"): 1}
@@ -299,7 +308,7 @@ def untouched(recording: Recording, card: Card) -> bool:
     if recording.ecg_sfreq is not None:
         unit = "arbitrary" if card.ecg is None else card.ecg.unit
         found.append(excursions.find(ecgs, recording.ecg_sfreq, Recipe(), kind="ecg", unit=unit))
-    return not any(one.runs for one in found)
+    return not any(one.places for one in found)
 
 
 @pytest.mark.parametrize(
@@ -327,7 +336,7 @@ def test_short_empty_and_silent_stretches_hold_nothing_absurd() -> None:
     for stretches in (silent, missing, silent[:1]):
         for unit in ("uV", "arbitrary"):
             found = excursions.find(stretches, 128.0, Recipe(), kind="eeg", unit=unit)
-            assert not found.runs
+            assert not found.places
 
 
 def test_a_corpus_counts_and_names_what_was_absurd(tmp_path: Path) -> None:
