@@ -63,6 +63,11 @@ class Places:
         """Samples."""
         return self.stop_N - self.start_N
 
+    def touched(self, start: int, stop: int) -> NDArray[np.bool_]:
+        """Which of them have samples between these, shape (N,)."""
+        touched_N: NDArray[np.bool_] = (self.start_N < stop) & (self.stop_N > start)
+        return touched_N
+
 
 @dataclass(frozen=True, slots=True)
 class Excursions:
@@ -81,11 +86,7 @@ class Excursions:
             c
             for (s, c), places in self.places.items()
             if s == stretch
-            and (
-                (places.length_N > self.max_samples)
-                & (places.start_N < stop)
-                & (places.stop_N > start)
-            ).any()
+            and (places.touched(start, stop) & (places.length_N > self.max_samples)).any()
         ]
 
     def blank(
@@ -159,7 +160,7 @@ def dropped(
 
 def _blank_T(x_T: FloatArray, places: Places, start: int) -> None:
     """In place; sample 0 of `x_T` is sample `start` of the stretch."""
-    for i in np.flatnonzero((places.start_N < start + len(x_T)) & (places.stop_N > start)):
+    for i in np.flatnonzero(places.touched(start, start + len(x_T))):
         x_T[max(places.start_N[i] - start, 0) : places.stop_N[i] - start] = np.nan
     for i in np.flatnonzero(places.jump_N):
         x_T[max(places.stop_N[i] - start, 0) :] -= x_T.dtype.type(places.jump_N[i])
