@@ -124,8 +124,10 @@ def test_an_offset_vanishes_however_short_the_stretch(seconds: float, offset: fl
 
 def test_no_stretch_leaks_into_another() -> None:
     quiet_CT, loud_CT = noise(5, 20, seed=1), 1000 * noise(5, 20, seed=2)
-    alone = prepare(make_recording([quiet_CT]), make_card(), PLAIN)
-    beside = prepare(make_recording([quiet_CT, loud_CT]), make_card(), PLAIN)
+    card = make_card(eeg_unit="arbitrary")
+    alone = prepare(make_recording([quiet_CT]), card, PLAIN)
+    beside = prepare(make_recording([quiet_CT, loud_CT]), card, PLAIN)
+    assert len(beside.rows) == 4
     assert np.array_equal(alone.eeg_SCT, beside.eeg_SCT[:2])
 
 
@@ -198,7 +200,7 @@ def test_a_segment_holds_the_seconds_its_row_names() -> None:
 def test_nothing_but_filter_context_comes_from_outside() -> None:
     x_CT = noise(5, 60)
     far_CT = x_CT.copy()
-    far_CT[:, 50 * 128 :] += 1e4
+    far_CT[:, 50 * 128 :] += 900
     here = [(0, 0.0, 30.0)]
     near = prepare(make_recording([x_CT], places=here), make_card(), PLAIN)
     other = prepare(make_recording([far_CT], places=here), make_card(), PLAIN)

@@ -15,11 +15,14 @@ import pytest
 import scipy.io
 
 from emoray import datasets
+from emoray.corpus.assemble import assemble
+from emoray.corpus.parts import Job, make_part
 from emoray.electrodes import EPOC_14
 from emoray.rehearsal import World
 from emoray.schema import Card, DataError, EcgCard, FloatArray, Recording
 from emoray.signals import Recipe, excursions
 from emoray.signals.prepare import Prepared, prepare
+from emoray.storage import Storage
 from tests.recordings import make_card, make_recording, noise, reasons
 
 NO_ICA = Recipe(ica="none")
@@ -47,6 +50,14 @@ def through_amigos(path: Path) -> Prepared:
     return prepare(amigos.read(root, ref), amigos.CARD, Recipe())
 
 
+def spoil(path: Path, samples: Mapping[tuple[int, int, int], float]) -> None:
+    """Other values in a subject's file, by video, sample and column."""
+    held = scipy.io.loadmat(path)
+    for (video, sample, column), value in samples.items():
+        held["joined_data"][0, video][sample, column] = value
+    scipy.io.savemat(path, {k: v for k, v in held.items() if not k.startswith("__")})
+
+
 def agreement(one: Prepared, other: Prepared) -> dict[tuple[int, int], float]:
     """Correlation of the segments that both hold, by presentation and segment."""
     there = {
@@ -63,9 +74,7 @@ def agreement(one: Prepared, other: Prepared) -> dict[tuple[int, int], float]:
 def test_one_absurd_sample_of_a_publisher_s_file_spoils_nothing_else(tmp_path: Path) -> None:
     path = amigos_example(tmp_path)
     sound = through_amigos(path)
-    held = scipy.io.loadmat(path)
-    held["joined_data"][0, 3][AT, HURT] = 1e6
-    scipy.io.savemat(path, {k: v for k, v in held.items() if not k.startswith("__")})
+    spoil(path, {(3, AT, HURT): 1e6})
     made = through_amigos(path)
     found, before = made.facts["ica"], sound.facts["ica"]
     assert isinstance(found, dict)
@@ -118,7 +127,7 @@ SHORT: Mapping[str, tuple[Damage, int]] = {
 
 def planted(offset: float = 0.0) -> tuple[list[FloatArray], Card]:
     world = World(0)
-    made = [world.eeg("example", 2, str(k), EPOC_14, 128.0, 25.0, (0.0, 0.0)) for k in range(3)]
+    made = [world.eeg("example", 2, str(k), EPOC_14, 128.0, 25.3, (0.0, 0.0)) for k in range(3)]
     return [x.astype(np.float32) + np.float32(offset) for x in made], make_card(EPOC_14)
 
 
@@ -171,6 +180,15 @@ def test_a_long_excursion_drops_the_segments_that_it_touches(name: str) -> None:
     assert min(agreement(sound, made).values()) > 0.99
 
 
+def test_the_segment_beside_a_long_excursion_is_kept() -> None:
+    # It ends a tenth of a second before the border, and fills most of that second.
+    sound, made = hurt(put((HURT, slice(1280 - 125, 1280 - 13)), 1e5))
+    assert [(r.presentation, r.segment) for r in made.rows] == [
+        (0, 0), (0, 1), (1, 1), (2, 0), (2, 1)
+    ]  # fmt: skip
+    assert min(agreement(sound, made).values()) > 0.999
+
+
 def test_a_rail_of_whole_segments_spoils_no_neighbour() -> None:
     stretches = [np.hstack(planted()[0])]
     card = make_card(EPOC_14)
@@ -197,7 +215,7 @@ def test_a_channel_that_is_absurd_from_end_to_end_is_made_from_the_others() -> N
     for unit in ("uV", "arbitrary"):
         stretches, card = planted()
         for k, x_CT in enumerate(stretches):
-            x_CT[HURT] = 1e6 * noise(1, 25.0, seed=k)[0]
+            x_CT[HURT] = 1e6 * noise(1, 25.3, seed=k)[0]
         made = prepare(make_recording(stretches, EPOC_14), replace(card, eeg_unit=unit), NO_ICA)
         assert len(made.rows) == 6
         assert reasons(made) == {("channel", "absurd amplitude: interpolated"): 1}
@@ -291,7 +309,7 @@ def untouched(recording: Recording, card: Card) -> bool:
     if recording.ecg_sfreq is not None:
         unit = "arbitrary" if card.ecg is None else card.ecg.unit
         found.append(excursions.find(ecgs, recording.ecg_sfreq, Recipe(), kind="ecg", unit=unit))
-    return not any(one.runs for one in found)
+    return not any(one.places for one in found)
 
 
 @pytest.mark.parametrize(
@@ -319,4 +337,17 @@ def test_short_empty_and_silent_stretches_hold_nothing_absurd() -> None:
     for stretches in (silent, missing, silent[:1]):
         for unit in ("uV", "arbitrary"):
             found = excursions.find(stretches, 128.0, Recipe(), kind="eeg", unit=unit)
-            assert not found.runs
+            assert not found.places
+
+
+def test_a_corpus_counts_and_names_what_was_absurd(tmp_path: Path) -> None:
+    path = amigos_example(tmp_path / "data")
+    spoil(path, {(3, AT, HURT): 1e6, (3, AT, 14): 1e6})
+    amigos, root = datasets.get("amigos"), path.parents[1]
+    ref = amigos.find(root).recordings[-1]
+    job = Job("amigos", root, Storage.at(tmp_path / "corpus"), NO_ICA)
+    manifest = assemble(job.storage, amigos.CARD, NO_ICA, [make_part(job, ref)], rehearsal=True)
+    counted = {(entry["what"], entry["reason"]): entry["n"] for entry in manifest.dropped}
+    assert counted[INTERPOLATED] == counted["ecg excursion", INTERPOLATED[1]] == 1
+    assert {"excursions", "ecg_excursions"} <= manifest.facts[ref.key].keys()
+    assert (manifest.recipe["scale_scope"], manifest.recipe["ica"]) == ("recording", "none")

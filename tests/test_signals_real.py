@@ -122,10 +122,10 @@ def test_half_an_hour_of_heart_beats_is_not_absurd() -> None:
     leads = np.stack([low | (both & 15) << 8, high | (both >> 4) << 8])
     ecg_LT = ((leads - 4096 * (leads > 2047) - 1024) / 200).astype(np.float32)
     found = excursions.find([ecg_LT], 360.0, Recipe(), kind="ecg", unit="mV")
-    assert not found.runs
+    assert not found.places
     ecg_LT[0, 100_000] = 1e3
     found = excursions.find([ecg_LT], 360.0, Recipe(), kind="ecg", unit="mV")
-    assert [(s, c, *runs.start_N) for (s, c), runs in found.runs.items()] == [(0, 0, 100_000)]
+    assert [(s, c, *places.start_N) for (s, c), places in found.places.items()] == [(0, 0, 100_000)]
 
 
 @needs("testbva.vhdr")

@@ -105,6 +105,6 @@ def _defect(x_LT: FloatArray | None, at: Span, absurd: Excursions) -> str:
     x_LT = x_LT[:, at.start : at.stop]
     if not np.isfinite(x_LT).all():
         return "NaN"
-    if absurd.spoilt_C(at.stretch, at.start, at.stop):
+    if absurd.spoilt(at.stretch, at.start, at.stop):
         return excursions.REASON
     return "flat" if ((np.diff(x_LT, axis=-1) == 0).mean(axis=-1) > 0.5).any() else ""

@@ -44,7 +44,7 @@ _BESIDE_S = 0.25  # on either side of an excursion tell the level before from th
 
 
 @dataclass(frozen=True, slots=True)
-class Runs:
+class Places:
     """Excursions of one channel in one stretch, in order; no two touch."""
 
     start_N: IntArray
@@ -63,27 +63,30 @@ class Runs:
         """Samples."""
         return self.stop_N - self.start_N
 
+    def touched(self, start: int, stop: int) -> NDArray[np.bool_]:
+        """Which of them have samples between these, shape (N,)."""
+        touched_N: NDArray[np.bool_] = (self.start_N < stop) & (self.stop_N > start)
+        return touched_N
+
 
 @dataclass(frozen=True, slots=True)
 class Excursions:
     """All that is absurd in a recording's EEG, or in its ECG."""
 
-    runs: Mapping[tuple[int, int], Runs] = field(default_factory=dict)
+    places: Mapping[tuple[int, int], Places] = field(default_factory=dict)
     """By stretch and channel, where there are any."""
     limit_C: Float64Array = field(default_factory=lambda: np.zeros(0))
     """Deviation from its level from which a channel is absurd, in the signal's unit."""
     max_samples: int = 0
     """Longest that is interpolated; a segment that touches a longer one is dropped."""
 
-    def spoilt_C(self, stretch: int, start: int, stop: int) -> list[int]:
+    def spoilt(self, stretch: int, start: int, stop: int) -> list[int]:
         """Channels in which an excursion too long for interpolation touches these samples."""
         return [
             c
-            for (s, c), runs in self.runs.items()
+            for (s, c), places in self.places.items()
             if s == stretch
-            and (
-                (runs.length_N > self.max_samples) & (runs.start_N < stop) & (runs.stop_N > start)
-            ).any()
+            and (places.touched(start, stop) & (places.length_N > self.max_samples)).any()
         ]
 
     def blank(
@@ -98,33 +101,33 @@ class Excursions:
             start: the first of its samples.
         """
         touched = {
-            c - channel: runs
-            for (s, c), runs in self.runs.items()
+            c - channel: places
+            for (s, c), places in self.places.items()
             if s == stretch and channel <= c < channel + len(x_CT)
         }
         if not touched:
             return x_CT
         blanked_CT = x_CT.copy()
-        for row, runs in touched.items():
-            _blank_T(blanked_CT[row], runs, start)
+        for row, places in touched.items():
+            _blank_T(blanked_CT[row], places, start)
         return blanked_CT
 
-    def of_channel(self, channel: int) -> list[Runs]:
+    def of_channel(self, channel: int) -> list[Places]:
         """Excursions of a channel in all stretches."""
-        return [runs for (_, c), runs in self.runs.items() if c == channel]
+        return [places for (_, c), places in self.places.items() if c == channel]
 
     @property
     def channels(self) -> list[int]:
         """Those that have excursions."""
-        return sorted({c for _, c in self.runs})
+        return sorted({c for _, c in self.places})
 
     def facts(self, names: Sequence[str], sfreq: float) -> dict[str, object]:
         """By channel: how many, the longest in seconds, the largest, and from where on."""
         return {
             names[c]: {
-                "n": sum(len(runs) for runs in self.of_channel(c)),
+                "n": sum(len(places) for places in self.of_channel(c)),
                 "longest_s": max(float(r.length_N.max()) for r in self.of_channel(c)) / sfreq,
-                "largest": max(float(runs.peak_N.max()) for runs in self.of_channel(c)),
+                "largest": max(float(places.peak_N.max()) for places in self.of_channel(c)),
                 "limit": float(self.limit_C[c]),
             }
             for c in self.channels
@@ -142,9 +145,9 @@ def dropped(
     """What is not used as it came, by channel; channels that are bad as a whole are named apart."""
     found = []
     for c in (c for c in absurd.channels if c not in besides):
-        n = sum(len(runs) for runs in absurd.of_channel(c))
+        n = sum(len(places) for places in absurd.of_channel(c))
         n_long = sum(
-            int((runs.length_N > absurd.max_samples).sum()) for runs in absurd.of_channel(c)
+            int((places.length_N > absurd.max_samples).sum()) for places in absurd.of_channel(c)
         )
         place = f"{where(recording)} {names[c]}"
         found += [
@@ -155,12 +158,12 @@ def dropped(
     return found
 
 
-def _blank_T(x_T: FloatArray, runs: Runs, start: int) -> None:
+def _blank_T(x_T: FloatArray, places: Places, start: int) -> None:
     """In place; sample 0 of `x_T` is sample `start` of the stretch."""
-    for i in np.flatnonzero((runs.start_N < start + len(x_T)) & (runs.stop_N > start)):
-        x_T[max(runs.start_N[i] - start, 0) : runs.stop_N[i] - start] = np.nan
-    for i in np.flatnonzero(runs.jump_N):
-        x_T[max(runs.stop_N[i] - start, 0) :] -= x_T.dtype.type(runs.jump_N[i])
+    for i in np.flatnonzero(places.touched(start, start + len(x_T))):
+        x_T[max(places.start_N[i] - start, 0) : places.stop_N[i] - start] = np.nan
+    for i in np.flatnonzero(places.jump_N):
+        x_T[max(places.stop_N[i] - start, 0) :] -= x_T.dtype.type(places.jump_N[i])
 
 
 def find(
@@ -191,12 +194,12 @@ def find(
         return Excursions()
     limit_C = _limits(blocks, recipe.max_excursion, LIMITS_UV[kind] if unit == "uV" else None)
     max_samples, n_beside = max(1, int(recipe.max_gap_s * sfreq)), max(1, round(_BESIDE_S * sfreq))
-    runs = {
-        (s, c): _runs(stretches_CT[s][c], of, limit_C[c], max_samples, n_beside)
+    places = {
+        (s, c): _places(stretches_CT[s][c], of, limit_C[c], max_samples, n_beside)
         for (s, c), of in blocks.items()
         if of.may_exceed(limit_C[c])
     }
-    return Excursions({at: of for at, of in runs.items() if len(of)}, limit_C, max_samples)
+    return Excursions({at: of for at, of in places.items() if len(of)}, limit_C, max_samples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +279,7 @@ def _limits(
     return limit_C if physical is None else np.clip(limit_C, *physical)
 
 
-def _runs(x_T: FloatArray, of: _Blocks, limit: float, max_samples: int, n_beside: int) -> Runs:
+def _places(x_T: FloatArray, of: _Blocks, limit: float, max_samples: int, n_beside: int) -> Places:
     """Excursions with no more than `max_samples` between them are one."""
     level_T = np.interp(np.arange(len(x_T)), of.centre_K, of.level_K)
     deviation_T = np.abs(x_T - level_T)
@@ -290,7 +293,7 @@ def _runs(x_T: FloatArray, of: _Blocks, limit: float, max_samples: int, n_beside
             x_T[max(start_N[i] - n_beside, 0) : start_N[i]]
         )
         jump_N[i] = jump if abs(jump) > limit else 0.0  # NaN, at an end, is no jump
-    return Runs(start_N, stop_N, peak_N, jump_N)
+    return Places(start_N, stop_N, peak_N, jump_N)
 
 
 def _middle(x_T: FloatArray) -> float:

@@ -2,7 +2,8 @@
 
 Source: Chen et al., EMOD, "Preprocessing": band-pass, ICA, average reference, segments. Filters
 and resampling treat all channels alike; ICA, interpolation and reference mix channels and know no
-time. The two kinds commute, so the second is one matrix, applied to the segments only.
+time. The two kinds commute, so the second is one matrix, applied to the segments only. Neither is
+robust: absurd amplitudes are found and bridged before the first of them.
 Shapes: S segments, C electrodes, L ECG leads, T samples.
 """
 

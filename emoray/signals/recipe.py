@@ -81,8 +81,8 @@ class Recipe:
     scale_scope: Literal["recording", "presentation"] = "recording"
     """What one pair of numbers is fitted on and holds for: all kept segments of a recording, or
     those of one presentation, so that no segment of another, perhaps a test one, has a part in it.
-    ICA, bad channels and absurd amplitudes are found over the recording in either case. Paper:
-    silent."""
+    ICA, bad channels and absurd amplitudes are found over the recording in either case, and filters
+    reach some seconds beyond a presentation. Paper: silent."""
     dtype: Literal["float32", "float16"] = "float32"
     """Number format of the segments."""
     emotions: EmotionTable = "rescaled"

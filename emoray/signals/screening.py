@@ -62,7 +62,7 @@ def screen(
         rails_CT = (x_CT == low_C[:, None]) | (x_CT == high_C[:, None])
         codes_C[(stays_CT & rails_CT[:, 1:]).mean(axis=-1) > max_clipped] = 4
         codes_C[stays_CT.mean(axis=-1) > 0.5] = 3
-        codes_C[absurd.spoilt_C(span.stretch, span.start, span.stop)] = 2
+        codes_C[absurd.spoilt(span.stretch, span.start, span.stop)] = 2
         codes_C[~np.isfinite(raw_CT).all(axis=-1)] = 1
     return Verdict(*_judge(codes_SC), absurd)
 
