@@ -304,7 +304,8 @@ def test_recordings_apart_fit_nothing_on_test_segments(index: pa.Table) -> None:
 
 
 def test_a_scale_of_each_presentation_matters_where_presentations_are_cut(index: pa.Table) -> None:
-    fitted = Fitted(recordings=("ICA",), presentations=("scale",))
+    fitted = Fitted.by({**asdict(Recipe()), "scale_scope": "presentation"})
+    assert fitted == Fitted(recordings=("ICA",), presentations=("scale",))
     said = {}
     for name in ("stimuli_apart_same_subjects", RANDOM):
         fold = folds(name, "seed", index)[0]
