@@ -42,8 +42,8 @@ from emoray.training.progress import (
     last_fault,
     tell_fault,
     watching,
-    write_scalars,
 )
+from emoray.training.scalars import write_scalars
 
 REQUEST_FILE = "request.json"
 OCCUPANCY_FILE = "occupancy.json"
