@@ -269,3 +269,11 @@ def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
     with Storage.at(tmp_path).lock("one"):
         assert not (tmp_path / "first").exists()
     other.join()
+
+
+def test_an_error_without_a_number_is_told_with_its_place(tmp_path: Path) -> None:
+    """As object stores raise them."""
+    folder = Storage.at(tmp_path)
+    said = rf"^cannot write {tmp_path}/x, which needs 3 bytes: AWS Error NETWORK_CONNECTION"
+    with pytest.raises(OSError, match=said), folder.explaining("x", n_bytes=3):
+        raise OSError("AWS Error NETWORK_CONNECTION during PutObject")
