@@ -214,7 +214,7 @@ def fit(
         RunError: with the first worker's own words.
     """
     stage = request.make_stage()
-    # Beside the driver: a run that outlived any other node would be lost with an actor there.
+    # Beside the driver, whose end is the run's: any other node may be lost.
     board = Board.options(scheduling_strategy=ray_process.on_this_node()).remote()  # type: ignore[attr-defined]
     display = Display(
         n_steps=stage.epochs * plan.n_steps,
