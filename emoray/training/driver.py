@@ -233,10 +233,10 @@ def fit(
             except faults.ARISING as error:
                 if ray_process.is_lost():
                     raise RunError("Ray has ended on the node of this job") from error
-                fault = _fault(error, board)
+                fault = _fault(error, board, request.folder)
                 pause_s = patience.pause_s(display.furthest) if fault.can_pass else None
                 if pause_s is None:
-                    raise RunError(_last_words(fault, request)) from error
+                    raise RunError(_last_words(fault, request.max_failures)) from error
                 said = f"  {fault.words}; next try in {pause_s:g} s"
                 console.print(said, markup=False, highlight=False, soft_wrap=True)
                 time.sleep(pause_s)
@@ -253,21 +253,22 @@ def _tidy(run_folder: Storage) -> None:
     checkpoint.sweep(run_folder, keep=KEPT)
 
 
-def _fault(error: Exception, board: Any) -> faults.Fault:
+def _fault(error: Exception, board: Any, run_folder: Storage) -> faults.Fault:
     """What ended an attempt: what a worker told of itself, and what the driver saw."""
     told = last_fault(board)
     seen = faults.fault_of(error)
+    if not seen.can_pass:  # Ray Train's own files in the run's folder: it names none
+        seen = replace(seen, words=f"{run_folder}: {seen.words}")
     if not told.words:
         return seen
     # What can pass is often told by those that miss a worker which could tell nothing any more.
     return replace(seen, words=f"{seen.words} ({told.words})") if told.can_pass else told
 
 
-def _last_words(fault: faults.Fault, request: Request) -> str:
+def _last_words(fault: faults.Fault, most: int) -> str:
     if not fault.can_pass:
-        place = str(request.folder)
-        return fault.words if place in fault.words else f"{place}: {fault.words}"
-    return f"{fault.words}; that was fault {request.max_failures + 1} in a row without progress"
+        return fault.words
+    return f"{fault.words}; that was fault {most + 1} in a row without progress"
 
 
 def _trainer(request: Request, board: Any) -> TorchTrainer:
