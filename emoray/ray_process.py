@@ -68,15 +68,17 @@ def leave() -> bool:
         return True
     _here = False
     started = descendants()
-    closing = threading.Thread(target=ray.shutdown, name="shutdown", daemon=True)
     node = ray._private.worker._global_node
-    if node is None or not any(node.dead_processes()):  # it would wait for the dead
+    by_itself = node is None or not any(node.dead_processes())
+    if by_itself:  # Ray would wait for the dead
+        closing = threading.Thread(target=ray.shutdown, name="shutdown", daemon=True)
         closing.start()
         closing.join(SHUTDOWN_S)
+        by_itself = not closing.is_alive()
     for pid in started | descendants():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    return not closing.is_alive()
+    return by_itself
 
 
 def on_this_node() -> NodeAffinitySchedulingStrategy:

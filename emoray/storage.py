@@ -193,7 +193,9 @@ class Storage:
         try:
             yield
         except OSError as error:
-            raise OSError(error.errno, self._explain(name, error, n_bytes)) from error
+            said = self._explain(name, error, n_bytes)
+            # An object store's errors have no number.
+            raise (OSError(error.errno, said) if error.errno else OSError(said)) from error
 
     def create(self, name: str, data: bytes) -> bool:
         """Write a small file unless there is one of that name already.

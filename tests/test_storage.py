@@ -299,3 +299,11 @@ def test_a_name_that_is_more_or_less_than_a_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="need a run's name of 1 to 100 letters") as refused:
         check_name(name, "a run's name")
     assert repr(name) in str(refused.value)
+
+
+def test_an_error_without_a_number_is_told_with_its_place(tmp_path: Path) -> None:
+    """As object stores raise them."""
+    folder = Storage.at(tmp_path)
+    said = rf"^cannot write {tmp_path}/x, which needs 3 bytes: AWS Error NETWORK_CONNECTION"
+    with pytest.raises(OSError, match=said), folder.explaining("x", n_bytes=3):
+        raise OSError("AWS Error NETWORK_CONNECTION during PutObject")

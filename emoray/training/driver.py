@@ -49,9 +49,9 @@ from emoray.training.progress import (
     last_fault,
     tell_fault,
     watching,
-    write_scalars,
 )
 from emoray.training.rows import Fault, Rows
+from emoray.training.scalars import write_scalars
 
 REQUEST_FILE = "request.json"
 OCCUPANCY_FILE = "occupancy.json"
@@ -246,7 +246,7 @@ def fit(
         RunError: with the first worker's own words.
     """
     stage = request.make_stage()
-    # Beside the driver: a run that outlived any other node would be lost with an actor there.
+    # Beside the driver, whose end is the run's: any other node may be lost.
     board = Board.options(scheduling_strategy=ray_process.on_this_node()).remote()  # type: ignore[attr-defined]
     display = Display(
         n_steps=stage.epochs * plan.n_steps,
@@ -265,10 +265,10 @@ def fit(
             except faults.ARISING as error:
                 if ray_process.is_lost():
                     raise RunError("Ray has ended on the node of this job") from error
-                fault = _fault(error, board)
+                fault = _fault(error, board, request.folder)
                 pause_s = patience.pause_s(display.furthest) if fault.can_pass else None
                 if pause_s is None:
-                    raise RunError(_last_words(fault, request)) from error
+                    raise RunError(_last_words(fault, request.max_failures)) from error
                 said = f"  {fault.words}; next try in {pause_s:g} s"
                 console.print(said, markup=False, highlight=False, soft_wrap=True)
                 time.sleep(pause_s)
@@ -285,21 +285,22 @@ def _tidy(run_folder: Storage) -> None:
     checkpoint.sweep(run_folder, keep=KEPT)
 
 
-def _fault(error: Exception, board: Any) -> Fault:
+def _fault(error: Exception, board: Any, run_folder: Storage) -> Fault:
     """What ended an attempt: what a worker told of itself, and what the driver saw."""
     told = last_fault(board)
     seen = faults.fault_of(error)
+    if not seen.can_pass:  # Ray Train's own files in the run's folder: it names none
+        seen = replace(seen, words=f"{run_folder}: {seen.words}")
     if not told.words:
         return seen
     # What can pass is often told by those that miss a worker which could tell nothing any more.
     return replace(seen, words=f"{seen.words} ({told.words})") if told.can_pass else told
 
 
-def _last_words(fault: Fault, request: Request) -> str:
+def _last_words(fault: Fault, most: int) -> str:
     if not fault.can_pass:
-        place = str(request.folder)
-        return fault.words if place in fault.words else f"{place}: {fault.words}"
-    return f"{fault.words}; that was fault {request.max_failures + 1} in a row without progress"
+        return fault.words
+    return f"{fault.words}; that was fault {most + 1} in a row without progress"
 
 
 def _trainer(request: Request, board: Any) -> TorchTrainer:

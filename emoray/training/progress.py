@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from rich.progress import (
 from emoray.training.rows import NO_FAULT, Fault, Rows
 
 if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+    from emoray.training.scalars import Scalars
 
 POLL_S = 0.5
 PLAIN_EVERY_S = 10.0
@@ -118,7 +118,7 @@ class Display:
         self._segments_per_step = segments_per_step
         self._console = console
         self._tensorboard = tensorboard
-        self._writer: SummaryWriter | None = None
+        self._scalars: Scalars | None = None
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -135,7 +135,9 @@ class Display:
         self._has_begun = False
         if tensorboard:
             with self._bearing():
-                self._writer = _writer_of(tensorboard)
+                from emoray.training.scalars import Scalars  # not what the actor above needs
+
+                self._scalars = Scalars(tensorboard)
 
     @property
     def furthest(self) -> int:
@@ -148,9 +150,9 @@ class Display:
 
     def __exit__(self, *error: object) -> None:
         self._progress.stop()
-        if self._writer:
+        if self._scalars:
             with self._bearing():
-                self._writer.close()
+                self._scalars.close()
 
     def show(self, rows: Rows) -> None:
         """Take in finished steps."""
@@ -197,13 +199,12 @@ class Display:
         return f"{hours}:{rest // 60:02}:{rest % 60:02} to go"
 
     def _write_scalars(self, rows: Rows) -> None:
-        if self._writer is not None:
+        if self._scalars is not None:
             # Steps done again after a loss are the same numbers; once is enough.
             known = max(0, self._done_before - rows.first_step)
             fresh = {name: values[known:] for name, values in rows.columns.items()}
             with self._bearing():
-                _add_scalars(self._writer, fresh, rows.first_step + known)
-                self._writer.flush()
+                self._scalars.add(fresh, rows.first_step + known)
 
     @contextlib.contextmanager
     def _bearing(self) -> Iterator[None]:
@@ -211,7 +212,7 @@ class Display:
         try:
             yield
         except OSError as error:
-            self._writer = None
+            self._scalars = None
             said = f"  no more scalars for {self._tensorboard}: {error}"
             self._console.print(said, markup=False, highlight=False, soft_wrap=True)
 
@@ -263,27 +264,6 @@ class Counting:
     def _print(self, line: str) -> None:
         self._said = time.monotonic()
         self._console.print(f"  {line}", highlight=False, soft_wrap=True)
-
-
-def _writer_of(folder: Path) -> SummaryWriter:
-    """TensorBoard's writer, which loads torch: not what the actor above needs in its process."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(folder))
-
-
-def write_scalars(folder: Path, columns: Mapping[str, Sequence[float]]) -> None:
-    """Event files for TensorBoard: `train/NAME` for each column, one value a step from step 0."""
-    with _writer_of(folder) as writer:
-        _add_scalars(writer, columns, 0)
-
-
-def _add_scalars(
-    writer: SummaryWriter, columns: Mapping[str, Sequence[float]], first_step: int
-) -> None:
-    for name, values in columns.items():
-        for i, value in enumerate(values):
-            writer.add_scalar(f"train/{name}", value, first_step + i)
 
 
 @contextlib.contextmanager

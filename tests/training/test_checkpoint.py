@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from emoray.methods.emod.method import Finetuning
 from emoray.storage import HashingFile, Storage
 from emoray.training import checkpoint
 from emoray.training.checkpoint import HISTORY, Best, CheckpointError, FolderCheckpoints, State
+from tests.disks import full_disk
 
 FACTS = {"method": "emod", "config": {"loss": {"d_max": 5.0}}}
 
@@ -366,3 +368,30 @@ def test_a_classifier_is_built_again_by_what_its_checkpoint_says(tmp_path: Path)
         scores_BK = found([group])
         assert scores_BK.shape == (3, 5)
         assert torch.equal(scores_BK, module.eval()([group]))
+
+
+def test_a_full_disk_is_told_by_the_file_that_did_not_fit(tmp_path: Path) -> None:
+    """Of that torch alone says "unexpected pos 64 vs 0"."""
+    large = State(1, {"weight": torch.zeros(50_000)}, {}, {})
+    said = r"cannot write {}, which needs 2\d\d,\d\d\d bytes: .*No space left.*; [\d,]+ are free"
+    with full_disk(tmp_path / "disk", free_bytes=100_000) as disk:
+        with pytest.raises(OSError, match=said.format(disk / "copy" / checkpoint.STATE_FILE)):
+            checkpoint.save(disk / "copy", large, {})
+        where = disk / "run" / "step-00000001" / checkpoint.STATE_FILE
+        with pytest.raises(OSError, match=said.format(where)):
+            checkpoints_of(Storage.at(disk / "run")).save(large)
+
+
+def test_a_sweep_leaves_the_last_whole_checkpoints_alone(run: Storage) -> None:
+    for step in (7, 14, 21, 28):
+        with tempfile.TemporaryDirectory() as fresh:
+            checkpoint.save(Path(fresh), state_at(step), {})
+            for file in (checkpoint.STATE_FILE, checkpoint.RUN_FILE):
+                whole = Path(fresh, file).read_bytes()
+                content = whole if step < 28 else whole[:-10]
+                run.sub(f"step-{step:08d}").write_bytes(file, content)
+    run.sub("tensorboard").write_bytes("events", b"1")
+    checkpoint.sweep(run, keep=2)
+    assert run.folders() == ["step-00000014", "step-00000021", "tensorboard"]
+    checkpoint.sweep(run, keep=2)
+    assert checkpoint.latest_whole(run) == "step-00000021"

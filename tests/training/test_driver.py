@@ -13,8 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +29,7 @@ from emoray.storage import Storage
 from emoray.training import checkpoint, driver
 from emoray.training.driver import Request
 from tests.corpora import write_corpus
+from tests.disks import full_disk
 from tests.processes import below_us, left_after
 
 REPO = Path(__file__).parents[2]
@@ -367,20 +367,6 @@ def wait_for(happened: Callable[[], bool], *, timeout_s: float = 120) -> None:
 def kill_when(happened: Callable[[], bool], victims: Callable[[], list[int]]) -> None:
     wait_for(happened)
     os.kill(victims()[-1], signal.SIGKILL)
-
-
-@contextmanager
-def full_disk(at: Path, *, free_bytes: int) -> Iterator[Path]:
-    """A file system of one megabyte with little room left; only root can make one."""
-    at.mkdir()
-    options = ("-t", "tmpfs", "-o", "size=1m", "tmpfs")
-    if os.geteuid() or subprocess.run(["mount", *options, at], check=False).returncode:
-        pytest.skip("needs the right to mount a file system")
-    try:
-        (at / "filler").write_bytes(bytes(2**20 - free_bytes))
-        yield at
-    finally:
-        subprocess.run(["umount", "--lazy", at], check=True)
 
 
 class job:

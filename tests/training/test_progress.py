@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import math
 import time
@@ -15,8 +14,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from emoray.training import progress
 from emoray.training.checkpoint import HISTORY
-from emoray.training.progress import PLAIN_EVERY_S, Board, Display, write_scalars
+from emoray.training.progress import PLAIN_EVERY_S, Board, Display
 from emoray.training.rows import NO_FAULT, Fault, Rows
+from emoray.training.scalars import write_scalars
+from tests.disks import full_disk
 
 
 class Clock:
@@ -264,16 +265,16 @@ def test_a_board_that_is_gone_hands_over_nothing_and_holds_nobody_up(ray_cluster
 
 
 def test_scalars_that_cannot_be_written_are_told_once_and_end_nothing(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(progress, "_add_scalars", full)
     said = io.StringIO()
-    with display(said, tensorboard=tmp_path) as shown:
+    with (
+        full_disk(tmp_path / "disk", free_bytes=0) as disk,
+        display(said, tensorboard=disk / "tensorboard") as shown,
+    ):
         shown.show(steps(0, 2))
         shown.show(steps(2, 20))
     assert said.getvalue().count("No space left on device") == 1
-    assert str(tmp_path) in said.getvalue()
+    assert f"no more scalars for {disk}/tensorboard" in said.getvalue()
     assert "step 20/20" in said.getvalue()
+    assert capfd.readouterr().err == ""
