@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from emoray.training import progress
 from emoray.training.checkpoint import HISTORY
-from emoray.training.progress import PLAIN_EVERY_S, Board, Display, write_scalars
+from emoray.training.progress import PLAIN_EVERY_S, Board, Counting, Display, write_scalars
 from emoray.training.worker import Rows
 
 
@@ -237,3 +237,20 @@ def test_the_board_hands_over_rows_once_and_keeps_the_first_fault(ray_cluster: N
     for fault in ("worker 1: loss is inf at step 3", "worker 0: lost its peer"):
         board.tell_fault.remote(fault)
     assert ray.get(board.fault.remote()) == "worker 1: loss is inf at step 3"
+
+
+def test_what_is_counted_starts_at_once_and_is_told_every_few_seconds(clock: Clock) -> None:
+    said = io.StringIO()
+    with Counting("read-out", "segments", console=Console(file=said, width=100)) as counting:
+        assert said.getvalue() == "  read-out starts\n"
+        for n_done in range(0, 1001, 100):
+            clock.now_s += 4
+            counting.show(n_done, 1000)
+        counting.show(1000, 1000)
+    assert [line.strip() for line in said.getvalue().splitlines()] == [
+        "read-out starts",
+        "read-out  200/1000 segments",
+        "read-out  500/1000 segments",
+        "read-out  800/1000 segments",
+        "read-out  1000/1000 segments",
+    ]
