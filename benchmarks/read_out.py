@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
+from rich.console import Console
 from rich.table import Table
 
 from emoray.console import open_console

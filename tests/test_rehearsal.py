@@ -147,32 +147,38 @@ def within_subject(feature, n=36, seconds=20.0, dataset="deap", cap="geneva", su
     return [np.corrcoef(values_N, va_N2[:, axis])[0, 1] for axis in (0, 1)]
 
 
-def frontal_asymmetry(x_CT, sfreq, channels):
-    alpha_C = log_power(x_CT, sfreq, 8, 13)
-    return alpha_C[channels.index("F4")] - alpha_C[channels.index("F3")]
+def asymmetry(band, right, left):
+    """Log power over some electrodes of the right half, less that over their mirrors."""
+
+    def of(x_CT, sfreq, channels):
+        power_C = log_power(x_CT, sfreq, *band)
+        return np.mean(
+            [
+                power_C[channels.index(r)] - power_C[channels.index(c)]
+                for r, c in zip(right, left, strict=True)
+            ]
+        )
+
+    return of
 
 
-def alpha_over_the_back(x_CT, sfreq, channels):
-    alpha_C = log_power(x_CT, sfreq, 8, 13)
-    return np.mean([alpha_C[channels.index(c)] for c in ("O1", "O2", "P7", "P8")])
-
-
-def beta_at_the_temples(x_CT, sfreq, channels):
-    beta_C = log_power(x_CT, sfreq, 16, 36)
-    return np.mean([beta_C[channels.index(c)] for c in ("T7", "T8", "FC5", "FC6")])
+ALPHA, BETA = (8, 13), (16, 36)
+frontal_alpha = asymmetry(ALPHA, ["F4"], ["F3"])
+alpha_over_the_back = asymmetry(ALPHA, ["O2", "P8"], ["O1", "P7"])
+beta_at_the_temples = asymmetry(BETA, ["T8", "FC6"], ["T7", "FC5"])
 
 
 @pytest.mark.parametrize("cap", CAPS)
 @pytest.mark.parametrize("subject", [3, 4])
-def test_frontal_asymmetry_follows_valence(cap, subject):
-    valence, arousal = within_subject(frontal_asymmetry, cap=cap, subject=subject)
+def test_valence_moves_frontal_alpha_to_the_right(cap, subject):
+    valence, arousal = within_subject(frontal_alpha, cap=cap, subject=subject)
     assert valence > 0.5
     assert abs(arousal) < valence - 0.2
 
 
 @pytest.mark.parametrize("cap", CAPS)
 @pytest.mark.parametrize("subject", [3, 4])
-def test_arousal_lowers_alpha_over_the_back(cap, subject):
+def test_arousal_moves_alpha_over_the_back_to_the_left(cap, subject):
     valence, arousal = within_subject(alpha_over_the_back, cap=cap, subject=subject)
     assert arousal < -0.5
     assert abs(valence) < -arousal - 0.2
@@ -180,13 +186,13 @@ def test_arousal_lowers_alpha_over_the_back(cap, subject):
 
 @pytest.mark.parametrize("cap", CAPS)
 @pytest.mark.parametrize("subject", [3, 4])
-def test_arousal_raises_beta_at_the_temples(cap, subject):
+def test_arousal_moves_beta_at_the_temples_to_the_right(cap, subject):
     valence, arousal = within_subject(beta_at_the_temples, cap=cap, subject=subject)
     assert arousal > 0.5
     assert abs(valence) < arousal - 0.2
 
 
-def test_people_differ_more_than_emotion_moves_them():
+def test_people_differ_about_as_much_as_emotion_moves_them():
     world, (channels, sfreq) = World(0), CAPS["epoc"]
 
     def alpha(subject, va):
@@ -195,7 +201,7 @@ def test_people_differ_more_than_emotion_moves_them():
 
     people = np.std([alpha(s, (0.0, 0.0)) for s in range(12)])
     emotion = np.std([alpha(1, (0.0, a)) for a in np.linspace(-4, 4, 9)])
-    assert people > 0.5 * emotion
+    assert people > 0.4 * emotion
 
 
 # --- heart

@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from emoray.training import progress
 from emoray.training.checkpoint import HISTORY
-from emoray.training.progress import PLAIN_EVERY_S, Board, Display
+from emoray.training.progress import PLAIN_EVERY_S, Board, Counting, Display
 from emoray.training.rows import NO_FAULT, Fault, Rows
 from emoray.training.scalars import write_scalars
 from tests.disks import full_disk
@@ -278,3 +278,20 @@ def test_scalars_that_cannot_be_written_are_told_once_and_end_nothing(
     assert f"no more scalars for {disk}/tensorboard" in said.getvalue()
     assert "step 20/20" in said.getvalue()
     assert capfd.readouterr().err == ""
+
+
+def test_what_is_counted_starts_at_once_and_is_told_every_few_seconds(clock: Clock) -> None:
+    said = io.StringIO()
+    with Counting("read-out", "segments", console=Console(file=said, width=100)) as counting:
+        assert said.getvalue() == "  read-out starts\n"
+        for n_done in range(0, 1001, 100):
+            clock.now_s += 4
+            counting.show(n_done, 1000)
+        counting.show(1000, 1000)
+    assert [line.strip() for line in said.getvalue().splitlines()] == [
+        "read-out starts",
+        "read-out  200/1000 segments",
+        "read-out  500/1000 segments",
+        "read-out  800/1000 segments",
+        "read-out  1000/1000 segments",
+    ]
