@@ -5,7 +5,7 @@ Shapes: C channels, T samples, 4 the bytes of 32 bits from the lowest on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,31 @@ _NEARLY = 3 / 4
 
 
 def shown_by(pieces: Iterable[NDArray[np.int32]]) -> int | None:
-    """Bytes of one count, 2 or 4, if all pieces of signals (C, T) that move show the same.
+    """Bytes of one count, 2 or 4, if most pieces of signals (C, T) that move show the same.
 
-    The pieces are the file's bytes read as 32-bit counts, whatever they are.
+    The pieces are the file's bytes read as 32-bit counts, whatever they are. A piece that shows
+    neither is outvoted, one that shows the other width is not.
     """
-    moving = (x_CT[(np.diff(x_CT) != 0).any(axis=1)] for x_CT in pieces)
-    shown = {_in_piece(x_CT) for x_CT in moving if len(x_CT)}
-    return shown.pop() if len(shown) == 1 else None
+    shown = [_in_piece(x_CT) for x_CT in _moving(pieces)]
+    widths = {n_bytes for n_bytes in shown if n_bytes}
+    return widths.pop() if len(widths) == 1 and 2 * shown.count(None) < len(shown) else None
+
+
+def on_bounds(pieces: Iterable[NDArray[np.int32]], n_bytes: int) -> bool:
+    """Whether counts begin where they are read, in most pieces that move.
+
+    Their lowest bytes change most then, the highest least.
+    """
+    found = [_begin_here(x_CT, n_bytes) for x_CT in _moving(pieces)]
+    return 2 * sum(found) > len(found)
+
+
+def _moving(pieces: Iterable[NDArray[np.int32]]) -> Iterator[NDArray[np.int32]]:
+    """The channels of each piece that move, without the pieces that have none."""
+    for x_CT in pieces:
+        moves_C = (np.diff(x_CT) != 0).any(axis=1)
+        if moves_C.any():
+            yield x_CT[moves_C]
 
 
 def _in_piece(x_CT: NDArray[np.int32]) -> int | None:
@@ -39,15 +57,11 @@ def _in_piece(x_CT: NDArray[np.int32]) -> int | None:
     halves = (lower_CT, (wide_CT - lower_CT) >> 16)
     lower_C, upper_C = (np.abs(np.diff(half_CT)).sum(axis=1) for half_CT in halves)
     share = float(np.median(upper_C / np.maximum(lower_C, 1)))
-    n_bytes = 4 if share < _STILL else 2 if _ALIKE < share < 1 / _ALIKE else None
-    return n_bytes if n_bytes and _on_bounds(x_CT, n_bytes) else None
+    return 4 if share < _STILL else 2 if _ALIKE < share < 1 / _ALIKE else None
 
 
-def _on_bounds(x_CT: NDArray[np.int32], n_bytes: int) -> bool:
-    """Whether counts begin where they are read: their lowest bytes change most, the highest least.
-
-    Negative counts are folded onto positive ones, or a change of sign would change all bytes.
-    """
+def _begin_here(x_CT: NDArray[np.int32], n_bytes: int) -> bool:
+    # Negative counts are folded onto positive ones, or a change of sign would change all bytes.
     counts = np.ascontiguousarray(x_CT).view(f"<i{n_bytes}")
     folded = np.where(counts < 0, ~counts, counts).view(np.uint8).reshape(*x_CT.shape, 4)
     rates_4 = np.median((np.diff(folded, axis=1) != 0).mean(axis=1), axis=0)

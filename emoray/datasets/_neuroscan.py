@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
@@ -44,7 +44,7 @@ _N_PROBES, _PROBE = 8, 1000
 
 WidthFrom = Literal["sample count", "data", "size"]
 """What settled the width of a count: the header's number of samples fits exactly, the signals
-show it, or (signals at rest) only one width divides the data into whole samples."""
+show it, or they do not and only one width divides the data into whole samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,10 +216,14 @@ def _width(path: Path, file: IO[bytes], setup: _Setup, n_data: int) -> tuple[int
     for n_bytes in (2, 4):
         if n_data == setup.n_channels * setup.n_samples * n_bytes:
             return n_bytes, "sample count"
-    if shown := _width_shown(file, setup, n_data):
+    shown = _count_width.shown_by(_pieces(file, setup, n_data))
+    if shown and (
+        setup.n_samples_in(n_data, shown)[1] == 0
+        or _count_width.on_bounds(_pieces(file, setup, n_data), shown)
+    ):
         return shown, "data"
     fitting = [n for n in (2, 4) if setup.n_samples_in(n_data, n)[1] == 0]
-    if len(fitting) == 1:
+    if len(fitting) == 1 and shown in (None, fitting[0]):
         return fitting[0], "size"
     raise DataError(
         f"{path}: need counts of 16 or 32 bits, found nothing that tells which: the signals show "
@@ -228,15 +232,14 @@ def _width(path: Path, file: IO[bytes], setup: _Setup, n_data: int) -> tuple[int
     )
 
 
-def _width_shown(file: IO[bytes], setup: _Setup, n_data: int) -> int | None:
-    """Bytes of one count as all pieces of the signals show it, or None where they do not."""
+def _pieces(file: IO[bytes], setup: _Setup, n_data: int) -> Iterator[NDArray[np.int32]]:
+    """Pieces (C, T) from all over the data, read as 32-bit counts."""
     layout = _Layout(setup.first, setup.n_channels, setup.block(4), 4)
     n_samples, _ = setup.n_samples_in(n_data, 4)
     length = min(n_samples, _PROBE)
     n_probes = min(_N_PROBES, math.ceil(n_samples / _PROBE))
-    starts = np.linspace(0, n_samples - length, n_probes).astype(int).tolist()
-    pieces = (_counts(file, layout, at, at + length).astype("<i4") for at in starts)
-    return _count_width.shown_by(pieces)
+    for start in np.linspace(0, n_samples - length, n_probes).astype(int).tolist():
+        yield _counts(file, layout, start, start + length).astype("<i4")
 
 
 def _counts(file: IO[bytes], layout: _Layout, start: int, stop: int) -> NDArray[np.integer]:

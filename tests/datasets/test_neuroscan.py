@@ -140,6 +140,8 @@ def test_sixteen_bits_are_told_from_the_signals(tmp_path: Path, announced: int) 
         (drifting(66, 1700, step=40, offset=0), 4),  # signs change all the time
         (drifting(66, 1700, step=3000, offset=3e6), 4),  # 24 bits of a sensitive amplifier
         (drifting(66, 1700, step=0.4, offset=0), 4),  # next to nothing
+        (drifting(66, 1700, step=40, offset=200_000) * 256, 4),  # 24 bits in the upper ones
+        (drifting(66, 20_000, step=40, offset=9e5) * (np.arange(20_000) > 3000), 4),  # late
         (np.rint(noise(66, 1700) * 204.8).astype(np.int64), 4),
         (drifting(66, 20_000, step=40, offset=200_000), 4),  # looked at in pieces
         (drifting(66, 1700, step=300, offset=9000).clip(-32768, 32767), 2),  # to the brim
