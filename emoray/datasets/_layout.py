@@ -184,19 +184,22 @@ def listing(
     if not refs:
         wanted = "; ".join(card.layout.strip().splitlines())
         there = "an empty or foreign folder" if root in tree.folders else "no such folder"
-        state = closed or there
+        state = ", ".join([closed or there, *_described(root, tree.others[:3])])
         raise DataError(f"{root}: need {card.title} files as {wanted}; found {state}")
     if closed:
         raise DataError(f"{root}: need every folder of {card.title}, found {closed}")
     opened = {file for ref in refs for file in ref.files}
-    names = [(relative(root, path), "") for path in tree.files]
-    names += [(relative(root, path), f" ({files.kind_of(path)})") for path in tree.others]
-    unexpected = (
-        files.spell(name) + what
-        for name, what in sorted(names)
-        if name not in opened and not expected.fullmatch(name)
-    )
+    names = (relative(root, path) for path in tree.files)
+    unexpected = [
+        files.spell(name) for name in names if name not in opened and not expected.fullmatch(name)
+    ]
+    unexpected += _described(root, tree.others)
     return Listing(tuple(sorted(refs)), tuple(missing), tuple(unexpected))
+
+
+def _described(root: Path, others: Iterable[Path]) -> list[str]:
+    """What is no regular file: `s01.dat (a named pipe)`."""
+    return [f"{files.spell(relative(root, p))} ({files.kind_of(p)})" for p in others]
 
 
 def _closed(root: Path, tree: Tree, beside: re.Pattern[str]) -> str:

@@ -10,22 +10,21 @@ its body, padded to 8 bytes; a matrix's body is flags, dimensions, name and cont
 
 from __future__ import annotations
 
-import io
 import math
 import struct
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from emoray.datasets._streams import Inflated, Plain, Stream
 
 Part = tuple[str | int, ...]
 """Way to a value: the variable, then names of fields and numbers of cells from 0."""
 
 HEADER_BYTES = 128
-_BLOCK, _INFLATED_BLOCK = 1 << 16, 1 << 22  # bytes taken in and given out at once
 
 _MATRIX, _COMPRESSED, _UTF8 = 14, 15, 16
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8",
@@ -35,10 +34,6 @@ _CELL, _STRUCT, _CHAR, _NUMERIC = 1, 2, 4, range(6, 16)  # classes of matrices
 _OPAQUE = 17  # MATLAB's own objects (its string, its table): known by name only
 _COMPLEX = 0x08  # among a matrix's flags
 
-_LARGEST_RATIO = 50
-"""Bytes that one compressed byte may become, beyond `_ALWAYS_INFLATED`. Recordings shrink to a
-half or a tenth; a crafted variable of zeros to a thousandth."""
-_ALWAYS_INFLATED = 64 << 20
 _LONGEST_TEXT, _MOST_AXES, _MOST_NAMES = 1 << 20, 32, 4096
 """Bytes of one text, axes of one matrix, fields of one structure."""
 _NOTHING: NDArray[Any] = np.zeros((0, 0))
@@ -47,108 +42,6 @@ _NOTHING.flags.writeable = False
 
 class NotMat5Error(ValueError):
     """The file is of another kind; the text is how it starts."""
-
-
-class _Stream(Protocol):
-    """Bytes in order, some of them skipped."""
-
-    order: str
-    """Of bytes in a number, as `struct` writes it: `<` or `>`."""
-
-    @property
-    def position(self) -> int: ...
-
-    def read(self, n: int) -> bytes: ...
-
-    def skip(self, n: int) -> None: ...
-
-
-class _Plain:
-    """The file itself, up to its end."""
-
-    order = "<"
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._end = file.seek(0, io.SEEK_END)
-        file.seek(0)
-
-    @property
-    def position(self) -> int:
-        return self._file.tell()
-
-    @property
-    def left(self) -> int:
-        return self._end - self.position
-
-    def seek(self, position: int) -> None:
-        if position > self._end:
-            raise EOFError(f"{position} bytes announced, {self._end} there")
-        self._file.seek(position)
-
-    def read(self, n: int) -> bytes:
-        if self.position + n > self._end:
-            raise EOFError(f"{self.position + n} bytes announced, {self._end} there")
-        return self._file.read(n)
-
-    def skip(self, n: int) -> None:
-        self.seek(self.position + n)
-
-
-class _Inflated:
-    """A compressed element, inflated as far as it is read and never kept."""
-
-    def __init__(self, source: _Plain, n_compressed: int) -> None:
-        self._source = source
-        self.order = source.order
-        self._left = n_compressed
-        self._most = _ALWAYS_INFLATED + _LARGEST_RATIO * min(n_compressed, source.left)
-        self._inflater = zlib.decompressobj()
-        self._pending = b""
-        self._position = 0
-
-    @property
-    def position(self) -> int:
-        return self._position
-
-    def _next(self, at_most: int) -> bytes:
-        """Some bytes; none at the end."""
-        while not self._inflater.eof:
-            if not self._pending and self._left:
-                self._pending = self._source.read(min(_BLOCK, self._left))
-                self._left -= len(self._pending)
-            raw = self._inflater.decompress(self._pending, at_most)
-            self._pending = self._inflater.unconsumed_tail
-            if raw:
-                self._position += len(raw)
-                if self._position > self._most:
-                    raise ValueError(f"a compressed variable of more than {self._most:,} bytes")
-                return raw
-            if not (self._inflater.eof or self._pending or self._left):
-                raise EOFError("a compressed variable ends early")
-        return b""
-
-    def _blocks(self, n: int) -> Iterator[bytes]:
-        if self._position + n > self._most:
-            raise ValueError(f"{n:,} bytes announced in a variable of at most {self._most:,}")
-        while n:
-            block = self._next(min(n, _INFLATED_BLOCK))
-            if not block:
-                raise EOFError("a compressed variable is shorter than it says")
-            n -= len(block)
-            yield block
-
-    def read(self, n: int) -> bytes:
-        return b"".join(self._blocks(n))
-
-    def skip(self, n: int) -> None:
-        for _ in self._blocks(n):
-            pass
-
-    def finish(self) -> None:
-        """Inflate the rest: zlib holds its checksum against all that came out."""
-        while self._next(_INFLATED_BLOCK):
-            pass
 
 
 @dataclass(frozen=True)
@@ -189,7 +82,7 @@ def walk(file: IO[bytes], parts: Iterable[Part]) -> Iterator[tuple[Part, NDArray
             for part in found:
                 left.discard(part)
                 yield part, value
-        if isinstance(element, _Inflated):
+        if isinstance(element, Inflated):
             element.finish()
 
 
@@ -208,16 +101,16 @@ def heads(file: IO[bytes], part: Part = ()) -> Iterator[tuple[str, tuple[int, ..
                 return
 
 
-def _variables(file: IO[bytes]) -> Iterator[tuple[_Plain | _Inflated, _Matrix]]:
+def _variables(file: IO[bytes]) -> Iterator[tuple[Plain | Inflated, _Matrix]]:
     """Head of each variable, with the stream from which its contents may be read."""
-    stream = _Plain(file)
+    stream = Plain(file)
     stream.order = _byte_order(stream.read(HEADER_BYTES))
     while stream.left > 0:
         kind, n = _tag(stream)
-        element: _Plain | _Inflated = stream
+        element: Plain | Inflated = stream
         resume = stream.position + n  # however far the element is read
         if kind == _COMPRESSED:
-            element = _Inflated(stream, n)
+            element = Inflated(stream, n)
             kind, n = _tag(element)
         if kind != _MATRIX:
             raise ValueError(f"an element of type {kind} where a variable should begin")
@@ -233,13 +126,13 @@ def _byte_order(header: bytes) -> str:
     return orders[header[124:]]
 
 
-def _tag(stream: _Stream) -> tuple[int, int]:
+def _tag(stream: Stream) -> tuple[int, int]:
     """Type of an element and bytes of its body."""
     kind, n_bytes = struct.unpack(f"{stream.order}II", stream.read(8))
     return kind, n_bytes
 
 
-def _element(stream: _Stream) -> tuple[int, bytes]:
+def _element(stream: Stream) -> tuple[int, bytes]:
     """Type and bytes of an element; up to 4 bytes fit beside the tag."""
     kind, n = struct.unpack(f"{stream.order}II", raw := stream.read(8))
     if kind >> 16:
@@ -249,7 +142,7 @@ def _element(stream: _Stream) -> tuple[int, bytes]:
     return kind, body
 
 
-def _head(stream: _Stream, n_bytes: int) -> _Matrix:
+def _head(stream: Stream, n_bytes: int) -> _Matrix:
     end = stream.position + n_bytes
     _, flags = _element(stream)
     if len(flags) != 8:
@@ -269,7 +162,7 @@ def _head(stream: _Stream, n_bytes: int) -> _Matrix:
 
 
 def _descend(
-    stream: _Stream, matrix: _Matrix, wanted: dict[Part, Part]
+    stream: Stream, matrix: _Matrix, wanted: dict[Part, Part]
 ) -> Iterator[tuple[list[Part], _Matrix | None]]:
     """Head of each part below a matrix; None for an empty one, which has neither head nor body.
 
@@ -295,7 +188,7 @@ def _descend(
         stream.skip(end - stream.position)
 
 
-def _children(stream: _Stream, matrix: _Matrix) -> Iterator[tuple[str | int, int]]:
+def _children(stream: Stream, matrix: _Matrix) -> Iterator[tuple[str | int, int]]:
     """Label and length of each cell, or of each field of each structure of an array.
 
     The caller reads or skips a body before it asks for the next.
@@ -317,7 +210,7 @@ def _children(stream: _Stream, matrix: _Matrix) -> Iterator[tuple[str | int, int
         yield label, n_bytes
 
 
-def _field_names(stream: _Stream) -> list[str]:
+def _field_names(stream: Stream) -> list[str]:
     (width,) = struct.unpack(f"{stream.order}i", _element(stream)[1])
     _, raw = _element(stream)
     if width < 1 or len(raw) > _MOST_NAMES * width:
@@ -325,7 +218,7 @@ def _field_names(stream: _Stream) -> list[str]:
     return [raw[i : i + width].partition(b"\0")[0].decode() for i in range(0, len(raw), width)]
 
 
-def _decode(stream: _Stream, matrix: _Matrix) -> NDArray[Any]:
+def _decode(stream: Stream, matrix: _Matrix) -> NDArray[Any]:
     """Contents of a matrix, as scipy gives them: see `_matlab.load`."""
     if matrix.kind in _NUMERIC and not matrix.flags[1] & _COMPLEX:
         kind, raw = _element(stream)
@@ -353,7 +246,7 @@ def _decode(stream: _Stream, matrix: _Matrix) -> NDArray[Any]:
     return records.reshape(matrix.dims, order="F")
 
 
-def _numbers(stream: _Stream, kind: int, raw: bytes) -> NDArray[Any]:
+def _numbers(stream: Stream, kind: int, raw: bytes) -> NDArray[Any]:
     """In the byte order of this machine."""
     if kind not in _NUMBERS:
         raise ValueError(f"numbers of type {kind}")
@@ -361,7 +254,7 @@ def _numbers(stream: _Stream, kind: int, raw: bytes) -> NDArray[Any]:
     return stored.astype(stored.dtype.newbyteorder("="), copy=False)
 
 
-def _text(stream: _Stream, dims: tuple[int, ...]) -> NDArray[Any]:
+def _text(stream: Stream, dims: tuple[int, ...]) -> NDArray[Any]:
     """One string for each row."""
     kind, raw = _element(stream)
     if len(raw) > _LONGEST_TEXT:

@@ -20,12 +20,10 @@ import pymatreader
 
 from emoray import files
 from emoray.datasets import _mat5
+from emoray.datasets._streams import ALWAYS_INFLATED, LARGEST_RATIO
 from emoray.schema import DataError
 
 Part = _mat5.Part
-
-_LARGEST_RATIO, _ALWAYS_INFLATED = 50, 64 << 20
-"""As `_mat5` bounds what a compressed variable may become."""
 
 # What the walk, h5py and pymatreader raise on a file that stops early or was altered.
 _DAMAGE = (
@@ -155,7 +153,7 @@ def _check_hdf5(path: Path, names: Sequence[str]) -> None:
     """Refuse what is no matrix of numbers, or would fill the memory from a small file."""
     import h5py
 
-    most = _ALWAYS_INFLATED + _LARGEST_RATIO * path.stat().st_size
+    most = ALWAYS_INFLATED + LARGEST_RATIO * path.stat().st_size
     with h5py.File(path, "r") as file:
         for name in (n for n in names if n in file):
             item = file[name]

@@ -37,8 +37,10 @@ def load_arrays(path: Path) -> Any:
     Raises:
         DataError: the pickle asks for anything but an array, or is cut short or damaged.
     """
+    head = b""
     try:
         with files.open_file(path) as file:
+            head = file.read(20)
             size = _check_steps(file)
             return _Plain(size).of(_ArrayUnpickler(file, path).load())
     except DataError:
@@ -57,10 +59,11 @@ def load_arrays(path: Path) -> Any:
         AttributeError,
         OverflowError,
         RecursionError,
+        struct.error,
     ) as error:
         raise DataError(
-            f"{path}: need a whole pickle of arrays, found {path.stat().st_size} bytes that stop "
-            f"making sense ({error}); the file is truncated or damaged"
+            f"{path}: need a whole pickle of arrays, found {path.stat().st_size} bytes that start "
+            f"with {head!r} and stop making sense ({error}); the file is truncated or damaged"
         ) from error
 
 

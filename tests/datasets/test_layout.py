@@ -99,6 +99,15 @@ def test_only_strangers_are_unexpected(tmp_path: Path) -> None:
     assert listing.unexpected == ("odd.bin",)
 
 
+def test_a_pipe_in_the_place_of_the_only_file_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "s01.dat")
+    (tmp_path / "s02.dat").symlink_to(tmp_path / "gone")
+    with pytest.raises(
+        DataError, match=r"s01\.dat \(a named pipe\), s02\.dat \(a link to nothing\)"
+    ):
+        _layout.listing(CARD, tmp_path, [])
+
+
 @pytest.mark.parametrize(("there", "said"), [(True, "foreign folder"), (False, "no such folder")])
 def test_no_recording_is_an_error_that_says_what_was_looked_for(
     tmp_path: Path, there: bool, said: str

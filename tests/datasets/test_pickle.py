@@ -185,6 +185,9 @@ CRAFTED = {
     "keys of one hash": colliding_keys(60_000),
     "a list behind a state": b"\x80\x02]Nbq\x00" + b"h\x00" * 100 + b"t.",
     "reduce of a set": b"\x80\x04\x8f.",
+    "half a length": b"\x80\x02X\x01",
+    "web page": b"<!DOCTYPE html>",
+    "nothing": b"",
 }
 
 
@@ -195,6 +198,7 @@ def test_crafted_pickles_end_soon_and_in_little_memory(tmp_path: Path) -> None:
         paths[-1].write_bytes(raw)
     said = run_limited("_pickle.load_arrays(Path(name))", paths, allowed=300 << 20)
     assert len(said) == len(CRAFTED)
+    assert any("start with b'<!DOCTYPE html>'" in line for line in said)
     assert all("refused: " in line and "the file is truncated or damaged" in line for line in said)
 
 
