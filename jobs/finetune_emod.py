@@ -58,8 +58,8 @@ class Options:
     )
     """Corpus, storage and cluster."""
     checkpoint: str | None = None
-    """Name of a pretraining run in the storage, or folder or URI of a step-... of one; without it the
-    network is trained from scratch only. Its encoder's settings are taken from there."""
+    """Name of a pretraining run in the storage, or folder or URI of a step-... of one; without it
+    the network is trained from scratch only. Its encoder's settings are taken from there."""
     datasets: tuple[str, ...] = ()
     """Datasets with classes to evaluate on; all that the corpus has without it."""
     protocols: tuple[str, ...] = ()
