@@ -146,8 +146,8 @@ class Finetune:
     where: Annotated[Where, tyro.conf.arg(name="")] = field(default_factory=Where)
     """Corpus, storage and cluster."""
     checkpoint: str | None = None
-    """Name of a pretraining run in the storage, or a step-... folder of one; without it only the
-    network from scratch is trained. Its encoder's settings are taken from there."""
+    """Name of a pretraining run in the storage, or folder or URI of a step-... of one; without it
+    the network is trained from scratch only. Its encoder's settings are taken from there."""
     datasets: tuple[str, ...] = ()
     """Datasets with classes to evaluate on; all that the corpus has without it."""
     protocols: tuple[str, ...] = ()

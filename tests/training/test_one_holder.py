@@ -1,0 +1,97 @@
+"""Of two jobs that want the same run one trains it; the other says for whom it waits."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from emoray.config import to_dict
+from emoray.corpus.read import open_corpus
+from emoray.locks import hold
+from emoray.methods.emod.method import rehearsal_config
+from emoray.results import ResultStore, training_code
+from emoray.storage import Storage
+from emoray.training import driver, schedule
+from emoray.training.driver import Request
+from tests.corpora import write_corpus
+from tests.rows import made_row
+
+
+class Relay:
+    """In the place of the actor that carries lines."""
+
+    def __init__(self, heard: threading.Event) -> None:
+        self.said: list[str] = []
+        self._heard = heard
+        self.tell = self
+
+    def remote(self, text: str) -> None:
+        self.said.append(text)
+        self._heard.set()
+
+
+def held_until(runs: Path, name: str, heard: threading.Event) -> threading.Thread:
+    """Another trainer of a run, who leaves once somebody waits."""
+    holds = threading.Event()
+
+    def train() -> None:
+        with hold(Storage.at(runs), name, tell=print):
+            holds.set()
+            heard.wait(60)
+
+    other = threading.Thread(target=train)
+    other.start()
+    assert holds.wait(60)
+    return other
+
+
+def test_a_pretraining_that_another_job_trains_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = open_corpus(write_corpus(tmp_path / "corpus"))
+    request = Request(
+        name="one",
+        storage=str(tmp_path / "runs"),
+        corpus=str(tmp_path / "corpus"),
+        datasets=tuple(dataset.manifest.folder for dataset in corpus.datasets),
+        method="emod",
+        stage="pretrain",
+        config=to_dict(rehearsal_config()),
+        held_out={},
+    )
+    request = replace(request, plan=request.make_plan(corpus).digest)
+    heard = threading.Event()
+    other = held_until(tmp_path / "runs", "one", heard)
+    # The other job has ended it by then; without the lock this one would have begun.
+    monkeypatch.setattr(driver, "has_ended", lambda _: heard.is_set())
+    relay = Relay(heard)
+    schedule._pretrain(request, training_code("emod"), relay)
+    other.join()
+    (said,) = relay.said
+    assert said.startswith(f"one is held by process {os.getpid()} on ")
+    assert said.endswith(": waiting until it is free")
+
+
+def test_a_run_whose_row_another_job_makes_is_not_done_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = made_row()
+    places = schedule.Places(str(tmp_path / "results"), str(tmp_path / "runs"))
+    heard = threading.Event()
+    other = held_until(tmp_path / "runs", row.key, heard)
+
+    class Asked:
+        key = row.key
+
+    def finish(text: str) -> None:
+        ResultStore(places.store).add(row)
+        heard.set()
+
+    monkeypatch.setattr("builtins.print", finish)
+    found = schedule._run(Asked(), places, schedule.Share(), False, False)  # type: ignore[arg-type]
+    other.join()
+    assert found == row
