@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import finetune
+from benchmarks import finetune, start
 from emoray.training.schedule import Share
 
 
@@ -22,3 +22,17 @@ def test_as_many_processes_are_warm_as_will_run(ray_cluster: None) -> None:
     share = Share(cpus=1.0)
     n = finetune.at_once(share, Share(cpus=4.0), 3)
     assert len(finetune.warm_up(share, n)) == n == 3
+
+
+def test_waiting_is_counted_to_the_first_line_and_to_the_first_step() -> None:
+    program = (
+        "import time; print('hello', flush=True); time.sleep(1); print('step 1/9', flush=True)"
+    )
+    found = start.waited(("-c", f"{program}; time.sleep(99)"))
+    assert found.first_line_s > 0
+    assert 0.9 < found.first_step_s - found.first_line_s < 10
+
+
+def test_a_job_without_a_step_has_no_figure() -> None:
+    with pytest.raises(RuntimeError, match="need a step of -c, got none"):
+        start.waited(("-c", "print('no such thing')"))
