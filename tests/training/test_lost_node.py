@@ -15,16 +15,14 @@ from tests.corpora import write_corpus
 from tests.heads import REPO, clean_environment, short_folder
 
 PROGRAM = """
-import io, json, sys, threading
-from dataclasses import replace
+import json, os, signal, sys, threading
 from pathlib import Path
 
 import ray
 from ray._private.state import actors
 from ray.cluster_utils import Cluster
-from rich.console import Console
 
-from emoray.training import driver, schedule
+from emoray.training import schedule
 from tests.training.test_driver import EVERY, reached, request_for, run, wait_for
 
 corpus, storage = map(Path, sys.argv[1:])
@@ -38,12 +36,13 @@ class Busy:
     def ready(self):
         return True
 
-# Half of the head is taken, so that Ray would rather start what takes nothing on the other node.
+# Half of the head is taken, so that Ray would rather start what takes nothing elsewhere. Without
+# any of the three nodes there is room for two workers still.
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
 ray.init(address=cluster.address, log_to_driver=False)
 busy = Busy.remote()
 ray.get(busy.ready.remote())
-other = cluster.add_node(num_cpus=1)
+others = [cluster.add_node(num_cpus=1) for _ in range(2)]
 cluster.wait_for_nodes()
 
 request = request_for(corpus, storage, "lost")
@@ -53,15 +52,17 @@ def lose():
     wait_for(lambda: reached(request, 2 * EVERY))
     relay = schedule._start_relay()
     ray.get(relay.take.remote())
-    met["there"] = own_actors(other)
-    cluster.remove_node(other, allow_graceful=False)
-    cluster.add_node(num_cpus=1)
+    found = {node: own_actors(node) for node in others}
+    lost = next(node for node in others if "RayTrainWorker" in found[node])
+    met["there"] = found[lost]
+    (raylet,) = lost.all_processes["raylet"]
+    os.kill(raylet.process.pid, signal.SIGKILL)
 
 losing = threading.Thread(target=lose)
 losing.start()
 met["said"] = run(request)
 losing.join()
-print("MET", json.dumps(met))
+print("MET", json.dumps(met), flush=True)
 ray.shutdown()
 cluster.shutdown()
 """
