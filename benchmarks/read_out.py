@@ -106,7 +106,7 @@ def one_seed(
     corpus: Corpus, held_out: HeldOut, config: Config, console: Console, *, train: bool = True
 ) -> dict[str, Scores]:
     """Scores of the untrained encoder and, where it is asked for, of both trained ones."""
-    modules = {"untrained": Pretraining(config).build()}
+    modules: dict[str, torch.nn.Module] = {"untrained": Pretraining(config).build()}
     if train:
         for name, ratings in (
             ("permuted", permuted(corpus, held_out, config.seed)),

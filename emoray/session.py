@@ -34,8 +34,9 @@ from emoray.training.mapping import MapRequest, ReadOuts, make_maps
 from emoray.training.run import start_identity
 from emoray.training.runs_display import RunsDisplay, clock
 
-REHEARSAL_SUBJECTS = 5
-"""Of each dataset of evaluation: as many as a protocol makes folds at most."""
+REHEARSAL_SUBJECTS = 6
+"""Of each dataset of evaluation: two in each third where subjects and stimuli are apart, and no
+fewer than a protocol makes folds."""
 GPU_SHARE = 0.25
 """Of a run, where there are GPUs: encoders of a million parameters leave most of one idle."""
 

@@ -83,7 +83,8 @@ def _folds(x_ND: FloatArray, y_NK: FloatArray, groups: Sequence[str], n_groups: 
     for train, test in GroupKFold(n_splits=min(5, n_groups)).split(x_ND, groups=groups):
         lines = _fit(x_ND[train], y_NK[train])
         errors.append([_error_K(lines.read(x_ND[test], p), y_NK[test]) for p in PENALTIES])
-    return np.mean(errors, axis=0)
+    mean_PK: FloatArray = np.mean(errors, axis=0)
+    return mean_PK
 
 
 def _error_K(read_NK: FloatArray, given_NK: FloatArray) -> FloatArray:

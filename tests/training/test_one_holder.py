@@ -12,7 +12,7 @@ import pytest
 from emoray.config import to_dict
 from emoray.corpus.read import open_corpus
 from emoray.locks import hold
-from emoray.methods.emod.method import rehearsal_config
+from emoray.methods.emod.config import rehearsal_config
 from emoray.results import ResultStore, training_code
 from emoray.storage import Storage
 from emoray.training import driver, schedule
