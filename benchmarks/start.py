@@ -25,10 +25,10 @@ from pathlib import Path
 from statistics import median
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from emoray import cluster
+from emoray.console import open_console
 from emoray.corpus.rehearsal import rehearsal_corpus
 
 REPO = Path(__file__).parents[1]
@@ -74,7 +74,7 @@ class Waited:
 
 
 def main(options: Options) -> None:
-    console = Console(width=100)
+    console = open_console()
     rehearsal = Path(cluster.storage_root()) / "rehearsal"
     rehearsal_corpus(rehearsal / "raw", str(rehearsal / "corpus"))
     table = Table(title=f"Seconds of waiting ({cluster.cpu_model()}, {os.cpu_count()} cores)")

@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from emoray.schema import FloatArray
 
@@ -75,7 +75,7 @@ def paired_interval(differences: Sequence[float], confidence: float = 0.95) -> I
     if not _has_spread(found_N):
         return None
     mean, error = float(found_N.mean()), _standard_error(found_N)
-    reach = float(stats.t.ppf((1 + confidence) / 2, len(found_N) - 1)) * error
+    reach = float(_student_t().ppf((1 + confidence) / 2, len(found_N) - 1)) * error
     return Interval(mean, mean - reach, mean + reach, len(found_N))
 
 
@@ -93,7 +93,14 @@ def paired_p(differences: Sequence[float]) -> float | None:
     if not _has_spread(found_N):
         return None
     t = abs(float(found_N.mean())) / _standard_error(found_N)
-    return float(2 * stats.t.sf(t, len(found_N) - 1))
+    return float(2 * _student_t().sf(t, len(found_N) - 1))
+
+
+def _student_t() -> Any:
+    """The distribution. Loading it takes a second, which a training worker does not pay."""
+    from scipy import stats
+
+    return stats.t
 
 
 def _has_spread(values_N: FloatArray) -> bool:

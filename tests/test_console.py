@@ -61,7 +61,8 @@ def occupancy() -> RenderableType:
 
 
 def read_out() -> RenderableType:
-    axis = {"n": 12_345, "r": -0.5}
+    people = {"r": -0.5, "n_people": 123, "interval": None, "left_out": {}}
+    axis = {"n": 12_345, "people": people, "datasets_r": -0.5, "pooled_r": -0.5}
     arm = {
         "by_dataset": {name: {"valence": axis, "arousal": axis} for name in ALL},
         "scores": {"valence": axis, "arousal": axis},

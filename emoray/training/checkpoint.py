@@ -78,8 +78,8 @@ class State:
     """Where epochs are scored."""
 
 
-def save(folder: Path, state: State, run: Mapping[str, Any]) -> None:
-    """Write a checkpoint into a folder that a reader does not yet know of.
+def save(folder: Path | Storage, state: State, run: Mapping[str, Any]) -> None:
+    """Write a checkpoint: weights first, then what says how long their file is.
 
     Args:
         folder: made if absent.
@@ -104,8 +104,9 @@ def save(folder: Path, state: State, run: Mapping[str, Any]) -> None:
         content,
     )
     whole = {"format": FORMAT, "state_bytes": content.getbuffer().nbytes, **facts}
-    Storage.at(folder).write_bytes(STATE_FILE, content.getvalue())
-    Storage.at(folder).write_bytes(RUN_FILE, (json.dumps(whole, indent=2) + "\n").encode())
+    place = Storage.at(folder)
+    place.write_bytes(STATE_FILE, content.getvalue())
+    place.write_bytes(RUN_FILE, (json.dumps(whole, indent=2) + "\n").encode())
 
 
 def _digest(facts: Mapping[str, Any]) -> str:
@@ -286,10 +287,7 @@ class FolderCheckpoints:
         """Keep a state and let go of earlier ones."""
         earlier = [name for name in self._folder.folders() if name.startswith(PREFIX)]
         name = f"{PREFIX}{state.step:08d}"
-        with tempfile.TemporaryDirectory() as fresh:
-            save(Path(fresh), state, self._facts)
-            for file in (STATE_FILE, RUN_FILE):  # what says how long the other is comes last
-                self._folder.sub(name).write_bytes(file, Path(fresh, file).read_bytes())
+        save(self._folder.sub(name), state, self._facts)
         for old in earlier:
             if old != name:
                 self._folder.filesystem.delete_dir(self._folder.path(old))

@@ -51,7 +51,6 @@ from emoray.training.progress import (
     watching,
 )
 from emoray.training.rows import Fault, Rows
-from emoray.training.scalars import write_scalars
 
 REQUEST_FILE = "request.json"
 OCCUPANCY_FILE = "occupancy.json"
@@ -588,6 +587,8 @@ def finish(
 
 def _upload_scalars(folder: Storage, history: Mapping[str, Sequence[float]]) -> None:
     """TensorBoard's files of the whole run, where they could not be written as it ran."""
+    from emoray.training.scalars import write_scalars  # TensorBoard, which workers do without
+
     with tempfile.TemporaryDirectory() as local:
         write_scalars(Path(local), history)
         for path in Path(local).iterdir():

@@ -24,7 +24,7 @@ from emoray.evaluation.folds import (
     protocols_of,
 )
 from tests.indexes import Shown, index_table, published, shuffled, thinned
-from tests.sources import SilentSource
+from tests.sources import ToneSource
 
 KEYS_APART = ("subject", "stimulus")
 EVALUATED = ("faced", "seed", "seed_v")
@@ -315,7 +315,7 @@ SHORTEST = {"faced": None, "seed": 5.0, "seed_v": 1.0}
 @pytest.mark.parametrize("dataset", EVALUATED)
 def test_the_simulated_indexes_name_things_as_the_readers_do(dataset: str, tmp_path: Path) -> None:
     module = datasets.get(dataset)
-    module.write_example(tmp_path, SilentSource(), n_subjects=1, duration_s=SHORTEST[dataset])
+    module.write_example(tmp_path, ToneSource(), n_subjects=1, duration_s=SHORTEST[dataset])
     recordings = [module.read(tmp_path, ref) for ref in module.find(tmp_path).recordings]
     found = [
         (r.ref.key, r.ref.subject, r.ref.session, p.stimulus, p.ordinal, p.label)
