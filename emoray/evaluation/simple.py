@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import scipy.fft
 
 from emoray.corpus.read import CorpusDataset
 from emoray.schema import FloatArray, IntArray
@@ -44,7 +43,7 @@ def simple_features(dataset: CorpusDataset, rows_N: IntArray) -> SimpleFeatures:
 
 
 def _log_powers(x_NCT: FloatArray, sfreq: float) -> SimpleFeatures:
-    power_NCF = np.abs(scipy.fft.rfft(x_NCT, axis=-1)) ** 2
+    power_NCF = np.abs(np.fft.rfft(x_NCT, axis=-1)) ** 2
     frequency_F = np.fft.rfftfreq(x_NCT.shape[-1], 1 / sfreq)
     bands = [
         power_NCF[..., (low <= frequency_F) & (frequency_F < high)].mean(axis=-1)
