@@ -121,8 +121,10 @@ def _leave(code: int | str) -> NoReturn:
         from emoray import ray_process
 
         if not ray_process.leave():
-            print(code, file=sys.stderr) if isinstance(code, str) else None
-            _end(1 if isinstance(code, str) else code)
+            if isinstance(code, str):
+                print(code, file=sys.stderr)
+                code = 1
+            _end(code)
     sys.exit(code)
 
 
