@@ -93,6 +93,19 @@ def taken(actor: Any) -> list[Any]:
     return found
 
 
+def _bar(console: Console) -> Progress:
+    """What a terminal shows while something lasts; it is gone at the end."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
 class Display:
     """Turns rows into a progress bar (or plain lines) and TensorBoard scalars.
 
@@ -119,15 +132,7 @@ class Display:
         self._console = console
         self._tensorboard = tensorboard
         self._scalars: Scalars | None = None
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._progress = _bar(console)
         self._task: TaskID = self._progress.add_task("starting workers", total=n_steps)
         self._said = 0.0
         self._done = 0
@@ -230,15 +235,7 @@ class Counting:
         self._what = what
         self._pieces = pieces
         self._console = console
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._progress = _bar(console)
         self._task: TaskID = self._progress.add_task(f"{what} starts", total=None)
         self._said = -PLAIN_EVERY_S
         self._n_said = -1
