@@ -30,6 +30,12 @@ def run_job(monkeypatch: pytest.MonkeyPatch, name: str, *words: object) -> None:
     runpy.run_path(str(JOBS / f"{name}.py"), run_name="__main__")
 
 
+def complete_job(monkeypatch: pytest.MonkeyPatch, name: str, *words: object) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run_job(monkeypatch, name, *words)
+    assert ended.value.code == 0
+
+
 def rows_of(store: Path) -> dict[str, ResultRow]:
     return {row.key: row for row in ResultStore(store / "results").rows()}
 
@@ -84,7 +90,7 @@ def test_the_job_scores_both_arms_keeps_their_weights_and_repeats_nothing(
     monkeypatch.setenv("COLUMNS", "100")
     corpus = write_both(tmp_path / "corpus", evaluated=["seed"])
     places = ("--corpus", corpus, "--storage", tmp_path)
-    run_job(
+    complete_job(
         monkeypatch, "pretrain_emod", *places, "--name", "base", "--epochs", 1, *ENCODER,
         "--held-out", 0,
     )  # fmt: skip
@@ -93,7 +99,7 @@ def test_the_job_scores_both_arms_keeps_their_weights_and_repeats_nothing(
         "--protocols", "paper_same_subjects_same_stimuli", "stimuli_apart_same_subjects",
         "--folds", "rotate",
     )  # fmt: skip
-    run_job(monkeypatch, "finetune_emod", *words)
+    complete_job(monkeypatch, "finetune_emod", *words)
     rows = rows_of(tmp_path)
     assert len(rows) == 2 * 2 * 2  # arms, protocols, seeds
     starts = [row.start is not None for row in rows.values()]
@@ -113,6 +119,6 @@ def test_the_job_scores_both_arms_keeps_their_weights_and_repeats_nothing(
         seen = describe(left)["seen"]
         assert ("deap" in seen) is (row.start is not None)
         assert "seed" in seen
-    run_job(monkeypatch, "finetune_emod", *words)
+    complete_job(monkeypatch, "finetune_emod", *words)
     assert "0 are missing" in capsys.readouterr().out
     assert rows_of(tmp_path) == rows
