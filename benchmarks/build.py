@@ -18,9 +18,9 @@ from pathlib import Path
 import ray
 import tyro
 
-from emoray import cluster
-from emoray.corpus.build import BuildReport, build
-from emoray.rehearsal import write_release
+from emoray.corpus.build.build import BuildReport, build
+from emoray.rehearsal.release import write_release
+from emoray.runtime import cluster
 from emoray.signals import Recipe
 
 
@@ -90,7 +90,7 @@ def timed_build(root: Path, out: Path, recipe: Recipe, n_cpus: int) -> tuple[flo
 
 def _warm() -> None:
     """Load what the tasks need, and hold the CPU so that each gets one of these."""
-    importlib.import_module("emoray.corpus.parts")
+    importlib.import_module("emoray.corpus.build.recording")
     time.sleep(2)
 
 

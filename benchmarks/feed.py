@@ -23,11 +23,11 @@ import ray
 import tyro
 from rich.table import Table
 
-from emoray import cluster
-from emoray.console import open_console
+from emoray.batches.feeds import PlanFeed, pools
+from emoray.batches.plans import RoundPlan, share
 from emoray.corpus.read import Corpus, open_corpus
-from emoray.feed import PlanFeed, pools
-from emoray.sampling import RoundPlan, share
+from emoray.runtime import cluster
+from emoray.runtime.console import open_console
 from tests.corpora import Made, write_corpus
 
 CAPS = {"wide": (62, 200.0), "middle": (32, 128.0), "small": (14, 128.0), "fast": (18, 300.0)}
@@ -52,7 +52,7 @@ class Options:
 
 def write(folder: Path, megabytes: int) -> Path:
     """A corpus of four datasets of about this size; written once, then kept."""
-    from emoray.electrodes import SEED_62
+    from emoray.vocabulary.electrodes import SEED_62
 
     if folder.exists():
         return folder

@@ -22,21 +22,21 @@ import torch
 import tyro
 from rich.table import Table
 
-from emoray import cluster
-from emoray.config import to_dict
-from emoray.console import open_console
 from emoray.corpus.read import open_corpus
 from emoray.evaluation.folds import folds, paper_protocol
+from emoray.experiments import schedule
+from emoray.experiments.options import Where
+from emoray.experiments.schedule import Places, Share
+from emoray.experiments.session import open_place
 from emoray.methods.emod.config import FinetuneConfig, rehearsal_finetune_config
-from emoray.options import Where
-from emoray.results import ResultRow
-from emoray.session import open_place
-from emoray.storage import Storage
-from emoray.training import schedule
+from emoray.results.store import ResultRow
+from emoray.runtime import cluster
+from emoray.runtime.config import to_dict
+from emoray.runtime.console import open_console
+from emoray.runtime.storage import Storage
 from emoray.training.run import FoldRun, execute
-from emoray.training.schedule import Places, Share
 
-LOADED = ("emoray.training.schedule", "emoray.methods.emod.method")
+LOADED = ("emoray.experiments.schedule", "emoray.methods.emod.method")
 """What a run imports, with all below it."""
 WARM_S = 2.0
 """How long a process is kept while others start."""

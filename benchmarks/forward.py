@@ -24,13 +24,15 @@ import torch
 from rich.table import Table
 from torch import Tensor, nn
 
-from emoray import cluster, datasets, electrodes
-from emoray.console import open_console
-from emoray.methods.base import Group
-from emoray.methods.draws import DropoutKey
+from emoray import datasets
+from emoray.batches.batch import Group
+from emoray.methods.counter_draws import DropoutKey
 from emoray.methods.emod.config import EncoderConfig
 from emoray.methods.emod.loss import soft_va_contrast
 from emoray.methods.emod.model import EmodPretraining
+from emoray.runtime import cluster
+from emoray.runtime.console import open_console
+from emoray.vocabulary import electrodes
 
 
 @dataclass

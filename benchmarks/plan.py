@@ -20,9 +20,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from emoray import affect, datasets
-from emoray.sampling import Pool, RoundPlan
-from emoray.schema import Card
+from emoray import datasets
+from emoray.batches.plans import Pool, RoundPlan
+from emoray.vocabulary import affect
+from emoray.vocabulary.schema import Card
 
 
 def main() -> None:
@@ -62,7 +63,7 @@ def measure(n_segments: int) -> None:
 
 
 def _machine() -> str:
-    from emoray import cluster  # loads Ray, which the measured processes must not hold
+    from emoray.runtime import cluster  # loads Ray, which the measured processes must not hold
 
     return cluster.cpu_model()
 

@@ -26,19 +26,19 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from emoray.console import open_console
+from emoray.batches.feeds import PlanFeed, eligible_rows, for_pretraining, pools
+from emoray.batches.plans import RoundPlan
+from emoray.corpus.build.rehearsal import rehearsal_corpus
 from emoray.corpus.read import Corpus, CorpusDataset, open_corpus
-from emoray.corpus.rehearsal import rehearsal_corpus
 from emoray.evaluation.held_out import read_out_held_out, read_out_simple
 from emoray.evaluation.readout import Scores
-from emoray.feed import PlanFeed, eligible_rows, for_pretraining, pools
+from emoray.evaluation.statistics import paired_interval, summarise
 from emoray.methods.emod.config import Config, rehearsal_config
 from emoray.methods.emod.method import Pretraining
-from emoray.sampling import RoundPlan
-from emoray.schema import FloatArray
-from emoray.statistics import paired_interval, summarise
-from emoray.training import driver, worker
+from emoray.runtime.console import open_console
+from emoray.training import driver, loop
 from emoray.training.checkpoint import State
+from emoray.vocabulary.schema import FloatArray
 
 CPU = torch.device("cpu")
 HeldOut = Mapping[str, Sequence[str]]
@@ -161,7 +161,7 @@ def _trained(
     )
     feed = PlanFeed(corpus, plan)
     began = time.perf_counter()
-    trained = worker.train(
+    trained = loop.train(
         stage,
         feed,
         steps_per_epoch=plan.n_steps,

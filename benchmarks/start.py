@@ -27,9 +27,9 @@ from statistics import median
 import tyro
 from rich.table import Table
 
-from emoray import cluster
-from emoray.console import open_console
-from emoray.corpus.rehearsal import rehearsal_corpus
+from emoray.corpus.build.rehearsal import rehearsal_corpus
+from emoray.runtime import cluster
+from emoray.runtime.console import open_console
 
 REPO = Path(__file__).parents[1]
 JOB = "jobs/pretrain_emod.py"

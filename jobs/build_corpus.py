@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import tyro
 
-from emoray import ending
-from emoray.options import Build
+from emoray.experiments.options import Build
+from emoray.runtime import ending
 
 if __name__ == "__main__":
     options = tyro.cli(

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 
 import tyro
 
-from emoray import ending
-from emoray.config import from_dict, to_dict
+from emoray.experiments.options import Finetune, FinetuneSettings
 from emoray.methods.emod.config import rehearsal_finetune_config
-from emoray.options import Finetune, FinetuneSettings
+from emoray.runtime import ending
+from emoray.runtime.config import from_dict, to_dict
 
 
 def _defaults(words: Sequence[str]) -> Finetune:

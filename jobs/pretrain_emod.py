@@ -19,10 +19,10 @@ from dataclasses import replace
 
 import tyro
 
-from emoray import ending
-from emoray.config import dotted_values
+from emoray.experiments.options import PAPER, Pretrain, option
 from emoray.methods.emod.config import rehearsal_config
-from emoray.options import PAPER, Pretrain, option
+from emoray.runtime import ending
+from emoray.runtime.config import dotted_values
 
 
 def _defaults(words: Sequence[str]) -> Pretrain:

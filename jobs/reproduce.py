@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import tyro
 
-from emoray import ending
-from emoray.options import Reproduce
+from emoray.experiments.options import Reproduce
+from emoray.runtime import ending
 
 if __name__ == "__main__":
     options = tyro.cli(Reproduce, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))

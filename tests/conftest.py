@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from emoray.corpus.read import Corpus, open_corpus
-from emoray.rehearsal import write_release
+from emoray.rehearsal.release import write_release
 from emoray.signals import Recipe
 
 QUICK_RECIPE = Recipe(ica="none", segment_s=2.0)
@@ -89,7 +89,7 @@ def tiny_corpus_path(
     ray_cluster: None, tiny_release: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A corpus of `tiny_release` built by `QUICK_RECIPE`; not to be written to."""
-    from emoray.corpus.build import build
+    from emoray.corpus.build.build import build
 
     out = tmp_path_factory.mktemp("corpus")
     build(tiny_release, out, recipe=QUICK_RECIPE, progress=False)

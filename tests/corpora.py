@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from emoray.corpus.assemble import assemble
+from emoray.corpus.build.index import assemble
+from emoray.corpus.build.recording import Part
 from emoray.corpus.manifest import Layout, build_digest
-from emoray.corpus.parts import Part
 from emoray.corpus.shards import write_shard
-from emoray.schema import Card
+from emoray.runtime.storage import Storage
 from emoray.signals import Recipe
-from emoray.storage import Storage
+from emoray.vocabulary.schema import Card
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from emoray import datasets, papers
-from emoray.config import to_dict
+from emoray import datasets
 from emoray.corpus.read import open_corpus
-from emoray.experiment import Planned
+from emoray.experiments.experiment import Planned
+from emoray.experiments.paper_tables import Reproduction
 from emoray.methods.emod.config import EncoderConfig, FinetuneConfig
-from emoray.reproduce import Reproduction
-from emoray.results import ResultRow
+from emoray.results import published
+from emoray.results.store import ResultRow
+from emoray.runtime.config import to_dict
 from emoray.training.run import FoldRun
 from tests.corpora import Made, write_corpus
 from tests.rows import made_row
@@ -81,7 +82,7 @@ def _evaluated(name: str) -> Made:
 def reproduction(corpus: Path, storage: Path, **changes: Any) -> Reproduction:
     """The paper on a small corpus, by settings of a small encoder."""
     fields = {
-        "paper": papers.load("emod"),
+        "paper": published.load("emod"),
         "corpus": open_corpus(corpus),
         "location": str(corpus),
         "storage": str(storage),

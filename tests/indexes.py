@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from emoray.corpus.manifest import INDEX_FIELDS
 from emoray.datasets import faced, seed, seed_v
-from emoray.schema import RecordingRef
+from emoray.vocabulary.schema import RecordingRef
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from emoray.schema import (
+from emoray.signals.eeg.prepare import Prepared
+from emoray.vocabulary.schema import (
     Card,
     FloatArray,
     Presentation,
@@ -19,7 +20,6 @@ from emoray.schema import (
     Scale,
     Stretch,
 )
-from emoray.signals.prepare import Prepared
 
 FIVE = ("Fz", "C3", "C4", "Pz", "Oz")
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score, f1_score
 
-from emoray.results import KEY_PARTS, ResultRow, key_of
+from emoray.results.store import KEY_PARTS, ResultRow, key_of
 
 Confusion = Sequence[Sequence[int]]
 CONFUSION: Confusion = ((8, 1, 1), (2, 7, 1), (0, 3, 7))

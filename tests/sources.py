@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 
-from emoray.schema import FloatArray
+from emoray.vocabulary.schema import FloatArray
 
 AMPLITUDE_UV = 10.0
 ECG_AMPLITUDE_MV = 1.0

@@ -19,67 +19,42 @@ REPO = Path(__file__).parents[1]
 PACKAGE = REPO / "emoray"
 
 LEVELS: tuple[tuple[str, ...], ...] = (
-    (
-        "schema",
-        "choices",
-        "files",
-        "affect",
-        "electrodes",
-        "signals",
-        "config",
-        "distributed",
-        "cluster",
-        "ending",
-        "ray_process",
-        "console",
-        "locks",
-        "storage",
-        "statistics",
-        "versions",
-    ),
-    ("datasets", "results", "papers", "comparison", "evaluation.metrics"),
-    (
-        "rehearsal",
-        "corpus",
-        "sampling",
-        "evaluation.folds",
-        "evaluation.audit",
-        "evaluation.doubts",
-    ),
+    ("vocabulary",),
+    ("runtime",),
+    ("datasets", "signals"),
+    ("rehearsal",),
+    ("corpus",),
+    ("batches",),
     ("methods",),
-    ("options",),
-    ("feed",),
     ("evaluation",),
+    ("results",),
     ("training",),
-    ("experiment",),
-    ("reproduce",),
-    ("session",),
-    ("tuning",),
+    ("experiments",),
     ("jobs",),
 )
-"""A room imports from its own line of this list or an earlier one; the longest entry counts."""
+"""A room imports from its own line of this list or an earlier one."""
 
 REPORTS_MAY_IMPORT = (
-    "reports",
-    "results",
-    "papers",
-    "comparison",
-    "statistics",
-    "schema",
-    "config",
-    "console",
-    "sampling",
+    *("reports", "results", "vocabulary", "runtime.config", "runtime.console"),
+    *("batches.plans", "evaluation.statistics"),
 )
 """Reports stand apart: they read result rows, `paper.toml` and a plan's occupancy only."""
 
 ROOMS_OF: dict[str, tuple[str, ...]] = {
-    "ray": ("corpus.tasks", "feed", "training", "tuning", "cluster", "ray_process"),
-    "optuna": ("tuning",),
+    "ray": (
+        "corpus.build.tasks",
+        "batches.feeds",
+        "training",
+        "experiments",
+        "runtime.cluster",
+        "runtime.ray_process",
+    ),
+    "optuna": ("experiments.search",),
     "mne": ("datasets", "signals"),
     "braindecode": ("methods.baselines.model",),
     "sklearn": ("signals", "evaluation"),
     "matplotlib": ("reports.figures",),
-    "torch": ("distributed", "methods", "feed", "evaluation", "training", "tuning"),
+    "torch": ("batches", "methods", "evaluation", "training", "experiments"),
 }
 """Which rooms may import a heavy library."""
 
@@ -95,7 +70,7 @@ class Import:
     importer: str
     """Room below `emoray`, dotted."""
     target: str
-    """Full dotted name: `emoray.schema.Card`, `numpy`."""
+    """Full dotted name: `emoray.vocabulary.schema.Card`, `numpy`."""
     line: int
 
     def __str__(self) -> str:
@@ -199,7 +174,7 @@ def test_reports_read_results_and_plans_only() -> None:
 
 
 def test_only_what_shows_them_imports_reports() -> None:
-    shows = ("reports", "session", "jobs")
+    shows = ("reports", "experiments", "jobs")
     wrong = [
         str(found)
         for found, target in within_package()
@@ -215,7 +190,7 @@ def test_nothing_imports_jobs_or_tests() -> None:
 
 def test_methods_know_neither_ray_nor_corpus() -> None:
     reached = reachable_from("methods")
-    assert not {room for room in reached if inside(room, ("corpus", "feed", "training"))}
+    assert not {room for room in reached if inside(room, ("corpus", "batches.feeds", "training"))}
     wrong = [str(i) for i in imports() if i.importer in reached and top(i) in {"ray", "pyarrow"}]
     assert not wrong, wrong
 
@@ -243,12 +218,14 @@ def test_heavy_libraries_keep_to_their_rooms(library: str) -> None:
 
 
 def test_planning_needs_numpy_only() -> None:
-    reached = reachable_from("sampling")
+    reached = reachable_from("batches.plans")
     foreign = {top(i) for i in imports() if i.importer in reached} - set(sys.stdlib_module_names)
     assert foreign <= {"numpy", "emoray"}
 
 
-@pytest.mark.parametrize("statement", ["import emoray", "import emoray.datasets, emoray.sampling"])
+@pytest.mark.parametrize(
+    "statement", ["import emoray", "import emoray.datasets, emoray.batches.plans"]
+)
 def test_importing_the_package_loads_no_heavy_library(statement: str) -> None:
     heavy = sorted(ROOMS_OF)
     program = f"import sys; {statement}; print([m for m in {heavy!r} if m in sys.modules])"
@@ -265,7 +242,7 @@ def test_only_cluster_reads_environment_variables() -> None:
     wrong = [
         f"emoray.{room} line {node.lineno}"
         for room, tree in modules().items()
-        if room != "cluster"
+        if room != "runtime.cluster"
         for node in ast.walk(tree)
         if touches_environment(node)
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import finetune, start
-from emoray.training.schedule import Share
+from emoray.experiments.schedule import Share
 
 
 @pytest.mark.parametrize("cpus", [1.0, 2.0, 16.0])

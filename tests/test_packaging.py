@@ -25,7 +25,12 @@ HEAVY = (".venv/lib/torch.so", "runs/r1/checkpoint.pt", "corpus_cache/deap/x.arr
 LEFT_OUT = (".venv", ".git", "runs", "data", "corpus_cache", ".*_cache", ".hypothesis")
 """Not copied for the test, because they may be large; `HEAVY` stands for them."""
 NEEDED = (
-    *("emoray/cluster.py", "emoray/affect.py", "emoray/datasets/__init__.py", "pyproject.toml"),
+    *(
+        "emoray/runtime/cluster.py",
+        "emoray/vocabulary/affect.py",
+        "emoray/datasets/__init__.py",
+        "pyproject.toml",
+    ),
     *("constraints.txt", "jobs/pretrain_emod.py"),
 )
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from benchmarks.read_out import permuted
-from emoray.affect import regions
+from emoray.batches.feeds import pools
 from emoray.corpus.read import Corpus, open_corpus
-from emoray.feed import pools
+from emoray.vocabulary.affect import regions
 from tests.corpora import Made, write_corpus
 
 MADE = (

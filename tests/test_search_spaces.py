@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from emoray import methods
-from emoray.config import dotted_fields, set_dotted
+from emoray.runtime.config import dotted_fields, set_dotted
 
 FOLDER = Path(__file__).parents[1] / "search_spaces"
 SPACES = sorted(FOLDER.iterdir())

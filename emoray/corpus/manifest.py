@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from emoray.config import canonical_json
-from emoray.schema import Card, DataError
+from emoray.runtime.config import canonical_json
+from emoray.vocabulary.schema import Card, DataError
 
 FORMAT_VERSION = 1
 """Raise it when the files' layout changes; corpora of another version are refused."""

@@ -21,7 +21,6 @@ import pyarrow.parquet as pq
 from numpy.typing import DTypeLike, NDArray
 
 from emoray.corpus.fingerprints import Indexed, fingerprints
-from emoray.corpus.local import LocalShards
 from emoray.corpus.manifest import (
     INDEX,
     INDEX_FIELDS,
@@ -33,9 +32,10 @@ from emoray.corpus.manifest import (
     index_digest,
     layout_from_metadata,
 )
+from emoray.corpus.node_cache import LocalShards
 from emoray.corpus.shards import ShardMap, Signals
-from emoray.schema import DataError, FloatArray, IntArray
-from emoray.storage import Storage
+from emoray.runtime.storage import Storage
+from emoray.vocabulary.schema import DataError, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from emoray.signals import Recipe

@@ -18,8 +18,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from emoray.corpus.manifest import SHARDS, ShardFile
-from emoray.schema import DataError
-from emoray.storage import Storage
+from emoray.runtime.storage import Storage
+from emoray.vocabulary.schema import DataError
 
 Signals = NDArray[np.floating[Any]]
 

@@ -1,7 +1,7 @@
 """The datasets: one file each, and the folder is the registry.
 
 A file that does not start with an underscore is a dataset and offers what
-`emoray.schema.DatasetModule` asks: CARD, find, read, write_example.
+`emoray.vocabulary.schema.DatasetModule` asks: CARD, find, read, write_example.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, cast
 
-from emoray.schema import DatasetModule, RecordingRef
+from emoray.vocabulary.schema import DatasetModule, RecordingRef
 
 
 @cache

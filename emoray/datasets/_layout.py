@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emoray import affect, files
-from emoray.schema import Card, DataError, Float32Array, Listing, RecordingRef, Scale
+from emoray.datasets.formats import files
+from emoray.vocabulary import affect
+from emoray.vocabulary.schema import Card, DataError, Float32Array, Listing, RecordingRef, Scale
 
 REHEARSAL = "REHEARSAL"
 """File that `emoray.rehearsal` leaves in a folder of data that nobody recorded."""

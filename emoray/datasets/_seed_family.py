@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
-from emoray import affect, electrodes
-from emoray.datasets import _layout, _matlab
-from emoray.schema import (
+from emoray.datasets import _layout
+from emoray.datasets.formats import matlab
+from emoray.vocabulary import affect, electrodes
+from emoray.vocabulary.schema import (
     Card,
     DataError,
     Float32Array,
@@ -43,7 +44,7 @@ def numbered_variables(path: Path, pattern: str, expected: Sequence[int]) -> dic
         DataError: a number is missing, occurs twice, or is not among the expected.
     """
     found: dict[int, str] = {}
-    for name in _matlab.variables(path):
+    for name in matlab.variables(path):
         match = re.search(pattern, name)
         if match is None:
             continue
@@ -74,7 +75,7 @@ def read_eeg(path: Path, variable: str) -> Float32Array:
     """
     where = f"{path} variable {variable}"
     eeg_CT = _layout.check_shape(
-        _matlab.load(path, [variable])[variable],
+        matlab.load(path, [variable])[variable],
         (len(electrodes.SEED_62), None),
         where=where,
         axes="electrodes, samples",

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import scipy.io
 
-from emoray import electrodes
-from emoray.datasets import _layout, _matlab, _shared
-from emoray.schema import (
+from emoray.datasets import _layout, _overlap
+from emoray.datasets.formats import matlab
+from emoray.vocabulary import electrodes
+from emoray.vocabulary.schema import (
     Card,
     DataError,
     Dropped,
@@ -52,7 +53,7 @@ Data_preprocessed/Data_Preprocessed_P01/Data_Preprocessed_P01.mat (as some archi
     n_segments_paper=4389,
     n_segments_per_subject=133,
     ecg=EcgCard(leads=("right", "left"), sfreq=128.0, unit="arbitrary"),
-    clips=_shared.NUMBERED_FILMS,
+    clips=_overlap.NUMBERED_FILMS,
     notes="EMOD's 4389 = 33 x 133: its code leaves out subjects 9, 12, 21, 22, 23, 24 and 33. "
     "Here only the presentations are left out that lack samples or ratings, or hold NaN.",
 )
@@ -118,8 +119,8 @@ def read(root: Path, ref: RecordingRef) -> Recording:
             exchanged, rating outside 1-9.
     """
     path = root / ref.files[0]
-    cells: list[_matlab.Part] = [("joined_data", i) for i in range(CARD.n_presentations)]
-    ids, labels, *data = _matlab.load_parts(
+    cells: list[matlab.Part] = [("joined_data", i) for i in range(CARD.n_presentations)]
+    ids, labels, *data = matlab.load_parts(
         path, [("VideoIDs",), ("labels_selfassessment",), *cells]
     )
     stretches: list[Stretch] = []

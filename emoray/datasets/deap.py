@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from emoray import electrodes
-from emoray.datasets import _layout, _matlab, _pickle
-from emoray.schema import (
+from emoray.datasets import _layout
+from emoray.datasets.formats import matlab, plain_pickle
+from emoray.vocabulary import electrodes
+from emoray.vocabulary.schema import (
     Card,
     DataError,
     FloatArray,
@@ -127,9 +128,9 @@ def read(root: Path, ref: RecordingRef) -> Recording:
 def _arrays(path: Path) -> tuple[Any, Any]:
     names = ["data", "labels"]
     if path.suffix.lower() == ".mat":
-        content: Any = _matlab.load(path, names)
+        content: Any = matlab.load(path, names)
     else:
-        content = _pickle.load_arrays(path)
+        content = plain_pickle.load_arrays(path)
     if not isinstance(content, dict) or not set(names) <= set(content):
         found = list(content) if isinstance(content, dict) else type(content).__name__
         raise DataError(f"{path}: need a dictionary with data and labels, found {found}")
@@ -170,7 +171,7 @@ def write_example(
             labels[i], data[i, : len(CARD.eeg_channels), -_N_SHOWN:] = _example_presentation(
                 source, subject, f"{i + 1:02}"
             )
-        _pickle.dump_python2(folder / f"s{subject:02}.dat", {"data": data, "labels": labels})
+        plain_pickle.dump_python2(folder / f"s{subject:02}.dat", {"data": data, "labels": labels})
 
 
 def _example_presentation(

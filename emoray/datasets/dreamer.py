@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import scipy.io
 
-from emoray import electrodes
-from emoray.datasets import _layout, _matlab
-from emoray.schema import (
+from emoray.datasets import _layout
+from emoray.datasets.formats import matlab
+from emoray.vocabulary import electrodes
+from emoray.vocabulary.schema import (
     Card,
     DataError,
     EcgCard,
@@ -55,7 +56,7 @@ DREAMER.mat""",
 
 _FILE = "DREAMER.mat"
 _RATINGS = {"valence": "ScoreValence", "arousal": "ScoreArousal", "dominance": "ScoreDominance"}
-_HEAD: tuple[_matlab.Part, ...] = (
+_HEAD: tuple[matlab.Part, ...] = (
     ("DREAMER", "EEG_SamplingRate"),
     ("DREAMER", "ECG_SamplingRate"),
     ("DREAMER", "EEG_Electrodes"),
@@ -100,10 +101,10 @@ def read(root: Path, ref: RecordingRef) -> Recording:
             number in 1-5.
     """
     path = root / ref.files[0]
-    own: _matlab.Part = ("DREAMER", "Data", int(ref.subject) - 1)
-    clips: list[_matlab.Part] = [(*own, device, "stimuli") for device in ("EEG", "ECG")]
-    fields: list[_matlab.Part] = [(*own, field) for field in _RATINGS.values()]
-    eeg_hz, ecg_hz, names, eeg, ecg, *scores = _matlab.load_parts(path, [*_HEAD, *clips, *fields])
+    own: matlab.Part = ("DREAMER", "Data", int(ref.subject) - 1)
+    clips: list[matlab.Part] = [(*own, device, "stimuli") for device in ("EEG", "ECG")]
+    fields: list[matlab.Part] = [(*own, field) for field in _RATINGS.values()]
+    eeg_hz, ecg_hz, names, eeg, ecg, *scores = matlab.load_parts(path, [*_HEAD, *clips, *fields])
     _check_head(path, eeg_hz, ecg_hz, names)
     where = f"{path} subject {ref.subject}"
     eeg, ecg = _clips(eeg, f"{where} EEG"), _clips(ecg, f"{where} ECG")
@@ -126,7 +127,7 @@ def read(root: Path, ref: RecordingRef) -> Recording:
 
 
 def _n_cells(path: Path) -> int:
-    return int(np.prod(_matlab.shape(path, ("DREAMER", "Data"))))
+    return int(np.prod(matlab.shape(path, ("DREAMER", "Data"))))
 
 
 def _check_head(path: Path, eeg_hz: Any, ecg_hz: Any, names: Any) -> None:

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import rankdata
 
-from emoray import affect
-from emoray.datasets import _layout, _pickle, _shared
-from emoray.schema import (
+from emoray.datasets import _layout, _overlap
+from emoray.datasets.formats import plain_pickle
+from emoray.vocabulary import affect
+from emoray.vocabulary.schema import (
     Card,
     Dropped,
     FloatArray,
@@ -57,7 +58,7 @@ CARD = Card(
     ),
     n_segments_paper=10_332,
     n_segments_per_subject=84,
-    people=_shared.TSINGHUA,
+    people=_overlap.TSINGHUA,
     reader_version=2,
     notes="The files hold 32 rows, of which two are not scalp. EMOD and TorchEEG's faced.py have "
     "them last (rows 30-31: A1 A2, or A2 A1; two readers that looked into the publisher's "
@@ -119,7 +120,7 @@ def read(root: Path, ref: RecordingRef) -> Recording:
     """
     path = root / ref.files[0]
     eeg_VRT = _layout.check_shape(
-        _pickle.load_arrays(path), SHAPE, where=str(path), axes="videos, channels, samples"
+        plain_pickle.load_arrays(path), SHAPE, where=str(path), axes="videos, channels, samples"
     )
     default = next(iter(EARS))
     ears = ears_of(eeg_VRT) or default

@@ -14,9 +14,10 @@ from pathlib import Path, PurePosixPath
 import mne
 import numpy as np
 
-from emoray import electrodes, files
-from emoray.datasets import _biosemi, _layout, _shared
-from emoray.schema import (
+from emoray.datasets import _layout, _overlap
+from emoray.datasets.formats import biosemi, files
+from emoray.vocabulary import electrodes
+from emoray.vocabulary.schema import (
     Card,
     DataError,
     Dropped,
@@ -52,7 +53,7 @@ Sessions/<id>/session.xml""",
     scale=Scale(1.0, 9.0),
     n_segments_paper=3955,
     ecg=EcgCard(leads=("EXG1", "EXG2", "EXG3"), sfreq=256.0, unit="uV"),
-    clips=_shared.NUMBERED_FILMS,
+    clips=_overlap.NUMBERED_FILMS,
     notes="Subjects 12, 15 and 26 are not in the release; 3, 9 and 16 saw 17, 14 and 16 clips. "
     "The ECG electrodes lie on the right and left upper chest and the left abdomen; a lead is the "
     "difference of two.",
@@ -175,9 +176,9 @@ def _stretch(path: Path) -> tuple[Stretch, float, float]:
     names = _names(path)
     try:
         raw = mne.io.read_raw_bdf(
-            path, include=[*names.values()], stim_channel=_biosemi.STATUS, verbose="ERROR"
+            path, include=[*names.values()], stim_channel=biosemi.STATUS, verbose="ERROR"
         )
-        pulses = mne.find_events(raw, stim_channel=_biosemi.STATUS, verbose="ERROR")[:, 0]
+        pulses = mne.find_events(raw, stim_channel=biosemi.STATUS, verbose="ERROR")[:, 0]
         x_CT, ecg_LT = (
             raw.get_data(picks=[names[n] for n in group], verbose="ERROR") * 1e6  # volts
             for group in (CARD.eeg_channels, CARD.ecg.leads)
@@ -192,7 +193,7 @@ def _stretch(path: Path) -> tuple[Stretch, float, float]:
     if len(pulses) != 2:
         at = ", ".join(f"{pulse / sfreq:.1f} s" for pulse in pulses) or "none"
         raise DataError(
-            f"{path} {_biosemi.STATUS}: need two pulses, at start and end of the clip; "
+            f"{path} {biosemi.STATUS}: need two pulses, at start and end of the clip; "
             f"found {len(pulses)}: {at}"
         )
     start_s, stop_s = (float(pulse) / sfreq for pulse in pulses)
@@ -205,15 +206,15 @@ def _names(path: Path) -> dict[str, str]:
     What the header says of them has been checked then.
     """
     assert CARD.ecg is not None
-    header = _biosemi.read_header(path)
+    header = biosemi.read_header(path)
     names = {electrodes.canonical(x): x for x in header.labels if electrodes.is_electrode(x)}
-    names |= {x: x for x in header.labels if x in (*CARD.ecg.leads, _biosemi.STATUS)}
-    wanted = (*CARD.eeg_channels, *CARD.ecg.leads, _biosemi.STATUS)
+    names |= {x: x for x in header.labels if x in (*CARD.ecg.leads, biosemi.STATUS)}
+    wanted = (*CARD.eeg_channels, *CARD.ecg.leads, biosemi.STATUS)
     if absent := [name for name in wanted if name not in names]:
         found = ", ".join(header.labels)
         raise DataError(f"{path}: need signals {', '.join(absent)}; found {found}")
     names = {name: names[name] for name in wanted}
-    _biosemi.check_signals(path, header, names.values(), sfreq=CARD.eeg_sfreq)
+    biosemi.check_signals(path, header, names.values(), sfreq=CARD.eeg_sfreq)
     return names
 
 
@@ -311,7 +312,7 @@ def _write_signals(
     status_T = np.zeros(x_KT.shape[1], dtype=np.int64)
     for onset in np.cumsum([part.shape[1] for part in parts[:2]]):
         status_T[onset : onset + _PULSE_SAMPLES] = _PULSE
-    _biosemi.write_bdf(
+    biosemi.write_bdf(
         path,
         labels,
         np.concatenate((x_KT[:n_eeg][order], x_KT[n_eeg:], flat_KT)),

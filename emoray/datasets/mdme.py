@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
-from emoray import electrodes, files
-from emoray.datasets import _layout, _matlab, _shared
-from emoray.schema import (
+from emoray.datasets import _layout, _overlap
+from emoray.datasets.formats import files, matlab
+from emoray.vocabulary import electrodes
+from emoray.vocabulary.schema import (
     Card,
     DataError,
     Dropped,
@@ -66,7 +67,7 @@ raw_data/<subject>/<subject>/Arousal_Valence.csv""",
     scale=Scale(1.0, 9.0),
     n_segments_paper=5329,
     n_segments_per_subject=73,
-    people=_shared.TSINGHUA,
+    people=_overlap.TSINGHUA,
     notes="EMOD cuts by a table of lengths from sample 0, which the rest at the head of the file "
     "would shift. Table 1 says 21 channels: 18 rows, the reference and two ears.",
 )
@@ -142,7 +143,7 @@ def read_rows(root: Path, ref: RecordingRef, rows: tuple[str, ...]) -> Recording
     path, ratings_path = (root / name for name in ref.files)
     ratings = _ratings(ratings_path)
     x_KN = _layout.check_shape(
-        _matlab.load(path, [_VARIABLE])[_VARIABLE],
+        matlab.load(path, [_VARIABLE])[_VARIABLE],
         (_N_ROWS, None),
         where=f"{path} {_VARIABLE}",
         axes="18 electrodes and the video's id, samples",

@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
-from emoray import affect, electrodes
-from emoray.datasets import _layout, _matlab, _seed_family
-from emoray.schema import (
+from emoray.datasets import _layout, _seed_family
+from emoray.datasets.formats import matlab
+from emoray.vocabulary import affect, electrodes
+from emoray.vocabulary.schema import (
     Card,
     DataError,
     Float32Array,
@@ -266,7 +267,7 @@ def _read_eeg(path: Path, variable: str) -> Float32Array:
     """The 62 scalp rows in microvolts, (62, T); further rows than 64 are not documented."""
     where = f"{path} variable {variable}"
     eeg_CT = _layout.check_shape(
-        _matlab.load(path, [variable])[variable],
+        matlab.load(path, [variable])[variable],
         (None, None),
         where=where,
         axes="electrodes, samples",
@@ -284,7 +285,7 @@ def _check_labels(path: Path) -> None:
 
     How long it is, is not documented: all 34, the 30 without the class 8, or the 28.
     """
-    found = np.ravel(_matlab.load(path, ["eeg_label"])["eeg_label"]).tolist()
+    found = np.ravel(matlab.load(path, ["eeg_label"])["eeg_label"]).tolist()
     if not any(found):
         raise DataError(f"{path} variable eeg_label: need labels, found {len(found)} zeros")
     kept = {

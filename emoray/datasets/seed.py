@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
-from emoray import electrodes
-from emoray.datasets import _layout, _matlab, _seed_family, _shared
-from emoray.schema import (
+from emoray.datasets import _layout, _overlap, _seed_family
+from emoray.datasets.formats import matlab
+from emoray.vocabulary import electrodes
+from emoray.vocabulary.schema import (
     Card,
     DataError,
     FloatArray,
@@ -44,7 +45,7 @@ CARD = Card(
     emotions=("negative", "neutral", "positive"),
     n_segments_paper=30_375,
     n_segments_per_subject=2025,
-    people=_shared.SEED_FAMILY,
+    people=_overlap.SEED_FAMILY,
     notes="The clips are the same at all three visits. Each matrix holds 200 samples a second and "
     "one more, which is dropped. Microvolts by their size; the publisher does not say.",
 )
@@ -170,7 +171,7 @@ def read(root: Path, ref: RecordingRef) -> Recording:
 
 def _labels(path: Path) -> list[int]:
     """Class of each presentation, from the publisher's file held against the published list."""
-    found = np.ravel(_matlab.load(path, ["label"])["label"])
+    found = np.ravel(matlab.load(path, ["label"])["label"])
     if found.tolist() != list(LABELS):
         raise DataError(f"{path} variable label: need {list(LABELS)}, found {found.tolist()}")
     return [label + 1 for label in LABELS]

@@ -8,9 +8,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from emoray import affect, electrodes
-from emoray.datasets import _layout, _seed_family, _shared
-from emoray.schema import Card, FloatArray, Listing, Recording, RecordingRef, SignalSource
+from emoray.datasets import _layout, _overlap, _seed_family
+from emoray.vocabulary import affect, electrodes
+from emoray.vocabulary.schema import (
+    Card,
+    FloatArray,
+    Listing,
+    Recording,
+    RecordingRef,
+    SignalSource,
+)
 
 CARD = Card(
     name="seed_iv",
@@ -31,7 +38,7 @@ CARD = Card(
     emotions=("neutral", "sadness", "fear", "joy"),
     n_segments_paper=14_655,
     n_segments_per_subject=977,
-    people=_shared.SEED_FAMILY,
+    people=_overlap.SEED_FAMILY,
     notes="The session is the folder's name; the days in the file names need not follow it. "
     "Each matrix holds 200 samples a second and one more, which is dropped (from EMOD's code). "
     "Lengths of the single clips are not published. Microvolts by their size.",

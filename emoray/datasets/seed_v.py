@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from emoray import affect, electrodes, files
-from emoray.datasets import _layout, _neuroscan, _shared
-from emoray.schema import (
+from emoray.datasets import _layout, _overlap
+from emoray.datasets.formats import files, neuroscan
+from emoray.vocabulary import affect, electrodes
+from emoray.vocabulary.schema import (
     Card,
     DataError,
     Dropped,
@@ -47,7 +48,7 @@ CARD = Card(
     emotions=("disgust", "fear", "sadness", "neutral", "joy"),
     n_segments_paper=117_744,
     n_segments_per_subject=7359,
-    people=_shared.SEED_FAMILY,
+    people=_overlap.SEED_FAMILY,
     notes="The session in a file's name is the stimulus set, not the order of the visits. "
     "20 subjects were recorded, 16 released. M1, M2, VEO and HEO are dropped. One public loader "
     "calls 7_1_20180411 troublesome, without saying why.",
@@ -139,7 +140,7 @@ def read(root: Path, ref: RecordingRef) -> Recording:
             presentation does.
     """
     path = root / ref.files[0]
-    header = _neuroscan.check_cnt(path)
+    header = neuroscan.check_cnt(path)
     if header.sfreq != CARD.eeg_sfreq:
         raise DataError(f"{path}: need {CARD.eeg_sfreq:g} Hz, found {header.sfreq:g} Hz")
     rows = _scalp_rows(path, header.channels)
@@ -152,7 +153,7 @@ def read(root: Path, ref: RecordingRef) -> Recording:
         )
     spans = [with_margins(clock, k, n_s) for k in kept]
     windows = [(round(a * header.sfreq), round(b * header.sfreq)) for a, b in spans]
-    eeg = _neuroscan.read_windows(path, header, rows, windows)
+    eeg = neuroscan.read_windows(path, header, rows, windows)
     return Recording(
         ref=ref,
         eeg_channels=CARD.eeg_channels,
@@ -258,7 +259,7 @@ def write_example(
         channels.insert(channels.index(after) + 1, name)
     for subject in _layout.example_subjects(CARD, n_subjects):
         for session, clock in clocks.items():
-            _neuroscan.write_cnt(
+            neuroscan.write_cnt(
                 folder / f"{subject}_{session}_{days[session]}.cnt",
                 _blocks(source, subject, session, clock, channels),
                 [name.upper() for name in channels],

@@ -10,9 +10,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from emoray import affect, electrodes
-from emoray.datasets import _layout, _seed_family, _shared
-from emoray.schema import Card, FloatArray, Listing, Recording, RecordingRef, SignalSource
+from emoray.datasets import _layout, _overlap, _seed_family
+from emoray.vocabulary import affect, electrodes
+from emoray.vocabulary.schema import (
+    Card,
+    FloatArray,
+    Listing,
+    Recording,
+    RecordingRef,
+    SignalSource,
+)
 
 CARD = Card(
     name="seed_vii",
@@ -33,7 +40,7 @@ CARD = Card(
     emotions=("joy", "neutral", "disgust", "sadness", "anger", "fear", "surprise"),
     n_segments_paper=27_340,
     n_segments_per_subject=1367,
-    people=_shared.SEED_FAMILY,
+    people=_overlap.SEED_FAMILY,
     notes="Variables '1' to '80' count over the sessions. 80 clips last 14,097.86 s in all; "
     "lengths of the single clips are not published. Bad channels were interpolated, 0.1-70 Hz "
     "and a 50 Hz notch applied. ECG is only in the raw files and not read.",

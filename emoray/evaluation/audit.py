@@ -20,11 +20,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from emoray import config as configs
 from emoray.corpus.fingerprints import Signals, same_recordings
 from emoray.evaluation.doubts import NOTHING_FITTED, Fitted, NotApart, not_apart
 from emoray.evaluation.folds import Fold, Protocol, check_dataset, coded
-from emoray.schema import IntArray
+from emoray.runtime import config as configs
+from emoray.vocabulary.schema import IntArray
 
 BoolArray = NDArray[np.bool_]
 

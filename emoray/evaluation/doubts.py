@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from emoray import datasets
 from emoray.corpus.fingerprints import Signals, same_recordings
-from emoray.schema import Shared
+from emoray.vocabulary.schema import Shared
 
 What = Literal["people", "clips"]
 

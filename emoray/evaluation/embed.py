@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from emoray.batches.feeds import in_order
 from emoray.corpus.read import CorpusDataset
-from emoray.feed import in_order
 from emoray.methods.base import Embedder
-from emoray.schema import Float32Array, IntArray
+from emoray.vocabulary.schema import Float32Array, IntArray
 
 BATCH_SIZE = {"cpu": 8}
 """Segments of a forward by device, `GPU_BATCH_SIZE` elsewhere: on a CPU more of them leave its

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from emoray.schema import IntArray
+from emoray.vocabulary.schema import IntArray
 
 Mix = Literal["neighbour", "subject", "stimulus"]
 """What may stand on two sides of a fold. `neighbour`: segments of one presentation."""

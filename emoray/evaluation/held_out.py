@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from emoray.batches.feeds import eligible_rows
 from emoray.corpus.read import Corpus, CorpusDataset
 from emoray.evaluation.embed import embed, evenly
 from emoray.evaluation.readout import ReadOut, read_out
 from emoray.evaluation.simple import simple_features
-from emoray.feed import eligible_rows
-from emoray.schema import FloatArray, IntArray
+from emoray.vocabulary.schema import FloatArray, IntArray
 
 A_PERSON = 24
 """Segments of a person that are embedded, spread evenly over the person's index. Segments of one

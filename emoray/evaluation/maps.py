@@ -15,8 +15,8 @@ import numpy as np
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
-from emoray.schema import DataError, Float32Array, FloatArray
-from emoray.storage import Storage
+from emoray.runtime.storage import Storage
+from emoray.vocabulary.schema import DataError, Float32Array, FloatArray
 
 PERPLEXITY = 30.0
 """About how many neighbours a segment keeps. EMOD does not say; 30 is scikit-learn's default."""

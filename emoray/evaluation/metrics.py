@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emoray.schema import IntArray
+from emoray.vocabulary.schema import IntArray
 
 
 @dataclass(frozen=True, slots=True)

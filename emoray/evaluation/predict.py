@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from emoray.batches.feeds import in_order
 from emoray.corpus.read import CorpusDataset
-from emoray.feed import in_order
 from emoray.methods.base import ClassifierStage
-from emoray.schema import IntArray
+from emoray.vocabulary.schema import IntArray
 
 
 @torch.inference_mode()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from emoray.evaluation.within import WithinPeople, correlation, varies, within_people
-from emoray.schema import FloatArray
+from emoray.vocabulary.schema import FloatArray
 
 AXES = ("valence", "arousal")
 

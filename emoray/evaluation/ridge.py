@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
-from emoray.schema import FloatArray
+from emoray.vocabulary.schema import FloatArray
 
 PENALTIES: tuple[float, ...] = tuple(float(p) for p in np.logspace(-1, 5, 13))
 """Ridge penalties to choose from, on standardised embeddings: from none to almost all."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from emoray.corpus.read import CorpusDataset
-from emoray.schema import FloatArray, IntArray
+from emoray.vocabulary.schema import FloatArray, IntArray
 
 BANDS_HZ: dict[str, tuple[float, float]] = {
     "delta": (1.0, 4.0),

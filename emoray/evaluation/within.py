@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from emoray.schema import FloatArray
-from emoray.statistics import Interval, paired_interval
+from emoray.evaluation.statistics import Interval, paired_interval
+from emoray.vocabulary.schema import FloatArray
 
 FEWEST = 8
 """Segments with a value that a person needs for a correlation: of fewer, one is mostly noise

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
-from emoray import cluster
-from emoray.config import load_toml
-from emoray.corpus.build import BuildReport, build
-from emoray.corpus.check import check
-from emoray.corpus.tables import build_tables, check_tables, print_tables
-from emoray.options import Build
+from emoray.corpus.build.build import BuildReport, build
+from emoray.corpus.build.check import check
+from emoray.corpus.build.tables import build_tables, check_tables, print_tables
+from emoray.experiments.options import Build
+from emoray.runtime import cluster
+from emoray.runtime.config import load_toml
+from emoray.runtime.storage import join
 from emoray.signals import Recipe
-from emoray.storage import join
 
 
 def run(options: Build) -> int:

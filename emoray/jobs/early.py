@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 import threading
 
-from emoray import cluster
-from emoray.options import Pretrain
-from emoray.sampling import check_workers
+from emoray.batches.plans import check_workers
+from emoray.experiments.options import Pretrain
+from emoray.runtime import cluster
 
 
 def start(options: Pretrain) -> cluster.WorkerDemand | None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from emoray import datasets, session
-from emoray.config import from_dict, to_dict
-from emoray.console import open_console
+from emoray import datasets
 from emoray.evaluation.folds import paper_protocol
-from emoray.experiment import (
+from emoray.experiments import session
+from emoray.experiments.experiment import (
     FOLD_NOTES,
     ONE_PRETRAINING,
     Arm,
@@ -19,9 +18,11 @@ from emoray.experiment import (
     compare,
     from_scratch,
 )
+from emoray.experiments.options import Finetune
 from emoray.methods.emod.config import EncoderConfig, FinetuneConfig
-from emoray.options import Finetune
 from emoray.reports import figures
+from emoray.runtime.config import from_dict, to_dict
+from emoray.runtime.console import open_console
 
 SCRATCH, PRETRAINED = "EMOD, from scratch", "EMOD, pretrained"
 

@@ -9,17 +9,17 @@ from datetime import datetime
 
 from rich.console import Console
 
-from emoray import cluster, ending
-from emoray.config import dotted_values, to_dict
-from emoray.console import open_console
+from emoray.batches.feeds import for_pretraining, with_coordinates
+from emoray.batches.plans import RoundPlan, check_workers
+from emoray.corpus.build.rehearsal import rehearsal_corpus
 from emoray.corpus.read import Corpus, open_corpus
-from emoray.corpus.rehearsal import rehearsal_corpus
-from emoray.feed import for_pretraining, with_coordinates
-from emoray.locks import hold
-from emoray.options import PAPER, WITH_RESUME, Pretrain, option
+from emoray.experiments.options import PAPER, WITH_RESUME, Pretrain, option
 from emoray.reports import summary
-from emoray.sampling import RoundPlan, check_workers
-from emoray.storage import Storage, absolute, check_name, join
+from emoray.runtime import cluster, ending
+from emoray.runtime.config import dotted_values, to_dict
+from emoray.runtime.console import open_console
+from emoray.runtime.locks import hold
+from emoray.runtime.storage import Storage, absolute, check_name, join
 from emoray.training import driver
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 
-from emoray import datasets, papers, session
-from emoray.comparison import Comparison
-from emoray.console import open_console
+from emoray import datasets
 from emoray.evaluation.folds import paper_protocol
-from emoray.experiment import asked, compare
-from emoray.options import Reproduce
+from emoray.experiments import session
+from emoray.experiments.experiment import asked, compare
+from emoray.experiments.options import Reproduce
+from emoray.experiments.paper_tables import Reproduction
 from emoray.reports import figures
 from emoray.reports.page import Figure
-from emoray.reproduce import Reproduction
+from emoray.results import published
+from emoray.results.comparison import Comparison
+from emoray.runtime.console import open_console
 
 REHEARSED = (*map(paper_protocol, datasets.names("evaluation")), "subjects_and_stimuli_apart")
 """Protocols of a rehearsal: all four of each dataset would take hours."""
@@ -24,7 +26,7 @@ def run(options: Reproduce) -> None:
     began = time.monotonic()
     place = session.open_place(options.where, open_console())
     reproduction = Reproduction(
-        paper=papers.load(options.paper),
+        paper=published.load(options.paper),
         corpus=place.corpus,
         location=place.location,
         storage=place.storage,

@@ -20,4 +20,9 @@ def get(name: str) -> ModuleType:
     """
     if name not in names():
         raise ValueError(f"need a method among {', '.join(names())}; got {name!r}")
-    return importlib.import_module(f"{__name__}.{name}.method")
+    return importlib.import_module(module_of(name))
+
+
+def module_of(name: str) -> str:
+    """Full name of a method's room `method.py`, by which the code that it runs is found."""
+    return f"{__name__}.{name}.method"

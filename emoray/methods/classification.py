@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emoray.methods.base import Batch, Group, InputSpec, Start
-from emoray.methods.draws import DropoutKey
+from emoray.batches.batch import Batch, Group
+from emoray.methods.base import InputSpec, Start
+from emoray.methods.counter_draws import DropoutKey
 from emoray.methods.settings import ClassifierConfig, OptimizerConfig, Precision
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from emoray.comparison import Comparison
 from emoray.reports import page, tables
 from emoray.reports.page import Figure
+from emoray.results.comparison import Comparison
 
 
 def contents(

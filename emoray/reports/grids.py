@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from emoray.comparison import Block, Cell, Comparison, Paired
-from emoray.results import METRICS, Metric
-from emoray.statistics import Interval, Summary
+from emoray.evaluation.statistics import Interval, Summary
+from emoray.results.comparison import Block, Cell, Comparison, Paired
+from emoray.results.store import METRICS, Metric
 
 METRIC_NAMES: Mapping[Metric, str] = {"bacc": "BACC", "kappa": "kappa", "wf1": "WF1"}
 """As short as the paper's; the legend says them in full."""

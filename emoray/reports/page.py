@@ -13,10 +13,10 @@ from html import escape
 from importlib import resources
 from itertools import groupby
 
-from emoray.comparison import Block, Comparison
 from emoray.reports import grids
 from emoray.reports.grids import Column, Grid, Remark, one_line
 from emoray.reports.summary import REHEARSAL_MARK
+from emoray.results.comparison import Block, Comparison
 
 _LEGEND = ("legend", "Legend")
 _PNG = b"\x89PNG\r\n\x1a\n"

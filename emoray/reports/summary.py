@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from emoray.console import keep_names
-from emoray.sampling import Occupancy
+from emoray.batches.plans import Occupancy
+from emoray.runtime.console import keep_names
 
 REHEARSAL_MARK = "rehearsal data"
 

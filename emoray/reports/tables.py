@@ -16,12 +16,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from emoray.comparison import Block, Cell, Comparison, Paired
+from emoray.evaluation.statistics import Interval
 from emoray.reports import grids
 from emoray.reports.grids import Column, Grid, one_line
 from emoray.reports.summary import REHEARSAL_MARK, heading
-from emoray.results import METRICS, Metric
-from emoray.statistics import Interval
+from emoray.results.comparison import Block, Cell, Comparison, Paired
+from emoray.results.store import METRICS, Metric
 
 WIDTH = 100
 """Columns of a terminal into which every table fits."""

@@ -5,7 +5,7 @@ the order of Chen et al., EMOD, "Preprocessing"; before all of it, absurd amplit
 It loads mne, scipy and scikit-learn; a recipe needs none of them.
 """
 
-from emoray.signals.recipe import Recipe
-from emoray.signals.slots import count_segments
+from emoray.signals.eeg.recipe import Recipe
+from emoray.signals.segmentation import count_segments
 
 __all__ = ["Recipe", "count_segments"]

@@ -10,9 +10,9 @@ from itertools import accumulate, groupby
 
 import numpy as np
 
-from emoray.schema import DataError, Float32Array, FloatArray, Recording
-from emoray.signals.recipe import Recipe
-from emoray.signals.slots import Slot, where
+from emoray.signals.eeg.recipe import Recipe
+from emoray.signals.segmentation import Slot, where
+from emoray.vocabulary.schema import DataError, Float32Array, FloatArray, Recording
 
 MAD_TO_SD = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d, median_filter, minimum_filter1d
 
-from emoray.schema import Dropped, FloatArray, IntArray, Recording
-from emoray.signals.recipe import Recipe
-from emoray.signals.slots import where
+from emoray.signals.eeg.recipe import Recipe
+from emoray.signals.segmentation import where
+from emoray.vocabulary.schema import Dropped, FloatArray, IntArray, Recording
 
 Float64Array = NDArray[np.float64]
 Kind = Literal["eeg", "ecg"]

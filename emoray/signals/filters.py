@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import oaconvolve, resample_poly
 
-from emoray.schema import FloatArray
+from emoray.vocabulary.schema import FloatArray
 
 Float64Array = NDArray[np.float64]
 

@@ -23,12 +23,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emoray import config as configs
 from emoray import methods
 from emoray.corpus.fingerprints import Signals
 from emoray.evaluation.audit import Seen
 from emoray.methods.base import InputSpec
-from emoray.storage import Storage
+from emoray.runtime import config as configs
+from emoray.runtime.storage import Storage
 
 STATE_FILE = "state.pt"
 RUN_FILE = "run.json"

@@ -1,7 +1,7 @@
 """From (method, stage, corpus, seed) to a checkpoint: plan, workers, what they leave behind.
 
     request -> corpus opened, subjects held out, plan made, occupancy stored
-            -> TorchTrainer with W workers, each running `worker.train`
+            -> TorchTrainer with W workers, each running `loop.train`
             -> the last checkpoint
 
 A run is a folder `<storage>/runs/<name>`. Everything in it is written once or replaced whole.
@@ -28,19 +28,20 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2._internal.constants import CHECKPOINT_MANAGER_SNAPSHOT_FILENAME
 from rich.console import Console
 
-from emoray import cluster, distributed, methods, ray_process
-from emoray import config as configs
-from emoray.choices import Gather
+from emoray import methods
+from emoray.batches import distributed
+from emoray.batches.feeds import PlanFeed, eligible_rows, pools
+from emoray.batches.plans import RoundPlan, check_workers
 from emoray.corpus.read import Corpus, open_corpus
 from emoray.evaluation import doubts
 from emoray.evaluation.folds import held_out_subjects
 from emoray.evaluation.held_out import n_rows, read_out_held_out, sides
-from emoray.feed import PlanFeed, eligible_rows, pools
 from emoray.methods.base import Stage
-from emoray.results import training_code
-from emoray.sampling import RoundPlan, check_workers
-from emoray.storage import Storage, check_name, last_part
-from emoray.training import checkpoint, faults, worker
+from emoray.runtime import cluster, ray_process
+from emoray.runtime import config as configs
+from emoray.runtime.storage import Storage, check_name, last_part
+from emoray.training import checkpoint, faults, loop
+from emoray.training.loop import training_code
 from emoray.training.progress import (
     POLL_S,
     Board,
@@ -51,6 +52,7 @@ from emoray.training.progress import (
     watching,
 )
 from emoray.training.rows import Fault, Rows
+from emoray.vocabulary.choices import Gather
 
 REQUEST_FILE = "request.json"
 OCCUPANCY_FILE = "occupancy.json"
@@ -355,7 +357,7 @@ def _train(request: Request, board: Any) -> None:
         pin_memory=device.type == "cuda",
     )
     first = distributed.rank() == 0
-    worker.train(
+    loop.train(
         stage,
         feed,
         steps_per_epoch=plan.n_steps,

@@ -19,7 +19,7 @@ import torch
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.train.v2._internal.exceptions import RayTrainError
 
-from emoray.ray_process import said_by
+from emoray.runtime.ray_process import said_by
 from emoray.training.rows import Fault
 
 T = TypeVar("T")

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from emoray import cluster, datasets, methods
-from emoray import config as configs
+from emoray import datasets, methods
+from emoray.batches.feeds import FoldFeed
+from emoray.batches.plans import SegmentPlan
 from emoray.corpus.fingerprints import Signals
 from emoray.corpus.read import CorpusDataset, open_corpus
 from emoray.evaluation import audit as auditing
@@ -25,12 +26,13 @@ from emoray.evaluation.doubts import Fitted
 from emoray.evaluation.folds import PROTOCOLS, Fold, folds
 from emoray.evaluation.metrics import Scores, classification_scores
 from emoray.evaluation.predict import predict
-from emoray.feed import FoldFeed
 from emoray.methods.base import ClassifierStage, InputSpec, Start
-from emoray.results import KEY_PARTS, ResultRow, ResultStore, code_version, key_of
-from emoray.sampling import SegmentPlan
-from emoray.storage import Storage
-from emoray.training import checkpoint, worker
+from emoray.results.store import KEY_PARTS, ResultRow, ResultStore, key_of
+from emoray.runtime import cluster
+from emoray.runtime import config as configs
+from emoray.runtime.code import source_version
+from emoray.runtime.storage import Storage
+from emoray.training import checkpoint, loop
 
 IDENTITY = ("method", "stage", "config", "plan", "step", "builds", "code", "seen")
 """Facts of a checkpoint that say which weights it holds, whoever trained them and wherever. Not the
@@ -90,10 +92,15 @@ class FoldRun:
         )
 
 
+def row_code(method: str) -> str:
+    """emoray's version and a digest of what decides a method's result rows."""
+    return source_version((__name__, methods.module_of(method)), words=False)
+
+
 def code_of(method: str) -> str:
     """What decides a method's result rows here: emoray's code, and libraries that hold models."""
     libraries = getattr(methods.get(method), "LIBRARIES", ())
-    return " ".join([code_version(method), *(f"{name}-{_version(name)}" for name in libraries)])
+    return " ".join([row_code(method), *(f"{name}-{_version(name)}" for name in libraries)])
 
 
 def _version(library: str) -> str:
@@ -246,7 +253,7 @@ def _check_code(run: FoldRun) -> None:
         )
 
 
-def _before(trained: worker.Trained) -> float:
+def _before(trained: loop.Trained) -> float:
     """Seconds of the steps that processes before this one did, where a run was interrupted."""
     return sum(trained.history["step_s"][: trained.first_step])
 
@@ -260,9 +267,7 @@ def _what_was_split(stage: ClassifierStage, fold: Fold) -> dict[str, Any]:
     }
 
 
-def _what_came_out(
-    stage: ClassifierStage, trained: worker.Trained, tested: Scores
-) -> dict[str, Any]:
+def _what_came_out(stage: ClassifierStage, trained: loop.Trained, tested: Scores) -> dict[str, Any]:
     assert trained.best is not None  # `_train` has epochs scored
     n_parameters = stage.n_parameters(trained.module)
     return {
@@ -329,7 +334,7 @@ def _train(
     *,
     scratch: Storage,
     device: torch.device,
-) -> worker.Trained:
+) -> loop.Trained:
     plan = SegmentPlan(
         dataset.name, dataset.digest, fold.train_N, seed=run.seed, batch_size=stage.batch_size
     )
@@ -337,7 +342,7 @@ def _train(
     def score(module: nn.Module) -> float:
         return _scores(stage, module, dataset, fold.val_N, device).kappa
 
-    return worker.train(
+    return loop.train(
         stage,
         FoldFeed(dataset, plan, pin_memory=device.type == "cuda"),
         steps_per_epoch=plan.n_steps,
@@ -384,7 +389,7 @@ def _device_words(device: torch.device) -> str:
 
 def _leave(
     run: FoldRun,
-    trained: worker.Trained,
+    trained: loop.Trained,
     dataset: CorpusDataset,
     fold: Fold,
     past: _Past,

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from emoray import datasets
-from emoray.corpus.assemble import assemble
+from emoray.corpus.build.index import assemble
+from emoray.corpus.build.recording import Part
 from emoray.corpus.manifest import Layout, Manifest, build_digest
-from emoray.corpus.parts import Part
 from emoray.corpus.shards import write_shard
+from emoray.runtime.storage import Storage
 from emoray.signals import Recipe
-from emoray.storage import Storage
 
 N_CHANS, N_TIMES = 14, 40
 N_LEADS, N_ECG = 2, 80

@@ -19,14 +19,14 @@ from pyarrow import fs
 from threadpoolctl import threadpool_limits
 
 from emoray import datasets
-from emoray.corpus import build as building
-from emoray.corpus.build import BuildReport, build
+from emoray.corpus.build import build as building
+from emoray.corpus.build.build import BuildReport, build
+from emoray.corpus.build.tasks import _check_cpus, over_recordings
 from emoray.corpus.manifest import MANIFEST, PARTS, SHARDS
 from emoray.corpus.read import open_corpus
-from emoray.corpus.tasks import _check_cpus, over_recordings
-from emoray.rehearsal import MARKER, write_release
-from emoray.schema import DataError, Listing, RecordingRef
-from emoray.storage import Storage, sha256_of
+from emoray.rehearsal.release import MARKER, write_release
+from emoray.runtime.storage import Storage, sha256_of
+from emoray.vocabulary.schema import DataError, Listing, RecordingRef
 from tests.conftest import QUICK_RECIPE
 
 Files = dict[str, bytes]
@@ -178,7 +178,7 @@ def test_a_finished_build_does_nothing(
 
     for name in ("join_ray", "read_part"):
         monkeypatch.setattr(building, name, never)
-    monkeypatch.setattr("emoray.corpus.parts.sha256_of", never)
+    monkeypatch.setattr("emoray.corpus.build.recording.sha256_of", never)
     report = _build(root, built)
     assert _times(built) == before
     assert report.n_built == 0

@@ -9,10 +9,10 @@ import pytest
 from rich.console import Console
 
 from emoray import datasets
-from emoray.corpus import check as checking
-from emoray.corpus.check import Check, check
-from emoray.corpus.tables import WIDTH, check_tables
-from emoray.schema import RecordingRef
+from emoray.corpus.build import check as checking
+from emoray.corpus.build.check import Check, check
+from emoray.corpus.build.tables import WIDTH, check_tables
+from emoray.vocabulary.schema import RecordingRef
 
 
 @pytest.fixture

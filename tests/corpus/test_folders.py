@@ -7,9 +7,14 @@ from pathlib import Path
 import pytest
 
 from emoray import datasets
-from emoray.corpus.folders import _aliases, choose_folders, find_folders, top_folder
-from emoray.rehearsal import MARKER
-from emoray.schema import DataError
+from emoray.corpus.build.release_folders import (
+    _aliases,
+    choose_folders,
+    find_folders,
+    top_folder,
+)
+from emoray.rehearsal.release import MARKER
+from emoray.vocabulary.schema import DataError
 from tests.sources import ToneSource
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from emoray import datasets
 from emoray.corpus.manifest import INDEX_FIELDS, Manifest, build_digest, index_digest
-from emoray.schema import DataError
 from emoray.signals import Recipe
+from emoray.vocabulary.schema import DataError
 from tests.corpus.made import make_dataset
 
 CARD = datasets.get("dreamer").CARD

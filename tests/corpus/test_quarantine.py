@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from emoray import datasets
-from emoray.corpus import check as checking
-from emoray.corpus.build import build
-from emoray.corpus.check import Found, _Counter, _list
-from emoray.corpus.parts import Job, hash_sources, make_part, stat_sources, unchanged
-from emoray.schema import DataError
+from emoray.corpus.build import check as checking
+from emoray.corpus.build.build import build
+from emoray.corpus.build.check import Found, _Counter, _list
+from emoray.corpus.build.recording import Job, hash_sources, make_part, stat_sources, unchanged
+from emoray.runtime.storage import Storage, sha256_of
 from emoray.signals import Recipe
-from emoray.storage import Storage, sha256_of
+from emoray.vocabulary.schema import DataError
 from tests.sources import ToneSource
 
 RAISED = [
@@ -182,7 +182,7 @@ def test_an_unforeseen_error_tells_nobodys_name(
     def load(path: Path, names: object) -> object:
         raise AssertionError(f"in {path}")
 
-    monkeypatch.setattr("emoray.datasets._matlab.load", load)
+    monkeypatch.setattr("emoray.datasets.formats.matlab.load", load)
     monkeypatch.setattr("emoray.datasets.mped._check_labels", lambda path: None)
     said = make_part(job("mped", root, tmp_path / "out"), ref).error or ""
     assert "AssertionError: in raw_EEG_signals/participant 01/_d.mat" in said

@@ -17,9 +17,9 @@ from pyarrow import fs
 
 from emoray.corpus.manifest import INDEX, MANIFEST, SHARDS
 from emoray.corpus.read import Corpus, CorpusDataset, open_corpus
-from emoray.schema import DataError
+from emoray.runtime.storage import Storage
 from emoray.signals import Recipe
-from emoray.storage import Storage
+from emoray.vocabulary.schema import DataError
 from tests.corpus.made import N_CHANS, N_ECG, N_LEADS, N_TIMES, eeg_of, make_dataset
 
 
@@ -211,7 +211,7 @@ from pathlib import Path
 import numpy as np
 from pyarrow import fs
 from emoray.corpus.read import open_corpus
-from emoray.storage import Storage
+from emoray.runtime.storage import Storage
 
 folder, reader, n_readers = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 fetch = Storage.fetch
@@ -277,7 +277,7 @@ def test_a_file_system_without_locks_is_done_without_them(
         raise OSError(errno.ENOLCK, "no locks here")
 
     make_dataset(tmp_path / "corpus")
-    monkeypatch.setattr("emoray.corpus.local.fcntl.flock", no_locks)
+    monkeypatch.setattr("emoray.corpus.node_cache.fcntl.flock", no_locks)
     dataset = _open(_remote(tmp_path), cache_dir=tmp_path / "cache")["dreamer"]
     np.testing.assert_array_equal(dataset.gather([0])[0], eeg_of(0, 5)[0])
 
@@ -318,7 +318,7 @@ def test_a_shard_is_hashed_once_per_node(tmp_path: Path, monkeypatch: pytest.Mon
     def again(path: Path) -> str:
         raise AssertionError(path)
 
-    monkeypatch.setattr("emoray.corpus.local.sha256_of", again)
+    monkeypatch.setattr("emoray.corpus.node_cache.sha256_of", again)
     _open(tmp_path / "corpus").prepare()
     with pytest.raises(AssertionError):
         _open(tmp_path / "corpus", cache_dir=tmp_path / "another").prepare()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from emoray import rehearsal
+from emoray.corpus.build.rehearsal import rehearsal_corpus
 from emoray.corpus.read import open_corpus
-from emoray.corpus.rehearsal import rehearsal_corpus
 from tests.conftest import QUICK_RECIPE
 
 

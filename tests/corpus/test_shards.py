@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from emoray.corpus.manifest import SHARDS
 from emoray.corpus.shards import map_shard, write_shard
-from emoray.schema import DataError
-from emoray.storage import Storage, sha256_of
+from emoray.runtime.storage import Storage, sha256_of
+from emoray.vocabulary.schema import DataError
 
 
 @settings(max_examples=20, deadline=None)

@@ -10,7 +10,7 @@ LIMITED = """
 import resource, sys, time
 from pathlib import Path
 from emoray.datasets import _pickle, _matlab
-from emoray.schema import DataError
+from emoray.vocabulary.schema import DataError
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + {allowed}, used + {allowed}))
 for name in sys.argv[1:]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
-from emoray.schema import FloatArray, Presentation, Recording
+from emoray.vocabulary.schema import FloatArray, Presentation, Recording
 from tests.sources import ToneSource
 
 REST = -1

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import scipy.io
 
-from emoray import affect
 from emoray.datasets import amigos
-from emoray.schema import DataError, Recording
+from emoray.vocabulary import affect
+from emoray.vocabulary.schema import DataError, Recording
 from tests.sources import SilentSource, ToneSource, channels_by_tone
 
 Change = Callable[[dict[str, Any]], None]

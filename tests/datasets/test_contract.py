@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emoray import affect, datasets
-from emoray.electrodes import canonical
-from emoray.rehearsal import MARKER
-from emoray.schema import (
+from emoray import datasets
+from emoray.rehearsal.release import MARKER
+from emoray.vocabulary import affect
+from emoray.vocabulary.electrodes import canonical
+from emoray.vocabulary.schema import (
     DataError,
     DatasetModule,
     FloatArray,

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import scipy.io
 
-from emoray import affect
-from emoray.datasets import _pickle, deap
-from emoray.schema import DataError, Recording
+from emoray.datasets import deap
+from emoray.datasets.formats import plain_pickle
+from emoray.vocabulary import affect
+from emoray.vocabulary.schema import DataError, Recording
 from tests.sources import ToneSource, channels_by_tone
 
 Arrays = dict[str, np.ndarray]
@@ -37,7 +38,7 @@ def arrays() -> Arrays:
 def write(root: Path, content: Arrays, name: str = "s01.dat") -> Path:
     folder = root / "data_preprocessed_python"
     folder.mkdir(parents=True, exist_ok=True)
-    _pickle.dump_python2(folder / name, content)
+    plain_pickle.dump_python2(folder / name, content)
     return root
 
 
@@ -46,7 +47,7 @@ def unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Arra
     """Let the reader find this content in a file, without the 103 MB."""
 
     def hold(content: Arrays) -> Path:
-        monkeypatch.setattr(_pickle, "load_arrays", lambda path: content)
+        monkeypatch.setattr(plain_pickle, "load_arrays", lambda path: content)
         return write(tmp_path, {})
 
     return hold
@@ -93,7 +94,7 @@ def test_stimuli_are_named_by_the_experiments_number(recording: Recording) -> No
 def test_the_matlab_file_gives_the_same(
     example: Path, recording: Recording, tmp_path: Path
 ) -> None:
-    content = _pickle.load_arrays(example / "data_preprocessed_python" / "s01.dat")
+    content = plain_pickle.load_arrays(example / "data_preprocessed_python" / "s01.dat")
     (tmp_path / "data_preprocessed_matlab").mkdir()
     scipy.io.savemat(tmp_path / "data_preprocessed_matlab" / "s01.mat", content)
     again = deap.read(tmp_path, deap.find(tmp_path).recordings[0])

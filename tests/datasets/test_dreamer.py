@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import scipy.io
 
-from emoray import affect
 from emoray.datasets import dreamer
-from emoray.schema import DataError, Recording
+from emoray.vocabulary import affect
+from emoray.vocabulary.schema import DataError, Recording
 from tests.sources import ECG_AMPLITUDE_MV, SilentSource, ToneSource, channels_by_tone
 
 Release = dict[str, Any]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from emoray.datasets import faced
-from emoray.schema import DataError, FloatArray
+from emoray.vocabulary.schema import DataError, FloatArray
 from tests.datasets.numbering import (
     NumberSource,
     assert_each_shows_its_own,

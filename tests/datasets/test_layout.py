@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emoray.datasets import _layout, deap
-from emoray.schema import DataError, RecordingRef, Scale
+from emoray.vocabulary.schema import DataError, RecordingRef, Scale
 
 CARD = replace(deap.CARD, title="TOY", layout="TOY/\ns01.dat")
 va_values = st.floats(-4, 4)

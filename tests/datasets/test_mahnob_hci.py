@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emoray import affect
-from emoray.datasets import _biosemi, mahnob_hci
-from emoray.schema import DataError, Recording
+from emoray.datasets import mahnob_hci
+from emoray.datasets.formats import biosemi
+from emoray.vocabulary import affect
+from emoray.vocabulary.schema import DataError, Recording
 from tests.sources import SilentSource, ToneSource, channels_by_tone
 
 FIRST = "Sessions/2/Part_1_S_Trial1_emotion.bdf"
@@ -69,7 +70,7 @@ def test_ratings_are_read_by_name(recording: Recording) -> None:
 def test_electrodes_are_picked_by_label_from_a_shuffled_header(
     example: Path, recording: Recording
 ) -> None:
-    labels = _biosemi.read_header(example / FIRST).labels
+    labels = biosemi.read_header(example / FIRST).labels
     assert labels[:32] != mahnob_hci.CARD.eeg_channels
     stretch = recording.stretches[4]
     shown = recording.presentations[4]
@@ -190,7 +191,7 @@ def rewrite(root: Path, labels: list[str], onsets: list[int], *, sfreq: int = 25
     for onset in onsets:
         status_T[onset : onset + 20] = 16
     x_NT = np.zeros((len(labels), 6 * sfreq))
-    _biosemi.write_bdf(root / FIRST, labels, x_NT, status_T, sfreq=sfreq)
+    biosemi.write_bdf(root / FIRST, labels, x_NT, status_T, sfreq=sfreq)
     return root
 
 

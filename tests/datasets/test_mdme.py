@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import scipy.io
 
-from emoray import affect
 from emoray.datasets import mdme
-from emoray.schema import DataError, FloatArray, Recording
+from emoray.vocabulary import affect
+from emoray.vocabulary.schema import DataError, FloatArray, Recording
 from tests.sources import SilentSource, ToneSource, channels_by_tone
 
 CSV = "raw_data/1/1/Arousal_Valence.csv"

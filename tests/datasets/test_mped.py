@@ -10,8 +10,8 @@ import scipy.io
 
 from emoray import datasets
 from emoray.datasets import mped
-from emoray.electrodes import SEED_62
-from emoray.schema import DataError
+from emoray.vocabulary.electrodes import SEED_62
+from emoray.vocabulary.schema import DataError
 from tests.datasets.numbering import (
     LengthSource,
     NumberSource,

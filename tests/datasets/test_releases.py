@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from emoray import datasets
-from emoray.rehearsal import MARKER
-from emoray.schema import DataError, Listing, Recording
+from emoray.rehearsal.release import MARKER
+from emoray.vocabulary.schema import DataError, Listing, Recording
 from tests.sources import ToneSource
 
 OURS = {"rehearsal.json", MARKER}

@@ -8,7 +8,7 @@ import pytest
 import scipy.io
 
 from emoray.datasets import seed
-from emoray.schema import DataError
+from emoray.vocabulary.schema import DataError
 from tests.datasets.numbering import (
     LengthSource,
     NumberSource,

@@ -8,7 +8,7 @@ import pytest
 import scipy.io
 
 from emoray.datasets import seed_iv
-from emoray.schema import DataError
+from emoray.vocabulary.schema import DataError
 from tests.datasets.numbering import (
     LengthSource,
     NumberSource,

@@ -13,9 +13,10 @@ import mne
 import numpy as np
 import pytest
 
-from emoray.datasets import _neuroscan, seed_v
-from emoray.electrodes import SEED_62
-from emoray.schema import DataError, Presentation, RecordingRef
+from emoray.datasets import seed_v
+from emoray.datasets.formats import neuroscan
+from emoray.vocabulary.electrodes import SEED_62
+from emoray.vocabulary.schema import DataError, Presentation, RecordingRef
 from tests.datasets.numbering import (
     LengthSource,
     NumberSource,
@@ -37,12 +38,12 @@ def root(tmp_path: Path) -> Path:
 
 def rewrite(path: Path, channels: list[str], *, seconds: float, sfreq: int = 1000) -> None:
     silence = np.zeros((len(channels), round(seconds * sfreq)))
-    _neuroscan.write_cnt(path, [silence], channels, sfreq)
+    neuroscan.write_cnt(path, [silence], channels, sfreq)
 
 
 def test_mastoids_and_eog_in_the_middle_shift_no_electrode(tmp_path: Path) -> None:
     seed_v.write_example(tmp_path, ToneSource(), n_subjects=1, duration_s=4.0)
-    written = _neuroscan.check_cnt(tmp_path / FIRST).channels
+    written = neuroscan.check_cnt(tmp_path / FIRST).channels
     assert [written.index(name) for name in ("M1", "M2", "VEO", "HEO")] == [32, 42, 60, 61]
     recording = seed_v.read(tmp_path, REF)
     shown = recording.presentations[3]

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import scipy.io
 
-from emoray.datasets import _matlab, seed_vii
-from emoray.schema import DataError
+from emoray.datasets import seed_vii
+from emoray.datasets.formats import matlab
+from emoray.vocabulary.schema import DataError
 from tests.datasets.numbering import (
     LengthSource,
     NumberSource,
@@ -48,13 +49,13 @@ def test_only_the_twenty_variables_of_the_session_are_read(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    load = _matlab.load
+    load = matlab.load
 
     def spy(path: Path, names: list[str]) -> dict[str, Any]:
         asked.extend(names)
         return load(path, names)
 
-    monkeypatch.setattr(_matlab, "load", spy)
+    monkeypatch.setattr(matlab, "load", spy)
     third = seed_vii.find(root).recordings[2]
     seed_vii.read(root, third)
     assert asked == [str(number) for number in range(41, 61)]

@@ -16,16 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emoray import datasets
-from emoray.corpus.assemble import assemble
+from emoray.corpus.build.index import assemble
+from emoray.corpus.build.recording import Job, make_part
 from emoray.corpus.manifest import build_digest
-from emoray.corpus.parts import Job, make_part
 from emoray.corpus.read import CorpusDataset, open_corpus
 from emoray.evaluation.audit import Audit, Leak, LeakageError, audit, check
 from emoray.evaluation.doubts import Fitted
 from emoray.evaluation.folds import PROTOCOLS, Fold, folds, paper_protocol, protocols_of
-from emoray.schema import FloatArray
+from emoray.runtime.storage import Storage
 from emoray.signals import Recipe
-from emoray.storage import Storage
+from emoray.vocabulary.schema import FloatArray
 from tests.indexes import index_table, published, shuffled, thinned
 from tests.sources import ToneSource
 

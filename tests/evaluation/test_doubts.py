@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from emoray.config import to_dict
 from emoray.corpus.read import open_corpus
 from emoray.evaluation.doubts import NotApart, not_apart, of_held_out
 from emoray.methods.baselines.method import Config
+from emoray.runtime.config import to_dict
 from emoray.training import driver
 from emoray.training import run as runs
 from tests.corpora import Made, write_corpus

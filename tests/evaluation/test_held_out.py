@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from emoray.batches.batch import Group
 from emoray.corpus.read import Corpus, CorpusDataset, open_corpus
 from emoray.evaluation import held_out
 from emoray.evaluation.embed import embed, evenly
 from emoray.evaluation.held_out import read_out_held_out
 from emoray.evaluation.readout import ReadOut, Scores
-from emoray.methods.base import Group
-from emoray.schema import Float32Array, FloatArray, IntArray
+from emoray.vocabulary.schema import Float32Array, FloatArray, IntArray
 from tests.corpora import write_corpus
 
 CPU = torch.device("cpu")

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from emoray.evaluation.maps import FEWEST, Map, perplexity_for, tsne_map
-from emoray.schema import DataError
-from emoray.storage import Storage
+from emoray.runtime.storage import Storage
+from emoray.vocabulary.schema import DataError
 
 THREE_GROUPS = """
 import numpy as np

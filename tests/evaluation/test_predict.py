@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from emoray.batches.batch import Group
 from emoray.corpus.read import CorpusDataset, open_corpus
 from emoray.evaluation.predict import predict
-from emoray.methods.base import Group
-from emoray.schema import IntArray
+from emoray.vocabulary.schema import IntArray
 from tests.corpora import SEED, write_corpus
 
 CPU = torch.device("cpu")

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from emoray.corpus.build import BuildReport
+from emoray.corpus.build.build import BuildReport
+from emoray.experiments.options import Build
 from emoray.jobs import build_corpus
-from emoray.options import Build
 
 JOB = Path(__file__).parents[2] / "jobs" / "build_corpus.py"
 
@@ -90,8 +90,10 @@ def test_folders_that_other_nodes_do_not_see_keep_the_build_on_this_one(
         seen["storage"] = (out, shared)
 
     monkeypatch.setattr(build_corpus, "build", build)
-    monkeypatch.setattr("emoray.cluster.connect", lambda address: seen.update(address=address))
-    monkeypatch.setattr("emoray.cluster.storage_root", storage_root)
+    monkeypatch.setattr(
+        "emoray.runtime.cluster.connect", lambda address: seen.update(address=address)
+    )
+    monkeypatch.setattr("emoray.runtime.cluster.storage_root", storage_root)
     asked = Build(tmp_path, out="c", shared_storage=shared, address="10.0.0.1:6379")
     assert build_corpus.run(asked) == 0
     assert seen["here"] is not shared

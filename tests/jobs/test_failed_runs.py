@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from emoray import session
-from emoray.experiment import Planned, runs_of
+from emoray.experiments import session
+from emoray.experiments.experiment import Planned, runs_of
 from tests.experiments import write_both
 from tests.jobs.test_finetune_emod import run_job
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from emoray import session
 from emoray.evaluation.maps import Map
+from emoray.experiments import session
+from emoray.experiments.options import Where
 from emoray.jobs import reproduce
-from emoray.options import Where
 from emoray.reports import figures
 from emoray.reports.page import Figure
 from tests.experiments import reproduction, write_both

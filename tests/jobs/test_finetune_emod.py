@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from emoray.choices import FoldChoice
 from emoray.corpus.read import open_corpus
-from emoray.experiment import FOLD_NOTES, ONE_PRETRAINING, Experiment
+from emoray.experiments.experiment import FOLD_NOTES, ONE_PRETRAINING, Experiment
+from emoray.experiments.options import Finetune
 from emoray.jobs.finetune_emod import PRETRAINED, SCRATCH, _frame
-from emoray.options import Finetune
-from emoray.results import ResultRow, ResultStore
+from emoray.results.store import ResultRow, ResultStore
 from emoray.training.checkpoint import describe, load_trained
+from emoray.vocabulary.choices import FoldChoice
 from jobs.finetune_emod import _defaults
 from tests.experiments import TINY, write_both
 

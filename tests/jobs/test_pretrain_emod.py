@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from emoray import cluster
-from emoray.config import dotted_values, to_dict
 from emoray.corpus.read import open_corpus
-from emoray.locks import LOCKS, hold
+from emoray.experiments.options import PAPER
 from emoray.methods.emod.config import rehearsal_config
-from emoray.options import PAPER
-from emoray.storage import Storage
+from emoray.runtime import cluster
+from emoray.runtime.config import dotted_values, to_dict
+from emoray.runtime.locks import LOCKS, hold
+from emoray.runtime.storage import Storage
 from emoray.training import driver
 from emoray.training.driver import Request
 from tests.corpora import write_corpus

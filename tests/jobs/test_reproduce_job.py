@@ -24,11 +24,11 @@ import numpy as np
 import pytest
 import tyro
 
-from emoray import cluster
+from emoray.experiments.options import Reproduce, Where
 from emoray.jobs import reproduce
-from emoray.options import Reproduce, Where
-from emoray.results import ResultRow, ResultStore
-from emoray.storage import Storage
+from emoray.results.store import ResultRow, ResultStore
+from emoray.runtime import cluster
+from emoray.runtime.storage import Storage
 from emoray.training import checkpoint, driver
 from tests.experiments import SETTINGS, write_both
 

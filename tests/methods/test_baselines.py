@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emoray import datasets
-from emoray.electrodes import GENEVA_32, SEED_62, VOCABULARY
-from emoray.methods.base import Batch, Group, InputSpec, OptimizerConfig, Start
+from emoray.batches.batch import Batch, Group
+from emoray.methods.base import InputSpec, OptimizerConfig, Start
 from emoray.methods.baselines.method import STAGES, Config, Training, rehearsal_config
 from emoray.methods.baselines.model import (
     MODELS,
@@ -29,6 +29,7 @@ from emoray.methods.baselines.model import (
     prepared,
 )
 from emoray.methods.classification import count
+from emoray.vocabulary.electrodes import GENEVA_32, SEED_62, VOCABULARY
 
 FACED_32 = (*datasets.get("faced").CARD.eeg_channels, "M1", "M2")
 """With the two that are not scalp, which EMOD and CBraMod keep."""

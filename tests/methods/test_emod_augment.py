@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from emoray.methods import draws
-from emoray.methods.base import Group
-from emoray.methods.draws import DropoutKey
+from emoray.batches.batch import Group
+from emoray.methods import counter_draws
+from emoray.methods.counter_draws import DropoutKey
 from emoray.methods.emod.augment import (
     AugmentConfig,
     add_noise,
@@ -29,7 +29,7 @@ def group(n_segments: int = 12) -> Group:
 
 
 def keys(n: int) -> Tensor:
-    return draws.segment_keys(KEY, torch.arange(n), draws.AUGMENTATION)
+    return counter_draws.segment_keys(KEY, torch.arange(n), counter_draws.AUGMENTATION)
 
 
 def test_noise_has_the_share_of_each_segments_deviation() -> None:

@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from emoray.config import to_dict
-from emoray.methods.base import Batch, Group, InputSpec, Start
-from emoray.methods.draws import DropoutKey
+from emoray.batches.batch import Batch, Group
+from emoray.methods.base import InputSpec, Start
+from emoray.methods.counter_draws import DropoutKey
 from emoray.methods.emod.config import Config, EncoderConfig, FinetuneConfig
 from emoray.methods.emod.method import Finetuning, Pretraining
 from emoray.methods.emod.model import EmodClassifier, FeatureNorm, HeadKind
-from emoray.training.worker import take_step
+from emoray.runtime.config import to_dict
+from emoray.training.loop import take_step
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = EncoderConfig(d_model=8, n_heads=2, n_layers=2, d_feedforward=16)

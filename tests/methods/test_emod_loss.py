@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from emoray import affect
 from emoray.methods.emod.loss import augmentation_contrast, hard_va_contrast, soft_va_contrast
+from emoray.vocabulary import affect
 
 TAU = 0.07
 D_MAX = 5.0

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from emoray.methods import draws
-from emoray.methods.base import Group
-from emoray.methods.draws import DropoutKey
+from emoray.batches.batch import Group
+from emoray.methods import counter_draws
+from emoray.methods.counter_draws import DropoutKey
 from emoray.methods.emod import frontend, model
 from emoray.methods.emod.frontend import Branch, spectrum, tap_moments, token_windows
 from emoray.methods.emod.model import (
@@ -360,9 +360,9 @@ def test_inputs_that_disagree_are_refused() -> None:
 
 
 def test_masks_keep_the_rate_they_should() -> None:
-    keys_N = draws.segment_keys(DropoutKey(0, 0), torch.arange(500), draws.DROPOUT)
+    keys_N = counter_draws.segment_keys(DropoutKey(0, 0), torch.arange(500), counter_draws.DROPOUT)
     for p in (0.1, 0.5):
-        kept_NKD = draws.keep_mask(keys_N, 20, 33, p).double()
+        kept_NKD = counter_draws.keep_mask(keys_N, 20, 33, p).double()
         n = kept_NKD.numel()
         sd = math.sqrt(p * (1 - p))
         assert abs(kept_NKD.mean() - (1 - p)) < 5 * sd / math.sqrt(n)
@@ -380,8 +380,8 @@ def test_masks_keep_the_rate_they_should() -> None:
 
 
 def test_dropout_keeps_the_mean() -> None:
-    keys_N = draws.segment_keys(DropoutKey(0, 0), torch.arange(1000), draws.DROPOUT)
-    dropped = draws.dropout(torch.ones(1000, 10, 16, dtype=torch.float64), keys_N, 0.3)
+    keys_N = counter_draws.segment_keys(DropoutKey(0, 0), torch.arange(1000), counter_draws.DROPOUT)
+    dropped = counter_draws.dropout(torch.ones(1000, 10, 16, dtype=torch.float64), keys_N, 0.3)
     assert set(dropped.unique().tolist()) == {0.0, 1 / (1 - round(0.3 * 65536) / 65536)}
     assert abs(dropped.mean() - 1) < 0.01
 
@@ -389,7 +389,9 @@ def test_dropout_keeps_the_mean() -> None:
 def test_masks_change_with_seed_step_segment_and_site() -> None:
     x_NKD = torch.ones(2, 5, 64)
     keys = [
-        draws.segment_keys(DropoutKey(seed, step), torch.tensor([place, 9]), draws.DROPOUT)
+        counter_draws.segment_keys(
+            DropoutKey(seed, step), torch.tensor([place, 9]), counter_draws.DROPOUT
+        )
         for seed, step, place in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))
     ]
     masks = [SegmentDropout(0.5, 0)(x_NKD, key)[0] for key in keys]
@@ -410,7 +412,7 @@ def test_masks_do_not_depend_on_how_a_batch_is_dealt(n_workers: int) -> None:
 
 
 def test_no_dropout_in_evaluation_or_at_zero() -> None:
-    keys_N = draws.segment_keys(DropoutKey(0, 0), torch.arange(2), draws.DROPOUT)
+    keys_N = counter_draws.segment_keys(DropoutKey(0, 0), torch.arange(2), counter_draws.DROPOUT)
     x_NKD = torch.randn(2, 3, 8)
     assert SegmentDropout(0.0, 0)(x_NKD, keys_N) is x_NKD
     assert SegmentDropout(0.5, 0).eval()(x_NKD, keys_N) is x_NKD

@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emoray.electrodes import EPOC_14, GENEVA_32, SEED_62
 from emoray.methods.base import InputSpec
 from emoray.methods.baselines import icaps_reslstm, mactn
 from emoray.methods.baselines.icaps_reslstm import ICapsResLSTM, Routing, route, squash
 from emoray.methods.baselines.mactn import MACTN, KernelAttention
 from emoray.methods.baselines.parts import SelfAttention, TransformerBlock
 from emoray.methods.baselines.st_transformer import ElectrodeAttention, STTransformer
+from emoray.vocabulary.electrodes import EPOC_14, GENEVA_32, SEED_62
 
 Model = type[STTransformer] | type[ICapsResLSTM] | type[MACTN]
 MODELS: tuple[Model, ...] = (STTransformer, ICapsResLSTM, MACTN)

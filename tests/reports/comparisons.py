@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from emoray import papers
-from emoray.comparison import Block, Cell, Comparison
 from emoray.evaluation.folds import PROTOCOLS, paper_protocol, protocols_of
-from emoray.results import ResultRow
+from emoray.results import published
+from emoray.results.comparison import Block, Cell, Comparison
+from emoray.results.store import ResultRow
 from tests.rows import made_row
 
 TITLES = {"faced": "FACED", "seed_v": "SEED-V", "seed": "SEED"}
@@ -73,7 +73,7 @@ def comparison(
     notes: tuple[str, ...] = (),
 ) -> Comparison:
     """A table of the paper; the rows of `hits` ran on `datasets`, with five seeds."""
-    paper = papers.load("emod")
+    paper = published.load("emod")
     blocks = [
         _block(
             paper.tables[table], dataset, protocol, hits if dataset in datasets else {}, rehearsal
@@ -94,7 +94,7 @@ def comparison(
 
 
 def _block(
-    table: papers.PaperTable,
+    table: published.PaperTable,
     dataset: str,
     protocol: str,
     hits: Mapping[str, float],
@@ -138,7 +138,7 @@ def table3(**changes: Any) -> Comparison:
 @cache
 def table2(**changes: Any) -> Comparison:
     """The eleven methods, run on SEED: the widest table there is."""
-    names = [row.name for row in papers.load("emod").tables["table_2"].rows]
+    names = [row.name for row in published.load("emod").tables["table_2"].rows]
     return comparison("table_2", {name: 0.4 + 0.02 * i for i, name in enumerate(names)}, **changes)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from emoray.comparison import Block, Cell
+from emoray.results.comparison import Block, Cell
 from tests.rows import made_row
 
 DATASET, PROTOCOL = "seed", "paper_same_subjects_same_stimuli"

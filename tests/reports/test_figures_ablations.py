@@ -12,9 +12,9 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from scipy import stats
 
-from emoray import papers
-from emoray.comparison import Block, Cell, Comparison
 from emoray.reports.figures import ablation_bars, ablations
+from emoray.results import published
+from emoray.results.comparison import Block, Cell, Comparison
 from tests.reports.pictures import block, cell, is_whole, lines, overlapping, small_print, words
 
 FULL = cell("EMOD", (60, 62, 64))
@@ -203,7 +203,7 @@ def test_drops_are_not_held_against_another_protocol() -> None:
 
 def full_figure(*, rehearsal: bool) -> Comparison:
     """Six ablations on two protocols, some missing, under the longest names there are."""
-    rows = [row.name for row in papers.load("emod").tables["figure_3"].rows]
+    rows = [row.name for row in published.load("emod").tables["figure_3"].rows]
     protocol = "random_segments_same_subjects_same_stimuli"
     given = {"rehearsal": rehearsal, "audit": {"verdict": "LEAK: same neighbours"}}
     blocks = []

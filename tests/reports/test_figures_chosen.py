@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from emoray.comparison import Block, Cell, Comparison
 from emoray.reports.figures import of_comparison
 from emoray.reports.figures.sheet import png, sheet, wrapped
+from emoray.results.comparison import Block, Cell, Comparison
 from tests.reports.pictures import block, cell, is_whole, pixels, small_print
 
 NAMES = {"seed": ("negative", "neutral", "positive")}

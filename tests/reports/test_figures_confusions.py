@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
-from emoray.comparison import Block, Cell
 from emoray.reports.figures import confusion_matrices, confusions
+from emoray.results.comparison import Block, Cell
 from tests.reports.pictures import block, is_whole, lightness, overlapping, small_print
 from tests.rows import made_row
 

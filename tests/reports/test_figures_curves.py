@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from emoray.comparison import Cell
 from emoray.reports.figures import curves, training_curves
+from emoray.results.comparison import Cell
 from tests.reports.pictures import block, is_whole, lines, overlapping, small_print
 from tests.rows import CONFUSION, made_row
 

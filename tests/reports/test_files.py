@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from emoray.comparison import Comparison
 from emoray.reports import files, tables
+from emoray.results.comparison import Comparison
 from tests.reports.comparisons import table3
 
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from emoray.comparison import Block, Cell, Comparison, Paired
+from emoray.evaluation.statistics import Interval, Summary
 from emoray.reports import grids
 from emoray.reports.grids import Grid
-from emoray.statistics import Interval, Summary
+from emoray.results.comparison import Block, Cell, Comparison, Paired
 from tests.reports.comparisons import ARMS, runs, table2, table3, with_cells, with_runs
 
 SEED_PAPER = "paper_same_subjects_same_stimuli"

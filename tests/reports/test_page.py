@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from emoray.comparison import Block, Cell, Comparison
 from emoray.reports import page
 from emoray.reports.page import Figure
+from emoray.results.comparison import Block, Cell, Comparison
 from tests.browser import CHROMIUM, Tab, tab
 from tests.reports.comparisons import table2, table3, with_cells
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from rich.console import Console, RenderableType
 
+from emoray.batches.plans import REGION_NAMES, Occupancy
 from emoray.evaluation.readout import AxisScores, ReadOut, Scores
+from emoray.evaluation.statistics import Interval
 from emoray.evaluation.within import WithinPeople
 from emoray.reports import summary
-from emoray.sampling import REGION_NAMES, Occupancy
-from emoray.statistics import Interval
 
 MARK = "[rehearsal data]"
 EIGHT = ("amigos", "deap", "dreamer", "faced", "mahnob_hci", "mdme", "mped", "seed_vii")

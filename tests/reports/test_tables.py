@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from emoray.comparison import Block, Cell, Comparison
 from emoray.reports import grids, page, tables
-from emoray.results import METRICS
+from emoray.results.comparison import Block, Cell, Comparison
+from emoray.results.store import METRICS
 from tests.reports.comparisons import ARMS, FAMILY, runs, table2, table3, with_cells, with_runs
 
 MARK = "rehearsal data"

@@ -15,11 +15,12 @@ import torch
 from pyarrow import fs
 from torch import nn
 
-from emoray.config import to_dict
-from emoray.methods.base import Group, InputSpec
+from emoray.batches.batch import Group
+from emoray.methods.base import InputSpec
 from emoray.methods.emod.config import EncoderConfig, FinetuneConfig
 from emoray.methods.emod.method import Finetuning
-from emoray.storage import HashingFile, Storage
+from emoray.runtime.config import to_dict
+from emoray.runtime.storage import HashingFile, Storage
 from emoray.training import checkpoint
 from emoray.training.checkpoint import HISTORY, Best, CheckpointError, FolderCheckpoints, State
 from tests.disks import full_disk

@@ -22,10 +22,10 @@ import pytest
 import torch
 from rich.console import Console
 
-from emoray.config import to_dict
 from emoray.corpus.read import open_corpus
 from emoray.methods.emod.config import Config, EncoderConfig
-from emoray.storage import Storage
+from emoray.runtime.config import to_dict
+from emoray.runtime.storage import Storage
 from emoray.training import checkpoint, driver
 from emoray.training.driver import Request
 from tests.corpora import write_corpus

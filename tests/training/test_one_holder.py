@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from emoray.config import to_dict
 from emoray.corpus.read import open_corpus
-from emoray.locks import hold
+from emoray.experiments import schedule
 from emoray.methods.emod.config import rehearsal_config
-from emoray.results import ResultStore, training_code
-from emoray.storage import Storage
-from emoray.training import driver, schedule
+from emoray.results.store import ResultStore
+from emoray.runtime.config import to_dict
+from emoray.runtime.locks import hold
+from emoray.runtime.storage import Storage
+from emoray.training import driver
 from emoray.training.driver import Request
+from emoray.training.loop import training_code
 from tests.corpora import write_corpus
 from tests.rows import made_row
 

@@ -21,7 +21,6 @@ import numpy as np
 import pytest
 import torch
 
-from emoray.config import to_dict
 from emoray.corpus.read import CorpusDataset, open_corpus
 from emoray.evaluation.audit import Audit, LeakageError
 from emoray.evaluation.folds import Fold, folds
@@ -30,9 +29,10 @@ from emoray.evaluation.predict import predict
 from emoray.methods.base import OptimizerConfig
 from emoray.methods.emod.config import Config, EncoderConfig, FinetuneConfig
 from emoray.methods.emod.method import Finetuning, Pretraining
-from emoray.results import ResultRow, ResultStore
-from emoray.storage import Storage
-from emoray.training import checkpoint, worker
+from emoray.results.store import ResultRow, ResultStore
+from emoray.runtime.config import to_dict
+from emoray.runtime.storage import Storage
+from emoray.training import checkpoint, loop
 from emoray.training import run as runs
 from emoray.training.checkpoint import CheckpointError, State
 from emoray.training.run import (
@@ -374,7 +374,7 @@ def test_weights_that_know_a_test_subject_are_refused_unless_that_is_allowed_and
     folder = pretraining(tmp_path / "pretrained", {"seed": {subject: stimuli}})
     run = started(corpus, folder)
     with monkeypatch.context() as patch:
-        patch.setattr(worker, "train", None)  # it does not come to that
+        patch.setattr(loop, "train", None)  # it does not come to that
         with pytest.raises(LeakageError, match=f"subject in pretraining: 36 .* subject {subject}"):
             done(run, tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -493,7 +493,7 @@ def test_a_test_segment_that_trains_is_found_before_anything_is_trained(
     fold = fold_of(run_on(corpus), dataset)
     mixed = replace(fold, train_N=np.sort(np.append(fold.train_N, fold.test_N[0])))
     monkeypatch.setattr(runs, "folds", lambda *asked: (mixed,))
-    monkeypatch.setattr(worker, "train", None)
+    monkeypatch.setattr(loop, "train", None)
     with pytest.raises(LeakageError, match="segment in train: 1 test segments"):
         done(run_on(corpus), tmp_path / "run")
 
@@ -542,7 +542,7 @@ def die_in(moment: str, run: FoldRun, scratch: Path) -> None:
     torch.set_num_threads(1)
     patch = pytest.MonkeyPatch()
     if moment == "in mid-epoch":
-        patch.setattr(worker, "take_step", die_at_call(worker.take_step, STEPS + 2))
+        patch.setattr(loop, "take_step", die_at_call(loop.take_step, STEPS + 2))
     elif moment == "while a checkpoint is written":  # of two files each, the second one's second
         patch.setattr(Storage, "write_bytes", die_at_call(Storage.write_bytes, 4))
     else:
@@ -583,13 +583,13 @@ def test_a_run_that_is_killed_and_run_again_ends_like_an_unbroken_one(
     assert checkpoint.latest_whole(left.sub(UNFINISHED)) == f"step-{STEPS_KEPT[moment]:08}"
     assert checkpoint.latest_whole(left) is None  # no weights to show to anybody
     steps: list[int] = []
-    take_step = worker.take_step
+    take_step = loop.take_step
 
     def counted(stage: Any, parallel: Any, optimizer: Any, batch: Any, rate: float) -> Any:
         steps.append(batch.step)
         return take_step(stage, parallel, optimizer, batch, rate)
 
-    monkeypatch.setattr(worker, "take_step", counted)
+    monkeypatch.setattr(loop, "take_step", counted)
     with checkpoint.local(left.sub(UNFINISHED).sub(f"step-{STEPS_KEPT[moment]:08}")) as copy:
         spent_s = sum(checkpoint.load(copy).history["step_s"])
     began = time.monotonic()
@@ -604,7 +604,7 @@ def test_another_run_does_not_go_on_from_what_a_killed_one_left(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(worker, "take_step", partial(stopped_at, STEPS + 1, worker.take_step))
+        patch.setattr(loop, "take_step", partial(stopped_at, STEPS + 1, loop.take_step))
         with pytest.raises(KeyboardInterrupt):
             done(run_on(corpus), tmp_path / "run")
     other = run_on(corpus, replace(TINY, seed=1))

@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from emoray.distributed import rank
-from emoray.methods.base import Batch, InputSpec, Start
+from emoray.batches.batch import Batch
+from emoray.batches.distributed import rank
+from emoray.methods.base import InputSpec, Start
 from emoray.methods.baselines.model import Baseline, ModelName, build
 from emoray.methods.baselines.weights import content, is_hub_id
 from emoray.methods.classification import Classification
-from emoray.methods.draws import DROPOUT, fold
+from emoray.methods.counter_draws import DROPOUT, fold
 from emoray.methods.settings import REHEARSAL, ClassifierConfig
 
 

@@ -30,10 +30,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emoray.methods.base import Group, InputSpec
+from emoray.batches.batch import Group
+from emoray.methods.base import InputSpec
 from emoray.methods.baselines import weights as checkpoints
 from emoray.methods.baselines.weights import Fit
-from emoray.methods.draws import DropoutKey
+from emoray.methods.counter_draws import DropoutKey
 
 ModelName = Literal[
     "eegnet",

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from emoray.methods import draws
-from emoray.methods.base import Group
-from emoray.methods.draws import DropoutKey
+from emoray.batches.batch import Group
+from emoray.methods import counter_draws
+from emoray.methods.counter_draws import DropoutKey
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ def augmented(
     ]
     if view == 0 or not on:
         return group
-    keys_B = draws.segment_keys(key, group.positions_B, draws.AUGMENTATION + view)
-    choice_B = (draws.uniforms(draws.fold(keys_B, 0), 1)[:, 0] * len(on)).long()
+    keys_B = counter_draws.segment_keys(key, group.positions_B, counter_draws.AUGMENTATION + view)
+    choice_B = (counter_draws.uniforms(counter_draws.fold(keys_B, 0), 1)[:, 0] * len(on)).long()
     x_BCT = group.x_BCT
     for i, (change, strength) in enumerate(on):
-        changed_BCT = change(group.x_BCT, draws.fold(keys_B, 1), strength)
+        changed_BCT = change(group.x_BCT, counter_draws.fold(keys_B, 1), strength)
         x_BCT = torch.where((choice_B == i)[:, None, None], changed_BCT, x_BCT)
     return replace(group, x_BCT=x_BCT)
 
@@ -71,7 +71,7 @@ def add_noise(x_BCT: Tensor, keys_B: Tensor, strength: float) -> Tensor:
     The released code also adds `strength` times the segment's mean; ours does not: segments are
     band-passed and their mean carries nothing.
     """
-    noise_BCT = draws.normals(keys_B, x_BCT[0].numel()).view(x_BCT.shape).to(x_BCT.dtype)
+    noise_BCT = counter_draws.normals(keys_B, x_BCT[0].numel()).view(x_BCT.shape).to(x_BCT.dtype)
     return x_BCT + noise_BCT * x_BCT.std((1, 2), correction=0, keepdim=True) * strength
 
 
@@ -83,9 +83,9 @@ def shuffle_electrodes(x_BCT: Tensor, keys_B: Tensor, share: float) -> Tensor:
     """
     n_electrodes = x_BCT.shape[1]
     n_moved = int(n_electrodes * share)
-    places_BC = draws.uniforms(draws.fold(keys_B, 0), n_electrodes).argsort(1)
+    places_BC = counter_draws.uniforms(counter_draws.fold(keys_B, 0), n_electrodes).argsort(1)
     moved_BM = places_BC[:, :n_moved]
-    order_BM = draws.uniforms(draws.fold(keys_B, 1), n_moved).argsort(1)
+    order_BM = counter_draws.uniforms(counter_draws.fold(keys_B, 1), n_moved).argsort(1)
     source_BC = torch.arange(n_electrodes, device=x_BCT.device).repeat(len(x_BCT), 1)
     source_BC = source_BC.scatter(1, moved_BM, moved_BM.gather(1, order_BM))
     return x_BCT.gather(1, source_BC[:, :, None].expand_as(x_BCT))
@@ -95,7 +95,7 @@ def mask_time(x_BCT: Tensor, keys_B: Tensor, share: float) -> Tensor:
     """Set one stretch of `share` of the samples to zero, on all electrodes."""
     n_samples = x_BCT.shape[2]
     n_masked = int(n_samples * share)
-    u_B1 = draws.uniforms(keys_B, 1)
+    u_B1 = counter_draws.uniforms(keys_B, 1)
     start_B1 = (u_B1 * (n_samples - n_masked + 1)).long()
     at_T = torch.arange(n_samples, device=x_BCT.device)
     masked_BT = (at_T >= start_B1) & (at_T < start_B1 + n_masked)

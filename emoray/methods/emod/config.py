@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from emoray.batches.plans import EmptyPolicy
 from emoray.methods.settings import REHEARSAL, ClassifierConfig, OptimizerConfig, Precision
-from emoray.sampling import EmptyPolicy
 
 HeadKind = Literal["linear", "mlp"]
 Mode = Literal["chunked", "plain"]

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from emoray.affect import LIMIT
+from emoray.vocabulary.affect import LIMIT
 
 SameEmotion = Literal["cell", "region"]
 """Which pairs `hard_va_contrast` calls positive."""

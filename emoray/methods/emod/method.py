@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from emoray.config import to_dict
-from emoray.distributed import gather_with_grad
-from emoray.methods.base import Batch, Group, InputSpec, Start
+from emoray.batches.batch import Batch, Group
+from emoray.batches.distributed import gather_with_grad
+from emoray.methods.base import InputSpec, Start
 from emoray.methods.classification import Classification
 from emoray.methods.emod.augment import augmented
 from emoray.methods.emod.config import (
@@ -25,13 +25,10 @@ from emoray.methods.emod.config import (
     rehearsal_config,
     rehearsal_finetune_config,
 )
-from emoray.methods.emod.loss import (
-    augmentation_contrast,
-    hard_va_contrast,
-    soft_va_contrast,
-)
+from emoray.methods.emod.loss import augmentation_contrast, hard_va_contrast, soft_va_contrast
 from emoray.methods.emod.model import DropoutKey, EmodClassifier, EmodPretraining
 from emoray.methods.settings import OptimizerConfig, Precision
+from emoray.runtime.config import to_dict
 
 
 class Pretraining:

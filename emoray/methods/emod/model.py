@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from emoray.distributed import gather_with_grad
-from emoray.electrodes import N_EMBEDDINGS
-from emoray.methods import draws
-from emoray.methods.base import Group
-from emoray.methods.draws import DropoutKey
+from emoray.batches.batch import Group
+from emoray.batches.distributed import gather_with_grad
+from emoray.methods import counter_draws
+from emoray.methods.counter_draws import DropoutKey
 from emoray.methods.emod.config import EncoderConfig, HeadKind
 from emoray.methods.emod.frontend import Branch, spectrum
+from emoray.vocabulary.electrodes import N_EMBEDDINGS
 
 __all__ = [
     "DropoutKey",
@@ -53,7 +53,7 @@ class SegmentDropout(nn.Module):
         """Drop elements of each sequence by its key; identity in evaluation or without keys."""
         if key_N is None or not self.training or self.p == 0:
             return x_NKD
-        return draws.dropout(x_NKD, draws.fold(key_N, self.site), self.p)
+        return counter_draws.dropout(x_NKD, counter_draws.fold(key_N, self.site), self.p)
 
     def extra_repr(self) -> str:
         """What `print` shows."""
@@ -493,8 +493,8 @@ class EmodClassifier(nn.Module):
 def _sequence_keys(group: Group, key: DropoutKey) -> Tensor:
     """One dropout key per (segment, electrode), shape (B * C,)."""
     electrodes_C = torch.arange(group.x_BCT.shape[1], device=group.positions_B.device)
-    keys_B = draws.segment_keys(key, group.positions_B, draws.DROPOUT)
-    return draws.fold(keys_B[:, None], electrodes_C).flatten()
+    keys_B = counter_draws.segment_keys(key, group.positions_B, counter_draws.DROPOUT)
+    return counter_draws.fold(keys_B[:, None], electrodes_C).flatten()
 
 
 def _heads(qkv: Tensor, n_heads: int) -> Tensor:

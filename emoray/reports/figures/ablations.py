@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from emoray.comparison import Block, Cell, Comparison
+from emoray.evaluation.statistics import Interval
 from emoray.reports import grids
 from emoray.reports.figures.sheet import (
     ALARM,
@@ -24,7 +24,7 @@ from emoray.reports.figures.sheet import (
     warnings,
 )
 from emoray.reports.summary import REHEARSAL_MARK
-from emoray.statistics import Interval
+from emoray.results.comparison import Block, Cell, Comparison
 
 Drops = Mapping[str, Mapping[str, float]]
 """Dataset -> row -> percentage points of balanced accuracy below the full model, as published."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from emoray.comparison import Block, Comparison
 from emoray.reports.figures.ablations import Drops, ablation_bars
 from emoray.reports.figures.confusions import confusion_matrices
 from emoray.reports.figures.curves import training_curves
 from emoray.reports.page import Figure
+from emoray.results.comparison import Block, Comparison
 
 ABLATIONS = "figure3"
 """The comparison that is itself a figure."""

@@ -14,10 +14,19 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
-from emoray.comparison import Block, Cell
 from emoray.reports import grids
-from emoray.reports.figures.sheet import GREY, INK, SMALL, WIDTH_IN, nothing, png, sheet, warnings
-from emoray.schema import FloatArray, IntArray
+from emoray.reports.figures.sheet import (
+    GREY,
+    INK,
+    SMALL,
+    WIDTH_IN,
+    nothing,
+    png,
+    sheet,
+    warnings,
+)
+from emoray.results.comparison import Block, Cell
+from emoray.vocabulary.schema import FloatArray, IntArray
 
 SHARES = LinearSegmentedColormap.from_list("shares", ["#ffffff", "#8fb0c4", INK, "#0b2233"])
 """White to almost black: reads the same in grayscale."""

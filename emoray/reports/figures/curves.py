@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from emoray.comparison import Block, Cell
 from emoray.reports import grids
 from emoray.reports.figures.sheet import (
     ALARM,
@@ -26,7 +25,8 @@ from emoray.reports.figures.sheet import (
     warnings,
     wrapped,
 )
-from emoray.results import ResultRow
+from emoray.results.comparison import Block, Cell
+from emoray.results.store import ResultRow
 
 LOSS, KAPPA = "train_loss", "val_kappa"
 

@@ -15,7 +15,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
 from emoray.reports.figures.sheet import GREY, SMALL, TEXT, WIDTH_IN, png, sheet
-from emoray.schema import FloatArray
+from emoray.vocabulary.schema import FloatArray
 
 AXES = ("valence", "arousal")
 ARMS = ("untrained", "pretrained")

@@ -19,8 +19,8 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import text_to_path
 
-from emoray.comparison import Block
 from emoray.reports.summary import REHEARSAL_MARK
+from emoray.results.comparison import Block
 
 mpl.rcParams["text.parse_math"] = False  # a dollar in a name is a dollar
 

@@ -1,0 +1,1 @@
+"""Which segments meet in a step, and how they become tensors."""

@@ -1,0 +1,486 @@
+"""Plans: an index and a seed -> which segments meet in which step (EMOD, "Cross-Dataset Sampling").
+
+A *round* is one draw from each of the nine regions in each dataset; a step is `rounds_per_step`
+of them. Rounds are numbered through the whole run, and the draws of one region through all rounds,
+so that every step is computed from its number alone: resuming needs no state, and the machine and
+the number of workers do not enter. Shuffling uses the raw words of numpy's Philox, whose stream is
+guaranteed to stay the same between versions (NEP 19), unlike `Generator.permutation`.
+
+Shapes: S segments, D datasets, R rounds, M rounds of a step, N steps of an epoch, 9 regions (in a
+plan: the slots of a round, one for each), F filled regions, E empty ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from emoray.vocabulary import affect
+from emoray.vocabulary.schema import FloatArray, IntArray
+
+EmptyPolicy = Literal["spread", "nearest", "error"]
+"""Who gets the slots of a region without segments: `spread` its dataset's filled regions in turn,
+`nearest` the filled region with the nearest centre, `error` nobody."""
+
+REGION_NAMES: tuple[str, ...] = tuple(f"V{v} A{a}" for a in "-0+" for v in "-0+")
+"""By region number: low, middle and high valence and arousal."""
+
+_ALL_REGIONS = -1
+"""In a stream's key: the segments of a `SegmentPlan`, whatever their region."""
+
+_BLOCK = 4096
+"""Fewest words shuffled at once: small decks are made many at a time, for the steps to come."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """The segments of one dataset that may be drawn.
+
+    Raises:
+        ValueError: no segments, unequal lengths, rows out of order or twice, or a segment that
+            has no valence and arousal in [-4, 4].
+    """
+
+    name: str
+    """The dataset."""
+    digest: str
+    """Of the content of the dataset's index; another content is shuffled differently."""
+    rows_S: IntArray
+    """Row numbers in the dataset's index, ascending; rows that are held out are not among them."""
+    va_S2: FloatArray
+    """Valence and arousal of those rows, in [-4, 4]."""
+
+    def __post_init__(self) -> None:
+        n = len(self.rows_S)
+        if n == 0:
+            raise ValueError(f"{self.name}: need at least one segment to draw from, got none")
+        if self.rows_S.shape != (n,) or self.va_S2.shape != (n, 2):
+            raise ValueError(
+                f"{self.name}: need rows of shape (S,) and valence-arousal of shape (S, 2), "
+                f"got {self.rows_S.shape} and {self.va_S2.shape}"
+            )
+        steps = np.diff(self.rows_S)
+        if np.any(steps <= 0):
+            at = int(np.argmax(steps <= 0))
+            pair = f"{self.rows_S[at]} before {self.rows_S[at + 1]}"
+            raise ValueError(f"{self.name}: need ascending index rows, each once; got {pair}")
+        self._check_affect()
+
+    def _check_affect(self) -> None:
+        bad_S = ~np.all(np.abs(self.va_S2) <= affect.LIMIT, axis=1)  # also true for NaN
+        if bad_S.any():
+            at = int(np.argmax(bad_S))
+            valence, arousal = self.va_S2[at]
+            raise ValueError(
+                f"{self.name}: need valence and arousal in [-4, 4] for every segment; "
+                f"{bad_S.sum()} of {len(bad_S)} lack it, first index row {self.rows_S[at]}: "
+                f"valence {valence:g}, arousal {arousal:g}"
+            )
+
+    @property
+    def region_S(self) -> IntArray:
+        """Region of each segment, 0..8."""
+        return affect.regions(self.va_S2)
+
+
+class RoundPlan:
+    """Which segments meet in which step: a pure function of the pools, the seed and the step.
+
+    Each dataset is drawn by itself: its stream is keyed by (seed, name, digest, region), so that
+    neither its place in the list nor the content of another dataset changes its draws. A region is
+    dealt like a deck of cards: no segment comes again before all of its region have come, in a new
+    order each time.
+    """
+
+    def __init__(
+        self,
+        pools: Sequence[Pool],
+        *,
+        seed: int,
+        rounds_per_step: int,
+        empty: EmptyPolicy = "spread",
+        n_steps: int | None = None,
+    ) -> None:
+        """Plan the draws from `pools`; nothing is shuffled before a step asks for it.
+
+        Args:
+            pools: one for each dataset, in the order in which steps list them.
+            seed: of the whole run.
+            rounds_per_step: m. The paper uses 4, with 8 datasets 8 * 9 * 4 = 288 segments.
+            empty: who gets the slots of regions without segments. The paper leaves it open.
+            n_steps: steps of an epoch; by default as many as draw the number of segments there
+                are, rounded down (the paper's Table 1: 80,070 // 288 = 278).
+
+        Raises:
+            ValueError: no pool, a dataset twice, a count below 1, a policy that does not exist,
+                or regions without segments while `empty` is `error`.
+        """
+        names = [pool.name for pool in pools]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"need one pool for each of one or more datasets, got {names}")
+        _check_positive(rounds_per_step=rounds_per_step)
+        if n_steps is None:
+            n_segments = sum(len(pool.rows_S) for pool in pools)
+            n_steps = max(1, n_segments // (len(names) * affect.N_REGIONS * rounds_per_step))
+        _check_positive(n_steps=n_steps)
+        self.pools = tuple(pools)
+        self.seed = int(seed)
+        self.rounds_per_step = rounds_per_step
+        self.empty: EmptyPolicy = empty
+        self.n_steps = n_steps
+        self._dealers = [_Dealer(pool, self.seed, empty) for pool in pools]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The datasets, in the order of axis D."""
+        return tuple(pool.name for pool in self.pools)
+
+    @property
+    def n_segments_per_step(self) -> int:
+        """Draws in a step over all datasets (288 in the paper)."""
+        return len(self.pools) * affect.N_REGIONS * self.rounds_per_step
+
+    @cached_property
+    def digest(self) -> str:
+        """12 hex digits that change with anything that changes a step; a resumed run checks it."""
+        pools = [
+            (p.name, p.digest, hashlib.sha256(p.rows_S.astype("<i8").tobytes()).hexdigest())
+            for p in self.pools
+        ]
+        facts = [_VERSION, self.seed, self.rounds_per_step, self.n_steps, self.empty, pools]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
+
+    def step(self, epoch: int, step: int) -> IntArray:
+        """Index rows of one step, shape (D, M, 9): dataset, round, slot.
+
+        Raises:
+            ValueError: the epoch or step does not exist.
+        """
+        if not 0 <= step < self.n_steps:
+            raise ValueError(f"need a step in [0, {self.n_steps - 1}], got {step}")
+        m = self.rounds_per_step
+        return self._rows((self._first_step(epoch) + step) * m, m)
+
+    def epoch(self, epoch: int) -> IntArray:
+        """Index rows of all steps of an epoch, shape (N, D, M, 9).
+
+        Raises:
+            ValueError: the epoch does not exist.
+        """
+        m = self.rounds_per_step
+        rows_DR9 = self._rows(self._first_step(epoch) * m, self.n_steps * m)
+        rows_DNM9 = rows_DR9.reshape(len(self.pools), self.n_steps, m, affect.N_REGIONS)
+        return np.ascontiguousarray(rows_DNM9.swapaxes(0, 1))
+
+    def occupancy(self, n_rounds: int = 1000) -> Occupancy:
+        """What each region of each dataset holds, and how often it is drawn in `n_rounds`."""
+        return Occupancy(
+            names=self.names,
+            n_rounds=n_rounds,
+            available_D9=np.stack([dealer.available_9 for dealer in self._dealers]),
+            drawn_D9=np.stack([dealer.drawn_9(n_rounds) for dealer in self._dealers]),
+        )
+
+    def _first_step(self, epoch: int) -> int:
+        if epoch < 0:
+            raise ValueError(f"need an epoch of at least 0, got {epoch}")
+        return epoch * self.n_steps
+
+    def _rows(self, first: int, n_rounds: int) -> IntArray:
+        rounds_R = np.arange(first, first + n_rounds, dtype=np.int64)
+        return np.stack([dealer.deal(rounds_R) for dealer in self._dealers])
+
+
+class SegmentPlan:
+    """Every segment of a split once an epoch, in a new order each time.
+
+    A pure function of rows, seed and step, as `RoundPlan`: fine-tuning resumes by the step's number
+    too. All steps of an epoch have the same number of segments but for one: a last step of two or
+    three would weigh them like a whole batch, and normalise over them.
+
+    Raises:
+        ValueError: no rows, or a batch size below 1.
+    """
+
+    def __init__(self, name: str, digest: str, rows_S: IntArray, *, seed: int, batch_size: int):
+        """Plan the draws of one dataset.
+
+        Args:
+            name: the dataset.
+            digest: of the dataset's index.
+            rows_S: row numbers in the index.
+            seed: of the run.
+            batch_size: most segments of a step.
+        """
+        _check_positive(segments=len(rows_S), batch_size=batch_size)
+        self.rows_S = rows_S
+        self.n_steps = -(-len(rows_S) // batch_size)
+        self._deck = _Deck(_key(seed, name, digest, _ALL_REGIONS), rows_S)
+
+    def step(self, epoch: int, step: int) -> IntArray:
+        """Index rows of one step, shape (B,).
+
+        Raises:
+            ValueError: the epoch or step does not exist.
+        """
+        if epoch < 0 or not 0 <= step < self.n_steps:
+            raise ValueError(
+                f"need an epoch of at least 0 and a step in [0, {self.n_steps - 1}], "
+                f"got {epoch} and {step}"
+            )
+        n = len(self.rows_S)
+        low, high = n * step // self.n_steps, n * (step + 1) // self.n_steps
+        return self._deck.draw(epoch * n + np.arange(low, high))
+
+
+def share(rows_DM9: IntArray, rank: int, world_size: int) -> IntArray:
+    """The rounds of a step that fall to one worker, shape (D, M / world_size, 9).
+
+    Rounds stay whole and in order, so every worker's share is balanced by itself, and the shares
+    of all ranks put together along M are the step.
+
+    Raises:
+        ValueError: the rounds cannot be shared equally, or there is no such rank.
+    """
+    n_rounds = rows_DM9.shape[-2]
+    check_workers(world_size, n_rounds)
+    if not 0 <= rank < world_size:
+        raise ValueError(f"need a rank in [0, {world_size - 1}], got {rank}")
+    mine = n_rounds // world_size
+    return rows_DM9[..., rank * mine : (rank + 1) * mine, :]
+
+
+def worker_counts(rounds_per_step: int) -> tuple[int, ...]:
+    """The numbers of workers among which the rounds of a step can be shared equally."""
+    return tuple(n for n in range(1, rounds_per_step + 1) if rounds_per_step % n == 0)
+
+
+def check_workers(n_workers: int, rounds_per_step: int) -> None:
+    """Refuse a number of workers among which the rounds cannot be shared equally.
+
+    Raises:
+        ValueError: with the numbers that work.
+    """
+    if n_workers not in worker_counts(rounds_per_step):
+        fitting = ", ".join(str(n) for n in worker_counts(rounds_per_step))
+        raise ValueError(
+            f"need a number of workers that divides the {rounds_per_step} rounds of a step "
+            f"({fitting}), got {n_workers}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Occupancy:
+    """What each dataset has in each region, and what is drawn from it."""
+
+    names: tuple[str, ...]
+    n_rounds: int
+    """Rounds, counted from the run's first, over which the draws are counted."""
+    available_D9: IntArray
+    """Segments in the region."""
+    drawn_D9: IntArray
+    """Draws from the region; each dataset's add to 9 * n_rounds."""
+
+    def header(self) -> tuple[str, ...]:
+        """Titles of the columns of `rows`."""
+        return ("dataset", "all", *REGION_NAMES)
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """One line for each dataset: name, segments, and `available > drawn` by region."""
+        return [
+            (name, f"{available_9.sum():,}", *map(_cell, available_9, drawn_9))
+            for name, available_9, drawn_9 in zip(
+                self.names, self.available_D9, self.drawn_D9, strict=True
+            )
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, to be stored with the run."""
+        datasets = {
+            name: {"available": available_9.tolist(), "drawn": drawn_9.tolist()}
+            for name, available_9, drawn_9 in zip(
+                self.names, self.available_D9, self.drawn_D9, strict=True
+            )
+        }
+        return {"n_rounds": self.n_rounds, "regions": list(REGION_NAMES), "datasets": datasets}
+
+
+def _cell(available: int, drawn: int) -> str:
+    return f"{available:,} > {drawn:,}" if available else "-"
+
+
+def _check_positive(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"need {name} of at least 1, got {count}")
+
+
+_VERSION = "emoray plan 1"
+"""Enters every key: to be raised if the same inputs are ever to give another plan."""
+
+
+class _Dealer:
+    """Deals the rounds of one dataset."""
+
+    def __init__(self, pool: Pool, seed: int, empty: EmptyPolicy) -> None:
+        region_S = pool.region_S
+        self.available_9: IntArray = np.bincount(region_S, minlength=affect.N_REGIONS)
+        self._filled_F = np.flatnonzero(self.available_9)
+        self._empty_E = np.flatnonzero(self.available_9 == 0)
+        self._slots = _slots(pool.name, empty, self._filled_F, self._empty_E)
+        order_S = np.argsort(region_S, kind="stable")
+        ends_F = np.cumsum(self.available_9[self._filled_F])
+        members = np.split(pool.rows_S[order_S], ends_F[:-1])
+        keys = [_key(seed, pool.name, pool.digest, int(region)) for region in self._filled_F]
+        self._decks = [_Deck(key, rows) for key, rows in zip(keys, members, strict=True)]
+
+    def deal(self, rounds_R: IntArray) -> IntArray:
+        """Index rows of the rounds, shape (R, 9)."""
+        rows_R9 = np.empty((len(rounds_R), affect.N_REGIONS), dtype=np.int64)
+        before_RF = self._slots.before(rounds_R)
+        for place, (region, deck) in enumerate(zip(self._filled_F, self._decks, strict=True)):
+            rows_R9[:, region] = deck.draw(before_RF[:, place])
+        if len(self._empty_E):
+            rows_R9[:, self._empty_E] = self._deal_extras(rounds_R)
+        return rows_R9
+
+    def _deal_extras(self, rounds_R: IntArray) -> IntArray:
+        target_RE, number_RE = self._slots.extras(rounds_R)
+        rows_RE = np.empty_like(number_RE)
+        for place, deck in enumerate(self._decks):
+            mine_RE = target_RE == place
+            if mine_RE.any():
+                rows_RE[mine_RE] = deck.draw(number_RE[mine_RE])
+        return rows_RE
+
+    def drawn_9(self, n_rounds: int) -> IntArray:
+        """Draws from each region in the first `n_rounds` rounds."""
+        drawn_9 = np.zeros(affect.N_REGIONS, dtype=np.int64)
+        drawn_9[self._filled_F] = self._slots.before(np.array([n_rounds]))[0]
+        return drawn_9
+
+
+class _Deck:
+    """The segments of one region, dealt again and again, each time in a new order."""
+
+    def __init__(self, key: int, rows_S: IntArray) -> None:
+        self._key = key
+        self._rows_S = rows_S
+        self._block: tuple[int, IntArray] = (0, np.empty((0, len(rows_S)), dtype=np.int64))
+
+    def draw(self, numbers: IntArray) -> IntArray:
+        """Index rows of the draws with these numbers, counted from the run's first."""
+        passes, places = np.divmod(numbers, len(self._rows_S))
+        low, orders_PS = self._orders(int(passes.min()), int(passes.max()) + 1)
+        drawn: IntArray = self._rows_S[orders_PS[passes - low, places]]
+        return drawn
+
+    def _orders(self, low: int, stop: int) -> tuple[int, IntArray]:
+        """Shuffled orders of at least the passes low..stop-1, and the number of the first."""
+        first, orders_PS = self._block
+        if not first <= low <= stop <= first + len(orders_PS):
+            size = len(self._rows_S)
+            stop = max(stop, low + _BLOCK // size)
+            words = _words(self._key, low * size, (stop - low) * size)
+            orders_PS = np.argsort(words.reshape(stop - low, size), axis=1, kind="stable")
+            first = low
+            # Replaced whole: a thread that reads meanwhile sees the old block or the new one.
+            self._block = (first, orders_PS)
+        return first, orders_PS
+
+
+class _Slots(Protocol):
+    """Which filled region (by its place among them) each slot of a round draws."""
+
+    def before(self, rounds_R: IntArray) -> IntArray:
+        """Draws of each filled region before each round, shape (R, F)."""
+        ...
+
+    def extras(self, rounds_R: IntArray) -> tuple[IntArray, IntArray]:
+        """What the empty regions' slots draw instead: target and number of draw, each (R, E).
+
+        In a round every region's own slot comes before those that it takes over.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class _Spread:
+    """The e-th extra slot of the run goes to filled region e mod F."""
+
+    n_filled: int
+    n_empty: int
+
+    def before(self, rounds_R: IntArray) -> IntArray:
+        # Of the extras 0 .. r*E-1 those with e mod F = place: ceil((r*E - place) / F).
+        extras_RF = rounds_R[:, None] * self.n_empty - np.arange(self.n_filled)
+        return rounds_R[:, None] + (extras_RF + self.n_filled - 1) // self.n_filled
+
+    def extras(self, rounds_R: IntArray) -> tuple[IntArray, IntArray]:
+        extra_RE = rounds_R[:, None] * self.n_empty + np.arange(self.n_empty)
+        turn_RE, target_RE = np.divmod(extra_RE, self.n_filled)
+        return target_RE, rounds_R[:, None] + 1 + turn_RE
+
+
+@dataclass(frozen=True, eq=False)
+class _Nearest:
+    """Every round alike: an empty region's slot goes to the filled region nearest to it."""
+
+    n_filled: int
+    target_E: IntArray
+
+    def before(self, rounds_R: IntArray) -> IntArray:
+        return rounds_R[:, None] * self._draws_F()
+
+    def extras(self, rounds_R: IntArray) -> tuple[IntArray, IntArray]:
+        target_E = self.target_E
+        earlier_E = np.array([np.sum(target_E[:i] == t) for i, t in enumerate(target_E)])
+        number_RE = rounds_R[:, None] * self._draws_F()[target_E] + 1 + earlier_E
+        return np.broadcast_to(target_E, number_RE.shape), number_RE
+
+    def _draws_F(self) -> IntArray:
+        taken_over_F: IntArray = np.bincount(self.target_E, minlength=self.n_filled)
+        return 1 + taken_over_F
+
+
+def _slots(name: str, empty: EmptyPolicy, filled_F: IntArray, empty_E: IntArray) -> _Slots:
+    if empty == "spread":
+        return _Spread(len(filled_F), len(empty_E))
+    if empty == "nearest":
+        return _Nearest(len(filled_F), _nearest(filled_F, empty_E))
+    if empty != "error":
+        raise ValueError(f"need empty among spread, nearest, error; got {empty!r}")
+    if len(empty_E):
+        lacking = ", ".join(f"{region} ({REGION_NAMES[region]})" for region in empty_E)
+        raise ValueError(f"{name}: need segments in every region, none in {lacking}")
+    return _Spread(len(filled_F), 0)
+
+
+def _nearest(filled_F: IntArray, empty_E: IntArray) -> IntArray:
+    """Place of the filled region nearest to each empty one; of equals the lowest number."""
+    # Centres lie 3 apart on a 3x3 lattice: whole numbers decide, so ties are exact.
+    dv_EF = empty_E[:, None] % 3 - filled_F % 3
+    da_EF = empty_E[:, None] // 3 - filled_F // 3
+    nearest_E: IntArray = np.argmin(dv_EF**2 + da_EF**2, axis=1)
+    return nearest_E
+
+
+def _key(seed: int, name: str, digest: str, region: int) -> int:
+    """128 bits that name one stream, the same on every machine."""
+    parts = json.dumps([_VERSION, seed, name, digest, region])
+    return int.from_bytes(hashlib.sha256(parts.encode()).digest()[:16], "little")
+
+
+def _words(key: int, start: int, count: int) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    """Words start .. start+count-1 of the stream."""
+    counter, skip = divmod(start, 4)  # Philox makes four words for each value of its counter
+    words: np.ndarray[Any, np.dtype[np.uint64]] = np.random.Philox(
+        key=key, counter=counter
+    ).random_raw(skip + count)
+    return words[skip:]

@@ -1,0 +1,1 @@
+"""File containers that publishers use, read without trusting a length in them."""

@@ -1,0 +1,334 @@
+"""An experiment: arms x datasets x protocols x folds x seeds, as runs, and as a comparison.
+
+Nothing here runs anything: an experiment says which runs it is made of, the store says which of
+them are missing, and what is there becomes a table of published numbers beside ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from emoray import datasets as registry
+from emoray.corpus.read import Corpus, CorpusDataset
+from emoray.evaluation.folds import PROTOCOLS, folds, paper_protocol, protocols_of
+from emoray.results.comparison import Block, Cell, Comparison
+from emoray.results.published import MeanSd
+from emoray.results.store import Metric, ResultRow, ResultStore
+from emoray.runtime import config as configs
+from emoray.training.driver import Request
+from emoray.training.run import FoldRun
+from emoray.vocabulary.choices import FoldChoice
+
+FOLD_NOTES: Mapping[FoldChoice, str] = {
+    "all": "Each seed's score is the mean over all folds of its protocol; the interval is one over "
+    "seeds and does not speak of other people.",
+    "rotate": "Seed i is scored on fold i (of a protocol with fewer folds, from the first again): "
+    "where a protocol has several folds, the interval is one over seeds and folds together.",
+}
+"""What a choice of folds makes of a table's intervals."""
+ONE_PRETRAINING = (
+    "One pretraining serves all seeds of a row: the interval does not speak of others."
+)
+"""The same of a checkpoint that every seed starts from."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a run's weights come from."""
+
+    identity: Mapping[str, Any]
+    """What names them, whether they are there yet or not (`run.start_identity`)."""
+    location: str
+    """Of the checkpoint."""
+    request: Request | None = None
+    """The pretraining that ends with it; None where it is simply there."""
+
+
+def from_scratch(seed: int) -> None:
+    """The origin of runs that start from nothing."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row of a table: a model, how it is trained, where it starts."""
+
+    row: str
+    method: str
+    stage: str
+    config: Any
+    """The stage's settings; the seed is set for each run."""
+    origin: Callable[[int], Origin | None] = from_scratch
+    """Seed -> where its weights come from."""
+    published: Mapping[str, Mapping[Metric, MeanSd]] = field(default_factory=dict)
+    """By dataset, under the paper's protocol."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The runs of one cell of a table."""
+
+    arm: Arm
+    dataset: str
+    protocol: str
+    runs: tuple[FoldRun, ...] = ()
+    folds_per_seed: int = 1
+    n_folds: int = 0
+    """Of the protocol on these data; 0 where there can be no runs."""
+    pretrainings: Mapping[str, Request] = field(default_factory=dict)
+    """That its runs start from, by the checkpoint that they end with."""
+    error: str = ""
+    """Why there can be no runs on these data."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Arms that are compared, on what, how often."""
+
+    arms: Sequence[Arm]
+    location: str
+    """Of the corpus."""
+    corpus: Corpus
+    """The same, open."""
+    datasets: Sequence[str]
+    """Names, in the table's order; those that the corpus lacks stay blank."""
+    seeds: Sequence[int]
+    protocols: Sequence[str] = ()
+    """Of each dataset those among these; the paper's and the safe ones without any."""
+    folds: FoldChoice = "all"
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.protocols) - set(PROTOCOLS)):
+            raise ValueError(
+                f"need protocols among {', '.join(sorted(PROTOCOLS))}; got {', '.join(unknown)}"
+            )
+        if not self.datasets:
+            raise ValueError("need one or more datasets to evaluate on, got none")
+        for dataset in self.datasets:
+            if not self._protocols(dataset):
+                raise ValueError(
+                    f"{dataset}: need a protocol among {', '.join(protocols_of(dataset))}; "
+                    f"got {', '.join(self.protocols)}"
+                )
+        if len(set(self.seeds)) < len(self.seeds) or not self.seeds:
+            raise ValueError(f"need one or more different seeds, got {list(self.seeds)}")
+
+    def plan(self) -> tuple[Planned, ...]:
+        """Every cell with its runs, in the order of the table."""
+        return tuple(
+            self._cell(arm, dataset, protocol)
+            for dataset in self.datasets
+            for protocol in self._protocols(dataset)
+            for arm in self.arms
+        )
+
+    def _protocols(self, dataset: str) -> tuple[str, ...]:
+        usual = protocols_of(dataset)
+        if not self.protocols:
+            return usual
+        foreign = {paper_protocol(other) for other in registry.names("evaluation")} - set(usual)
+        return tuple(name for name in self.protocols if name not in foreign)
+
+    def _cell(self, arm: Arm, dataset: str, protocol: str) -> Planned:
+        if dataset not in self.corpus.names:
+            return Planned(arm, dataset, protocol)
+        found = self.corpus[dataset]
+        try:
+            names = [fold.name for fold in folds(protocol, dataset, found.index)]
+            chosen = self._folds_by_seed(names)
+            origins = {seed: arm.origin(seed) for seed in chosen}
+        except ValueError as error:
+            return Planned(arm, dataset, protocol, error=str(error))
+        runs = tuple(
+            self._run(arm, origins[seed], found, protocol, fold, seed)
+            for seed, of_seed in chosen.items()
+            for fold in of_seed
+        )
+        requests = {o.location: o.request for o in origins.values() if o and o.request}
+        per_seed = len(runs) // len(self.seeds)
+        return Planned(arm, dataset, protocol, runs, per_seed, len(names), requests)
+
+    def _folds_by_seed(self, names: Sequence[str]) -> dict[int, Sequence[str]]:
+        if self.folds == "all":
+            return dict.fromkeys(self.seeds, names)
+        return {seed: [names[i % len(names)]] for i, seed in enumerate(self.seeds)}
+
+    def _run(
+        self,
+        arm: Arm,
+        origin: Origin | None,
+        dataset: CorpusDataset,
+        protocol: str,
+        fold: str,
+        seed: int,
+    ) -> FoldRun:
+        return FoldRun(
+            method=arm.method,
+            stage=arm.stage,
+            config=configs.to_dict(configs.set_dotted(arm.config, "seed", seed)),
+            corpus=self.location,
+            dataset=dataset.manifest.folder,
+            protocol=protocol,
+            fold=fold,
+            start=None if origin is None else origin.identity,
+            checkpoint="" if origin is None else origin.location,
+        )
+
+
+def pretrainings_of(plan: Sequence[Planned]) -> dict[str, Request]:
+    """Every pretraining of a plan, by the checkpoint that it ends with."""
+    return {
+        location: request for planned in plan for location, request in planned.pretrainings.items()
+    }
+
+
+def runs_of(plan: Sequence[Planned]) -> dict[str, FoldRun]:
+    """All runs of a plan by key; one that two cells share is there once."""
+    return {run.key: run for planned in plan for run in planned.runs}
+
+
+def asked(plan: Sequence[Planned]) -> list[dict[str, Any]]:
+    """What a plan asks, as plain data: rows, data, protocols, folds, settings, starting weights.
+
+    Not where things lie and not by which code: asked again, the same question is the same.
+    """
+    return [
+        {
+            "row": planned.arm.row,
+            "dataset": planned.dataset,
+            "protocol": planned.protocol,
+            "runs": [
+                {name: getattr(run, name) for name in ("dataset", "fold", "config", "start")}
+                for run in planned.runs
+            ],
+        }
+        for planned in plan
+    ]
+
+
+def missing(plan: Sequence[Planned], store: ResultStore) -> list[FoldRun]:
+    """Runs without a row, seed by seed, so that a table that is stopped early is even."""
+    runs = runs_of(plan)
+    order = sorted(store.missing(runs), key=lambda key: runs[key].seed)
+    return [runs[key] for key in order]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a table says beside its numbers."""
+
+    name: str
+    """As on the command line."""
+    title: str
+    """Of the paper, or of the experiment."""
+    caption: str
+    reference: str | None = None
+    """The row that others are compared with."""
+    published_parameters: Mapping[str, float | None] = field(default_factory=dict)
+    """By row, in millions."""
+    drops: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Dataset -> row -> percentage points of balanced accuracy lost, as the paper's text tells."""
+    notes: tuple[str, ...] = ()
+    """Printed below."""
+
+
+def compare(
+    experiment: Experiment,
+    plan: Sequence[Planned],
+    store: ResultStore,
+    frame: Frame,
+    errors: Mapping[str, str],
+) -> Comparison:
+    """What the store holds of an experiment, beside what is published.
+
+    Args:
+        experiment: whose plan it is.
+        plan: `experiment.plan()`.
+        store: rows.
+        frame: words around the numbers.
+        errors: of runs that failed, by key.
+    """
+    rows = {row.key: row for row in store.rows(runs_of(plan))}
+    return Comparison(
+        name=frame.name,
+        title=frame.title,
+        caption=frame.caption,
+        reference=frame.reference,
+        published_parameters=frame.published_parameters,
+        blocks=tuple(_blocks(plan, rows, errors)),
+        rehearsal=experiment.corpus.rehearsal,
+        notes=(*frame.notes, *_rotation_note(experiment, plan), *_training_note(experiment.arms)),
+    )
+
+
+def _rotation_note(experiment: Experiment, plan: Sequence[Planned]) -> Iterator[str]:
+    """What turning through the folds saves, and which of them no seed comes to."""
+    if experiment.folds == "all":
+        return
+    n_folds = {(p.dataset, p.protocol): p.n_folds for p in plan if p.n_folds > 1}
+    n_seeds = len(experiment.seeds)
+    by_number: dict[int, list[str]] = {}
+    for (dataset, protocol), n in n_folds.items():
+        by_number.setdefault(n, []).append(f"{registry.get(dataset).CARD.title} {protocol}")
+    for n, places in sorted(by_number.items(), reverse=True):
+        left = f"; no seed tests {n - n_seeds} of the folds" if n > n_seeds else ""
+        runs = f"{n_seeds} runs" if n_seeds > 1 else "1 run"
+        yield f"{', '.join(places)}: {n} folds, {runs} a row instead of {n * n_seeds}{left}."
+
+
+_TRAINING = ("epochs", "batch_size", "optimizer")
+"""Settings that are how a model is trained, not which one it is."""
+
+
+def _training_note(arms: Sequence[Arm]) -> Iterator[str]:
+    """What of their training the rows do not share; nothing where they share all of it."""
+    found = [
+        {
+            name: value
+            for name, value in configs.dotted_values(arm.config).items()
+            if name.partition(".")[0] in _TRAINING
+        }
+        for arm in arms
+    ]
+    apart = [name for name in found[0] if len({f.get(name) for f in found}) > 1] if found else []
+    if not apart:
+        return
+    rows: dict[str, list[str]] = {}
+    for arm, trained in zip(arms, found, strict=True):
+        words = ", ".join(f"{name} {trained.get(name)}" for name in apart)
+        rows.setdefault(words, []).append(arm.row)
+    said = "; ".join(f"{', '.join(names)}: {words}" for words, names in rows.items())
+    yield f"Rows are not trained alike, and differences are also those of training. {said}."
+
+
+def _blocks(
+    plan: Sequence[Planned], rows: Mapping[str, ResultRow], errors: Mapping[str, str]
+) -> Iterator[Block]:
+    places = dict.fromkeys((planned.dataset, planned.protocol) for planned in plan)
+    for dataset, protocol in places:
+        yield Block(
+            dataset=dataset,
+            title=registry.get(dataset).CARD.title,
+            protocol=protocol,
+            is_paper=protocol == paper_protocol(dataset),
+            words=PROTOCOLS[protocol].words,
+            cells=tuple(
+                _filled(planned, rows, errors)
+                for planned in plan
+                if (planned.dataset, planned.protocol) == (dataset, protocol)
+            ),
+        )
+
+
+def _filled(planned: Planned, rows: Mapping[str, ResultRow], errors: Mapping[str, str]) -> Cell:
+    is_paper = planned.protocol == paper_protocol(planned.dataset)
+    said = [errors[run.key] for run in planned.runs if run.key in errors]
+    return Cell(
+        row=planned.arm.row,
+        published=planned.arm.published.get(planned.dataset, {}) if is_paper else {},
+        results=tuple(rows[run.key] for run in planned.runs if run.key in rows),
+        n_wanted=len(planned.runs),
+        errors=(*said, *([planned.error] if planned.error else [])),
+        folds_per_seed=planned.folds_per_seed,
+    )

@@ -1,0 +1,200 @@
+"""What jobs may be asked: their options, known before torch and Ray are loaded.
+
+A wrong option is refused, and `--help` answers, without the seconds that these take.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from emoray.methods.emod.config import Config, FinetuneConfig
+from emoray.signals import Recipe
+from emoray.vocabulary.choices import FoldChoice, Gather, OnError, PretrainSeeds
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where data and results lie, and what runs get of the machines."""
+
+    corpus: str | None = None
+    """Folder or URI of a corpus that jobs/build_corpus.py built; without it, rehearsal data."""
+    storage: str | None = None
+    """Folder or URI for results, runs and corpora; without it $EMORAY_STORAGE, else ~/emoray."""
+    shared_storage: bool = False
+    """The storage folder is the same on all nodes (NFS and the like)."""
+    address: str | None = None
+    """Ray cluster, host:port; without it $RAY_ADDRESS, one running here, or a new one."""
+    workers: int = 1
+    """Workers of a pretraining, each with its share of every step."""
+    cpus_per_worker: float | None = None
+    """CPU cores of such a worker, each a thread; without it a fair share of what there is, or what
+    a pretraining that goes on had: threads decide the last bits of its numbers."""
+    gpus_per_worker: float | None = None
+    """GPUs of such a worker. Without it one each where there are enough."""
+    cpus_per_run: float = 1.0
+    """CPU cores of a run that trains a classifier."""
+    gpus_per_run: float | None = None
+    """GPUs of such a run; a fraction lets several share one. Without it a quarter, where there
+    are GPUs."""
+    allow_contaminated: bool = False
+    """Run although a pretraining has seen test subjects or stimuli; the table says so."""
+
+    def __post_init__(self) -> None:
+        if self.cpus_per_run <= 0:
+            raise ValueError(f"need cpus_per_run > 0, got {self.cpus_per_run:g}")
+        if self.gpus_per_run is not None and self.gpus_per_run < 0:
+            raise ValueError(f"need gpus_per_run of 0 or more, got {self.gpus_per_run:g}")
+
+
+@dataclass(frozen=True)
+class Build:
+    """Build a corpus from publishers' files, or check what a folder of them holds."""
+
+    root: tyro.conf.Positional[Path]
+    """Folder that holds one folder per dataset, under its name or its publisher's."""
+    out: str | None = None
+    """The corpus: a folder, or a URI that pyarrow.fs opens (s3://bucket/corpus); without it
+    `corpus` in $EMORAY_STORAGE, else in ~/emoray."""
+    shared_storage: bool = False
+    """DATA and the corpus are the same folders on all nodes (NFS and the like). Without it only
+    the CPUs of this node are used."""
+    address: str | None = None
+    """Ray cluster, host:port; without it $RAY_ADDRESS, one running here, or a new one."""
+    datasets: tuple[str, ...] = ()
+    """Names, such as deap seed_iv; all that are in the folder without it."""
+    on_error: OnError = "fail"
+    """When a recording cannot be read: end the build, or leave it out and say so."""
+    check: bool = False
+    """Build nothing: say per dataset what was found, missing and unexpected."""
+    quick: bool = False
+    """With --check: look at names only and open no recording."""
+    recipe_file: Path | None = None
+    """TOML with fields of the recipe, among them `exceptions` for single datasets. Recipe options
+    on the command line are then not allowed."""
+    recipe: Recipe = field(default_factory=Recipe)
+    """How recordings become segments. The defaults are the paper's."""
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Pretrain EMOD."""
+
+    corpus: str | None = None
+    """Folder or URI of a corpus that jobs/build_corpus.py built; without it, rehearsal data."""
+    datasets: tuple[str, ...] = ()
+    """Datasets of the corpus to train on, by name, or by folder where it holds several builds of
+    one; without it all that have valence and arousal but those for evaluation (FACED, SEED-V)."""
+    workers: int | None = None
+    """Workers, each with its share of every step; must divide --rounds-per-step. Default: 1, or
+    as many as a resumed run had."""
+    cpus_per_worker: float | None = None
+    """CPU cores of a worker, each a thread; without it a fair share of what there is, or what a
+    resumed run of as many workers had: threads decide the last bits of its numbers."""
+    gpus_per_worker: float | None = None
+    """GPUs of a worker; 0 trains on CPUs, a fraction lets several share one. Without it one each
+    where there are enough, or what a resumed run had."""
+    held_out: float = 0.2
+    """Share of each dataset's subjects that training never sees, for the read-out; 0 for none."""
+    storage: str | None = None
+    """Folder or URI for runs and corpora; without it $EMORAY_STORAGE, else ~/emoray."""
+    shared_storage: bool = False
+    """The storage folder is the same on all nodes (NFS and the like)."""
+    name: str | None = None
+    """Of the run; without it, made from the time."""
+    resume: str | None = None
+    """Name of a run to go on with, by its own settings; beside it only --storage, --address,
+    --workers and their resources may be given."""
+    checkpoint_every: int = 0
+    """Steps between checkpoints; 0: once an epoch."""
+    gather: Gather = "auto"
+    """Where segments are read: in the `worker`, or by Ray Data across the `cluster`."""
+    address: str | None = None
+    """Ray cluster, host:port; without it $RAY_ADDRESS, one running here, or a new one."""
+    emod: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+    """What is computed; the defaults are the paper's."""
+
+
+PAPER = Pretrain()
+
+WITH_RESUME = {
+    *("resume", "storage", "shared_storage", "address"),
+    *("workers", "cpus_per_worker", "gpus_per_worker"),
+}
+"""Options that say where a run goes on, not what it computes."""
+
+
+def option(name: str) -> str:
+    """A dotted field of `Pretrain` or of its config, as it is typed."""
+    return "--" + name.removeprefix("emod.").replace("_", "-")
+
+
+@dataclass(frozen=True)
+class FinetuneSettings(FinetuneConfig):
+    """What is computed, but for the seed: that is one of `--seeds`."""
+
+    seed: Annotated[int, tyro.conf.Fixed, tyro.conf.Suppress] = 0
+
+
+@dataclass(frozen=True)
+class Finetune:
+    """Fine-tune EMOD."""
+
+    where: Annotated[Where, tyro.conf.arg(name="")] = field(default_factory=Where)
+    """Corpus, storage and cluster."""
+    checkpoint: str | None = None
+    """Name of a pretraining run in the storage, or folder or URI of a step-... of one; without it
+    the network is trained from scratch only. Its encoder's settings are taken from there."""
+    datasets: tuple[str, ...] = ()
+    """Datasets with classes to evaluate on; all that the corpus has without it."""
+    protocols: tuple[str, ...] = ()
+    """Protocols by name; the paper's and the safe ones without it."""
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    """Of the runs; the paper has five."""
+    folds: FoldChoice | None = None
+    """`all` folds of a protocol for every seed, or `rotate`: seed i takes fold i, one run for each
+    seed however many folds there are. Default: all; a rehearsal rotates."""
+    dry_run: bool = False
+    """List what is missing and how long it should take; run nothing."""
+    emod: Annotated[FinetuneSettings, tyro.conf.arg(name="")] = field(
+        default_factory=FinetuneSettings
+    )
+    """What is computed."""
+
+
+Table = Literal["table2", "table3", "figure3", "figure4"]
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """Reproduce a table or figure."""
+
+    paper: tyro.conf.Positional[Literal["emod"]]
+    """Whose."""
+    table: tyro.conf.Positional[Table]
+    """Which one."""
+    where: Annotated[Where, tyro.conf.arg(name="")]
+    """Corpus, storage and cluster."""
+    datasets: tuple[str, ...] = ()
+    """Datasets to evaluate on; all of the paper without it."""
+    protocols: tuple[str, ...] = ()
+    """Protocols by name. Default: the paper's and three safe ones; a rehearsal takes the paper's
+    and the one that keeps both subjects and stimuli apart."""
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    """Of the runs; the paper has five."""
+    folds: FoldChoice | None = None
+    """`all` folds of a protocol for every seed, or `rotate`: seed i takes fold i, one run for each
+    seed however many folds there are. Default: all; a rehearsal rotates."""
+    pretrain_seeds: PretrainSeeds = "one"
+    """`one` pretraining for all seeds, as the paper tells, or one for `each`."""
+    set: tuple[str, ...] = ()
+    """Settings that differ from the paper's, as `finetune.epochs=10`, for all rows with that
+    stage."""
+    weights: tuple[str, ...] = ()
+    """Published weights of baselines, as `labram=FILE` or `cbramod=OWNER/NAME` of a hub; without
+    them a baseline starts from scratch and its row says so."""
+    dry_run: bool = False
+    """List what is missing and how long it should take; run nothing."""

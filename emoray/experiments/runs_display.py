@@ -1,0 +1,104 @@
+"""What a person sees while many runs are under way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.text import Text
+
+from emoray.results.store import ResultRow
+from emoray.training.progress import PLAIN_EVERY_S
+from emoray.training.run import FoldRun
+
+
+class RunsDisplay:
+    """A progress bar (or plain lines) over the runs of an experiment; failures always get a line.
+
+    Args:
+        n_runs: that are missing.
+        names: of the runs, by key: a table's row.
+        console: where to print.
+    """
+
+    def __init__(self, n_runs: int, names: Mapping[str, str], console: Console) -> None:
+        self._n_runs = n_runs
+        self._names = names
+        self._console = console
+        self._began = time.monotonic()
+        self._said = 0.0
+        self._n_done = 0
+        self._n_failed = 0
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task("waiting for a first run", total=n_runs)
+
+    def __enter__(self) -> RunsDisplay:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def pretraining(self, name: str, seconds: float | None) -> None:
+        """One begins (None) or has ended."""
+        self._say(
+            f"pretraining {name} " + ("begins" if seconds is None else f"took {clock(seconds)}")
+        )
+        # Few runs fit beside one: its time tells nothing of the runs that are still to come.
+        self._began += seconds or 0.0
+
+    def said(self, line: str) -> None:
+        """A line of the pretraining that runs: where it is, how fast, how long it will take."""
+        self._progress.update(self._task, description=line.strip())
+        if not self._console.is_terminal:
+            self._say(line.strip())
+
+    def finished(self, run: FoldRun, row: ResultRow) -> None:
+        """A row is in the store."""
+        self._n_done += 1
+        line = self.line(run, row)
+        ended = self._n_done + self._n_failed
+        self._progress.update(self._task, completed=ended, description=line)
+        due = time.monotonic() - self._said > PLAIN_EVERY_S or ended == self._n_runs
+        if not self._console.is_terminal and due:
+            self._said = time.monotonic()
+            self._say(line)
+
+    def failed(self, what: str, runs: Sequence[FoldRun], error: str) -> None:
+        """Runs that will have no row this time."""
+        self._n_failed += len(runs)
+        self._progress.update(self._task, completed=self._n_done + self._n_failed)
+        lost = "" if len(runs) == 1 else f" ({len(runs)} runs wait for it in vain)"
+        self._say(f"failed: {self._name(what, runs)}{lost}: {error}", style="red")
+
+    def line(self, run: FoldRun, row: ResultRow) -> str:
+        """`12/160 EMOD-SoftVA seed_v 1_of_5 seed 3 kappa 45.2 % 14 s, 0:12:10 to go`."""
+        ended = self._n_done + self._n_failed
+        left_s = (time.monotonic() - self._began) / max(ended, 1) * (self._n_runs - ended)
+        return (
+            f"{ended}/{self._n_runs}  {self._names.get(run.key, run.method)}  {row.dataset} "
+            f"{run.fold} seed {run.seed}  kappa {100 * row.kappa:.1f} %  {clock(row.seconds)}, "
+            f"{clock(left_s)} to go"
+        )
+
+    def _name(self, what: str, runs: Sequence[FoldRun]) -> str:
+        names = dict.fromkeys(self._names.get(run.key, run.method) for run in runs)
+        return f"{', '.join(names)}, {what}"
+
+    def _say(self, text: str, style: str = "") -> None:
+        self._console.print(Text(f"  {text}", style=style), soft_wrap=True)
+
+
+def clock(seconds: float) -> str:
+    """`0:12:10`."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

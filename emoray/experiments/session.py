@@ -1,0 +1,385 @@
+"""What jobs that run experiments share: where things lie, what is missing, what is shown at last.
+
+options -> Place (corpus, result store, storage) -> missing runs over the cluster -> report
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from emoray import __version__, datasets
+from emoray.corpus.build.rehearsal import rehearsal_corpus
+from emoray.corpus.read import Corpus, open_corpus
+from emoray.evaluation.maps import Map
+from emoray.experiments import schedule
+from emoray.experiments.cost import Estimate, estimate_pretrainings, estimate_runs
+from emoray.experiments.embedding_maps import MapRequest, ReadOuts, make_maps
+from emoray.experiments.experiment import Origin, Planned, missing, pretrainings_of, runs_of
+from emoray.experiments.options import Where
+from emoray.experiments.runs_display import RunsDisplay, clock
+from emoray.reports import files, summary, tables
+from emoray.reports.page import Figure
+from emoray.results.comparison import Comparison
+from emoray.results.store import ResultStore
+from emoray.runtime import cluster
+from emoray.runtime.config import digest
+from emoray.runtime.storage import Storage, absolute, check_name, join
+from emoray.training import checkpoint, driver
+from emoray.training.run import start_identity
+
+REHEARSAL_SUBJECTS = 6
+"""Of each dataset of evaluation: two in each third where subjects and stimuli are apart, and no
+fewer than a protocol makes folds."""
+GPU_SHARE = 0.25
+"""Of a run, where there are GPUs: encoders of a million parameters leave most of one idle."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an experiment happens."""
+
+    options: Where
+    console: Console
+    storage: str
+    """Folder or URI under which everything is kept."""
+    location: str
+    """Of the corpus."""
+    keep: bool = False
+    """Whether runs leave the weights of their best epoch."""
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The corpus, open."""
+        return open_corpus(self.location)
+
+    @property
+    def rehearsal(self) -> bool:
+        """Whether nobody said which corpus: then settings are those of a rehearsal too."""
+        return self.options.corpus is None
+
+    @cached_property
+    def store(self) -> ResultStore:
+        """Result rows."""
+        return ResultStore(join(self.storage, "results"))
+
+    @property
+    def demand(self) -> cluster.WorkerDemand:
+        """The workers of a pretraining, as asked for."""
+        options = self.options
+        return cluster.WorkerDemand(
+            options.workers, options.cpus_per_worker or 0.0, options.gpus_per_worker or 0.0
+        )
+
+
+def open_place(options: Where, console: Console, *, keep: bool = False) -> Place:
+    """Find storage and corpus; without a corpus, the rehearsal's is written and built, once.
+
+    Args:
+        options: where they are.
+        console: where everything is printed.
+        keep: whether runs leave the weights of their best epoch.
+
+    Raises:
+        ValueError, OSError: a folder cannot be used.
+    """
+    storage = cluster.storage_root(options.storage, shared=options.shared_storage)
+    if options.corpus is not None:
+        return Place(options, console, storage, absolute(options.corpus), keep)
+    console.print("No --corpus: rehearsal data, written and built once, then kept.")
+    location = join(storage, "rehearsal", "corpus")
+    raw = cluster.local_folder(storage) / "rehearsal" / "raw"
+    rehearsal_corpus(raw, location)
+    evaluated = datasets.names("evaluation")
+    rehearsal_corpus(raw, location, datasets=evaluated, n_subjects=REHEARSAL_SUBJECTS)
+    return Place(options, console, storage, absolute(location), keep)
+
+
+def connect(
+    place: Place, pretrainings: Iterable[driver.Request] = ()
+) -> tuple[cluster.WorkerDemand, schedule.Share]:
+    """Join or start the cluster; what a worker of a pretraining gets of it, and what a run gets.
+
+    Args:
+        place: with what is asked for.
+        pretrainings: that may go on: where nothing is asked for, a worker gets the most CPUs that
+            one of them began with.
+
+    Raises:
+        ValueError: the cluster can never give one or the other, which would wait for ever.
+        ConnectionError: nothing answers at the address, or it refuses us.
+    """
+    options, demand = place.options, place.demand
+    if options.cpus_per_worker is None:
+        cpus = max((_kept_cpus(request, demand) for request in pretrainings), default=0.0)
+        demand = replace(demand, cpus_per_worker=cpus)
+    workers = cluster.connect(
+        address=options.address, workers=demand, spare_cpus=cluster.CPUS_FOR_DATA
+    )
+    assert workers is not None  # they were asked for
+    if options.gpus_per_worker is None:
+        workers = cluster.with_gpus(workers, cpus_per_worker=options.cpus_per_worker)
+    # Again, now that it is known whether other nodes must see it too.
+    cluster.storage_root(options.storage, shared=options.shared_storage)
+    gpus = options.gpus_per_run
+    if gpus is None:
+        gpus = GPU_SHARE if cluster.n_gpus() else 0.0
+    run = cluster.WorkerDemand(1, options.cpus_per_run, gpus)
+    cluster.check_demand(run, for_data=0)  # a run reads its segments itself
+    return workers, schedule.Share(options.cpus_per_run, gpus)
+
+
+def _kept_cpus(request: driver.Request, demand: cluster.WorkerDemand) -> float:
+    had = driver.begun(request.folder)
+    return driver.kept_cpus(had, demand.n_workers, demand.gpus_per_worker)
+
+
+def on_workers(
+    workers: cluster.WorkerDemand, request: driver.Request, options: Where
+) -> driver.Request:
+    """A pretraining on its workers; one that goes on keeps its threads, unless others are asked."""
+    kept = 0.0 if options.cpus_per_worker else _kept_cpus(request, workers)
+    cpus = kept or workers.cpus_per_worker
+    return replace(request, **asdict(replace(workers, cpus_per_worker=cpus)))
+
+
+def run_missing(place: Place, plan: Sequence[Planned]) -> dict[str, str]:
+    """Run whatever of a plan has no row yet.
+
+    Returns:
+        Why runs failed, by key.
+    """
+    runs = missing(plan, place.store)
+    n_all = len({run.key for planned in plan for run in planned.runs})
+    place.console.print(
+        f"{n_all - len(runs)} of {n_all} runs are there already, {len(runs)} are missing."
+    )
+    if not runs:
+        return {}
+    pretrainings = pretrainings_of(plan)
+    workers, share = connect(place, pretrainings.values())
+    requests = {at: on_workers(workers, r, place.options) for at, r in pretrainings.items()}
+    with RunsDisplay(len(runs), names_of(plan), place.console) as display:
+        return schedule.run_all(
+            runs,
+            requests,
+            places=schedule.Places(join(place.storage, "results"), join(place.storage, "runs")),
+            share=share,
+            listen=display,
+            allow_contaminated=place.options.allow_contaminated,
+            keep=place.keep,
+        )
+
+
+def names_of(plan: Sequence[Planned]) -> dict[str, str]:
+    """The table's row of each run, by key; rows that share a run are all named."""
+    rows: dict[str, list[str]] = {}
+    for planned in plan:
+        for run in planned.runs:
+            rows.setdefault(run.key, []).append(planned.arm.row)
+    return {key: " = ".join(dict.fromkeys(names)) for key, names in rows.items()}
+
+
+def show_missing(place: Place, plan: Sequence[Planned]) -> None:
+    """What has no row yet, and how long it should take; a few steps of each model are timed."""
+    runs = missing(plan, place.store)
+    waited_for = {run.checkpoint for run in runs}
+    requests = [request for at, request in pretrainings_of(plan).items() if at in waited_for]
+    rows, errors = place.store.readable()
+    for error in errors:  # no run of the plan: `missing` would have refused to go on
+        place.console.print(Text(f"Passed over: {error}", style="yellow"))
+    on_gpu = place.options.gpus_per_run != 0
+    estimates = estimate_runs(runs, rows, names_of(plan), on_gpu=on_gpu)
+    show_estimates(place, requests, estimates)
+    absent = dict.fromkeys(
+        planned.dataset for planned in plan if planned.dataset not in place.corpus.names
+    )
+    if absent:
+        place.console.print(f"Not in the corpus, so blank: {', '.join(absent)}.")
+    for error in dict.fromkeys(planned.error for planned in plan if planned.error):
+        place.console.print(Text(f"Cannot run: {error}", style="red"))
+
+
+def show_estimates(
+    place: Place, requests: Sequence[driver.Request], runs: Sequence[Estimate] = ()
+) -> None:
+    """What pretrainings that have not ended, and runs, should take."""
+    to_come = [request for request in requests if not driver.has_ended(request)]
+    estimates = [*estimate_pretrainings(to_come), *runs]
+    place.console.print(estimates_table(estimates, rehearsal=place.corpus.rehearsal))
+
+
+def estimates_table(estimates: Sequence[Estimate], *, rehearsal: bool) -> RenderableType:
+    """What is still to run, how long it should take, and by what that was judged."""
+    grid = Table(box=None, pad_edge=False, padding=(0, 2))
+    grid.add_column("missing", overflow="fold")
+    for name in ("runs", "about"):
+        grid.add_column(name, justify="right")
+    grid.add_column("judged by", overflow="fold")
+    for estimate in estimates:
+        row = (estimate.words, str(estimate.n_runs), clock(estimate.seconds), estimate.source)
+        grid.add_row(*row)
+    total_s = sum(estimate.seconds for estimate in estimates)
+    n_runs = sum(estimate.n_runs for estimate in estimates)
+    grid.add_row("all, one after the other", str(n_runs), clock(total_s), "", style="bold")
+    below = Text("h:min:s on this machine; runs side by side take less", style="dim")
+    return Group(summary.heading("What is missing", rehearsal=rehearsal), grid, below)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A checkpoint that runs start from."""
+
+    origin: Origin
+    config: Mapping[str, Any]
+    """Of the stage that trained it."""
+
+
+def origin_of(place: Place, named: str) -> Trained:
+    """A checkpoint by the name of its run in the storage, or by its folder.
+
+    Raises:
+        ValueError: there is none.
+    """
+    location = absolute(named)
+    if "/" not in named:
+        runs = Storage.at(join(place.storage, "runs"))
+        location = driver.last_checkpoint(runs.sub(check_name(named, "a run's name")))
+    with checkpoint.local(Storage.at(location)) as copy:
+        facts = checkpoint.describe(copy)
+    checkpoint.account(location, facts)
+    return Trained(Origin(start_identity(facts), location), facts["config"])
+
+
+def show_weights(place: Place, plan: Sequence[Planned]) -> None:
+    """Where the runs of a plan left the weights of their best epoch."""
+    names = names_of(plan)
+    lie = {}
+    for key, run in runs_of(plan).items():
+        location = join(place.storage, "runs", key)
+        found = checkpoint.latest_whole(Storage.at(location))
+        if found is not None:
+            what = f"{names[key]}, {run.dataset.rpartition('-')[0]} {run.fold} seed {run.seed}"
+            lie[f"{what} ({run.protocol})"] = join(location, found)
+    place.console.print(summary.heading("Weights", rehearsal=place.corpus.rehearsal))
+    place.console.print(summary.files(lie))
+
+
+def pairs(words: Sequence[str]) -> dict[str, str]:
+    """`name=value` as a name and a text.
+
+    Raises:
+        ValueError: a word without `=`.
+    """
+    wrong = [word for word in words if "=" not in word]
+    if wrong:
+        raise ValueError(f"need name=value, got {', '.join(map(repr, wrong))}")
+    return {word.partition("=")[0]: word.partition("=")[2] for word in words}
+
+
+def settings(words: Sequence[str]) -> dict[str, Any]:
+    """`finetune.epochs=10` as a name and a value; what is no TOML value is text.
+
+    Raises:
+        ValueError: a word without `=`.
+    """
+    return {name: _value(text) for name, text in pairs(words).items()}
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def lay_out(place: Place, request: driver.Request, dataset: str) -> tuple[dict[str, Map], ReadOuts]:
+    """Maps of one dataset by the encoder of a pretraining, which runs first where it must.
+
+    Raises:
+        ValueError: the corpus lacks the dataset.
+        RuntimeError: the pretraining failed.
+    """
+    if dataset not in place.corpus.names:
+        raise ValueError(
+            f"{place.location}: need {dataset} to lay out, got {', '.join(place.corpus.names)}"
+        )
+    workers, share = connect(place, [request])
+    request = on_workers(workers, request, place.options)
+    if not driver.has_ended(request):
+        with RunsDisplay(0, {}, place.console) as display:
+            schedule.pretrain(request, display)
+    folder = place.corpus[dataset].manifest.folder
+    return make_maps(MapRequest(request, folder, join(place.storage, "maps")), share)
+
+
+def class_names(comparison: Comparison) -> dict[str, tuple[str, ...]]:
+    """Names of the classes by dataset, in the order of their indices."""
+    names = dict.fromkeys(block.dataset for block in comparison.blocks)
+    return {name: datasets.get(name).CARD.emotions for name in names}
+
+
+def _code_of(comparison: Comparison) -> str:
+    """Every version of the code that made a row of it; the version here where there is none."""
+    cells = [cell for block in comparison.blocks for cell in block.cells]
+    found = dict.fromkeys(row.code for cell in cells for row in cell.results)
+    return ", ".join(found) or __version__
+
+
+def report(
+    place: Place,
+    comparison: Comparison,
+    figures: Sequence[Figure],
+    *,
+    asked: object,
+    seconds: float,
+) -> None:
+    """Show a comparison and write it in every format, in a folder of what was asked for.
+
+    The same call finds the folder again and leaves no picture of an earlier report in it.
+
+    Args:
+        place: where reports go.
+        comparison: the table.
+        figures: shown beside it.
+        asked: plain data that decide what the report is about (`experiment.asked`).
+        seconds: since the job began.
+    """
+    place.console.print(tables.terminal(comparison))
+    marked = "-rehearsal" if comparison.rehearsal else ""
+    name = f"{comparison.name}{marked}-{digest(asked)[:6]}"
+    folder = Storage.at(join(place.storage, "reports", name))
+    facts = {
+        "code": _code_of(comparison),
+        "corpus": place.location,
+        "results": join(place.storage, "results"),
+        "machine": cluster.cpu_model(),
+        "written": datetime.now(UTC).isoformat(timespec="minutes"),
+    }
+    written = files.contents(comparison, figures, facts)
+    for name, content in written.items():
+        folder.write_bytes(name, content)
+    for name in folder.files():
+        if name.endswith(".png") and name not in written:
+            folder.remove(name)
+    lie = {name: folder.place(name) for name in written}
+    place.console.print(summary.end(lie, seconds, rehearsal=comparison.rehearsal))
+
+
+def check_all_ended(errors: Mapping[str, str]) -> None:
+    """Let a job in which runs failed end as one that failed, once its report is there.
+
+    Raises:
+        RuntimeError: says how many failed.
+    """
+    if errors:
+        runs = "1 run" if len(errors) == 1 else f"{len(errors)} runs"
+        raise RuntimeError(f"{runs} failed, as the report says; start the job again to repeat them")

@@ -1,0 +1,1 @@
+"""Rehearsal data: signals that nobody recorded, in the publishers' formats."""

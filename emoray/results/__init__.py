@@ -1,0 +1,1 @@
+"""Rows of evaluated runs, what papers published, and the statistics between them."""

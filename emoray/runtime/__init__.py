@@ -1,0 +1,1 @@
+"""What runs things, without a word of the domain: settings, storage, locks, Ray, code versions."""

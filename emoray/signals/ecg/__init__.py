@@ -1,0 +1,1 @@
+"""ECG recordings cleaned and cut."""

@@ -1,0 +1,1 @@
+"""What everybody speaks: types, V-A space, electrodes, words that options choose among."""

@@ -1,0 +1,394 @@
+"""A paper's rows as stages and settings; pretrainings that are known before they have run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from emoray import datasets, methods
+from emoray.batches.feeds import PlanFeed
+from emoray.corpus.read import open_corpus
+from emoray.experiments.experiment import Origin, pretrainings_of, runs_of
+from emoray.experiments.paper_tables import TABLES, Reproduction
+from emoray.methods.base import InputSpec
+from emoray.methods.emod.config import Config, FinetuneConfig
+from emoray.results import published
+from emoray.results.published import Paper, PaperRow, Reproduce
+from emoray.runtime.config import dotted_fields, dotted_values, from_dict
+from emoray.runtime.storage import Storage
+from emoray.training import checkpoint, driver, loop
+from emoray.training.run import execute, start_identity
+from tests.experiments import PRETRAINED, SETTINGS, TINY, cells, reproduction, write_both
+
+PAPER = published.load("emod")
+ROWS = [
+    pytest.param(table, row, id=f"{table.name} {row.name}")
+    for table in PAPER.tables.values()
+    for row in table.rows
+]
+SPEC = InputSpec(("Fz", "Cz"), 200.0, 2000, 9)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_both(tmp_path_factory.mktemp("corpus"))
+
+
+def row_named(name: str, table: str = "table_3") -> PaperRow:
+    return PAPER.tables[table].row(name)
+
+
+def origin_of(found: Reproduction, row: str = "EMOD-SoftVA", seed: int = 0) -> Origin:
+    return found.pretraining(row_named(row), "pretrain", seed)
+
+
+# Every row ----------------------------------------------------------------------------------------
+
+
+def test_every_table_of_the_paper_can_be_asked_for() -> None:
+    assert {name.section for name in TABLES.values()} == set(PAPER.tables)
+
+
+@pytest.mark.parametrize(("table", "row"), ROWS)
+def test_every_row_says_what_reproduces_it(table: published.PaperTable, row: PaperRow) -> None:
+    assert row.reproduce is not None, "quoted only"
+    stages = methods.get(row.reproduce.method).STAGES
+    assert set(row.reproduce.stages) <= set(stages)
+    fields = {
+        name for stage in row.reproduce.stages for name in dotted_fields(stages[stage].config_type)
+    }
+    assert set(row.reproduce.set) <= fields
+
+
+@pytest.mark.parametrize("rehearsal", [False, True])
+@pytest.mark.parametrize("table", TABLES)
+def test_every_row_becomes_an_arm_whose_stage_can_be_made(
+    corpus: Path, tmp_path: Path, table: str, rehearsal: bool
+) -> None:
+    found = reproduction(corpus, tmp_path, set={}, rehearsal=rehearsal)
+    arms = found.experiment(table).arms
+    assert [arm.row for arm in arms] == [row.name for row in found.rows(table)]
+    for arm, row in zip(arms, found.rows(table), strict=True):
+        assert row.reproduce is not None
+        kind = methods.get(arm.method).STAGES[arm.stage]
+        assert kind(arm.config, SPEC, None).spec == SPEC
+        assert arm.stage == row.reproduce.stages[-1]
+        assert arm.published == row.published
+        values = dotted_values(arm.config)
+        mine = {name: value for name, value in row.reproduce.set.items() if name in values}
+        assert {name: values[name] for name in mine} == mine
+        usual = kind.rehearsal() if rehearsal else kind.config_type()
+        changed = {n for n, v in dotted_values(usual).items() if values[n] != v}
+        assert changed <= set(mine)
+
+
+@pytest.mark.parametrize("rehearsal", [False, True])
+@pytest.mark.parametrize("table", TABLES)
+def test_all_rows_of_a_table_are_trained_alike(
+    corpus: Path, tmp_path: Path, table: str, rehearsal: bool
+) -> None:
+    found = reproduction(corpus, tmp_path, set={}, rehearsal=rehearsal)
+    first, *others = (
+        (arm.config.optimizer, arm.config.epochs, arm.config.batch_size)
+        for arm in found.experiment(table).arms
+    )
+    assert all(other == first for other in others)
+
+
+@pytest.mark.parametrize("row", [row.name for row in PAPER.tables["figure_3"].rows])
+def test_what_figure_3_leaves_out_is_left_out_of_both_stages(
+    corpus: Path, tmp_path: Path, row: str
+) -> None:
+    of_row = row_named(row, "figure_3").reproduce
+    assert of_row is not None
+    (field,) = of_row.set
+    for kind in (Config, FinetuneConfig):
+        assert dotted_fields(kind)[field] is bool
+    plan = reproduction(corpus, tmp_path).experiment("figure3").plan()
+    runs = [run for cell in plan if cell.arm.row == row for run in cell.runs]
+    requests = [r for cell in plan if cell.arm.row == row for r in cell.pretrainings.values()]
+    assert runs
+    assert requests
+    for config in [*(run.config for run in runs), *(request.config for request in requests)]:
+        encoder = config["encoder"]
+        assert encoder[field.removeprefix("encoder.")] is False
+        others = {name for name, value in encoder.items() if value is False}
+        assert others == {field.removeprefix("encoder.")}
+
+
+def misspelt(name: str) -> Paper:
+    """The paper with a field in Table 3's last row that no stage has."""
+    table = PAPER.tables["table_3"]
+    last = replace(table.rows[-1], reproduce=Reproduce("emod", ("pretrain", "finetune"), {name: 1}))
+    return replace(
+        PAPER,
+        tables={**PAPER.tables, "table_3": replace(table, rows=(*table.rows[:-1], last))},
+    )
+
+
+def test_a_misspelt_field_of_a_row_is_refused_by_its_name(corpus: Path, tmp_path: Path) -> None:
+    found = reproduction(corpus, tmp_path, paper=misspelt("loss.objektive"))
+    with pytest.raises(ValueError, match=r"EMOD-SoftVA: no stage has the field loss\.objektive"):
+        found.experiment("table3")
+
+
+def test_a_row_that_is_quoted_only_is_no_arm(corpus: Path, tmp_path: Path) -> None:
+    table = PAPER.tables["table_3"]
+    rows = (replace(table.rows[0], reproduce=None), *table.rows[1:])
+    paper = replace(PAPER, tables={**PAPER.tables, "table_3": replace(table, rows=rows)})
+    found = reproduction(corpus, tmp_path, paper=paper).experiment("table3")
+    assert [arm.row for arm in found.arms] == [row.name for row in table.rows[1:]]
+
+
+def test_without_names_the_datasets_are_the_papers_in_its_order(
+    corpus: Path, tmp_path: Path
+) -> None:
+    found = reproduction(corpus, tmp_path, datasets=())
+    for table in TABLES:
+        assert found.experiment(table).datasets == ("faced", "seed_v", "seed")
+
+
+def test_the_full_model_is_the_same_runs_in_every_table(corpus: Path, tmp_path: Path) -> None:
+    keys = []
+    for table, row in (("table2", "EMOD"), ("table3", "EMOD-SoftVA"), ("figure3", "EMOD")):
+        plan = reproduction(corpus, tmp_path).experiment(table).plan()
+        keys.append(set(runs_of([cell for cell in plan if cell.arm.row == row])))
+    assert keys[0] == keys[1] == keys[2]
+    assert keys[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "needed"),
+    [
+        ({"datasets": ("deap",)}, "need datasets among faced, seed, seed_v; got deap"),
+        ({"set": {"epochs": 3}}, "need settings like finetune.epochs, got 'epochs'"),
+    ],
+)
+def test_a_reproduction_that_cannot_be_is_refused(
+    corpus: Path, tmp_path: Path, changes: dict[str, Any], needed: str
+) -> None:
+    with pytest.raises(ValueError, match=needed):
+        reproduction(corpus, tmp_path, **changes)
+
+
+def test_an_unknown_table_is_refused(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match="need a table among table2, table3, figure3; got 'table9'"
+    ):
+        reproduction(corpus, tmp_path).experiment("table9")
+
+
+# Settings -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "needed"),
+    [
+        ({"finetun.epochs": 3}, r"need a setting of a stage among finetune, pretrain; got"),
+        ({"train.epochs": 3}, r"need a setting of a stage among finetune, pretrain; got"),
+        ({"finetune.epohcs": 3}, r"need a field of FinetuneConfig, got 'epohcs'"),
+        ({"pretrain.epohcs": 3}, r"need a field of Config, got 'epohcs'"),
+        ({"pretrain.epochs": 0}, r"epochs"),
+        ({"finetune.encoder.d_model": 100}, r"need d_model divisible by n_heads"),
+        ({"finetune.epochs": "many"}, r"need a whole number for epochs, got 'many'"),
+        ({"finetune.seed": 3}, r"need seeds as such, got the setting 'finetune.seed'"),
+        ({"pretrain.seed": 3}, r"need seeds as such, got the setting 'pretrain.seed'"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_before_anything_is_planned(
+    corpus: Path, tmp_path: Path, settings: dict[str, Any], needed: str
+) -> None:
+    with pytest.raises(ValueError, match=needed):
+        reproduction(corpus, tmp_path, set=settings).experiment("table3")
+
+
+def test_settings_reach_every_row_that_has_the_stage_and_no_other(
+    corpus: Path, tmp_path: Path
+) -> None:
+    found = reproduction(corpus, tmp_path, set={"pretrain.epochs": 7, "finetune.epochs": 9})
+    for cell in found.experiment("table2").plan():
+        assert {run.config["epochs"] for run in cell.runs} == {9 if cell.arm.row == "EMOD" else 50}
+        assert {request.config["epochs"] for request in cell.pretrainings.values()} <= {7}
+
+
+def test_settings_that_fit_each_other_may_come_in_any_order(corpus: Path, tmp_path: Path) -> None:
+    # A width of 8 has no place for the paper's 16 heads: the two only fit together.
+    pairs = [("finetune.encoder.d_model", 8), ("finetune.encoder.n_heads", 2)]
+    configs = []
+    for chosen in (pairs, pairs[::-1]):
+        found = reproduction(corpus, tmp_path, set=dict(chosen))
+        configs.append({str(arm.config) for arm in found.experiment("table3").arms})
+    assert configs[0] == configs[1]
+
+
+@pytest.mark.parametrize(
+    ("table", "setting", "value", "row"),
+    [
+        ("table2", "train.model", "biot", "EEGNet"),
+        ("table3", "pretrain.loss.objective", "soft_va", "EMOD-Augment"),
+        ("figure3", "pretrain.encoder.time_tokens", True, "w/o TempDomain."),
+        ("figure3", "finetune.encoder.time_tokens", True, "w/o TempDomain."),
+    ],
+)
+def test_what_makes_a_row_cannot_be_set_for_all(
+    corpus: Path, tmp_path: Path, table: str, setting: str, value: object, row: str
+) -> None:
+    found = reproduction(corpus, tmp_path, set={setting: value})
+    with pytest.raises(ValueError, match=f"need another setting than {setting}: it makes {row}"):
+        found.experiment(table)
+
+
+# Pretraining --------------------------------------------------------------------------------------
+
+
+def test_pretraining_takes_no_dataset_that_is_evaluated_on(corpus: Path, tmp_path: Path) -> None:
+    assert {"faced", "seed"} < set(open_corpus(corpus).names)
+    request = origin_of(reproduction(corpus, tmp_path)).request
+    assert request is not None
+    taken = request.open_corpus()
+    assert taken.names == PRETRAINED
+    assert set(driver.seen(taken, request.held_out)) == set(PRETRAINED)
+    assert {datasets.get(name).CARD.role for name in taken.names} == {"pretraining"}
+
+
+def test_without_datasets_of_pretraining_only_what_starts_from_scratch_can_run(
+    tmp_path: Path,
+) -> None:
+    alone = write_both(tmp_path / "corpus", evaluated=("faced",), pretrained=())
+    plan = reproduction(alone, tmp_path).experiment("table3").plan()
+    for cell in plan:
+        assert bool(cell.runs) == (cell.arm.row == "EMOD-Scratch")
+        if not cell.runs:
+            assert "need datasets to pretrain on" in cell.error
+            assert "got faced" in cell.error
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "another setting": {"set": {**SETTINGS, "pretrain.optimizer.learning_rate": 1e-3}},
+    "another setting of the plan": {"set": {**SETTINGS, "pretrain.rounds_per_step": 2}},
+    "another length": {"set": {**SETTINGS, "pretrain.epochs": 3}},
+    "another seed": {"seeds": (1, 0)},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_another_pretraining_has_another_identity_and_place(
+    corpus: Path, tmp_path: Path, change: str
+) -> None:
+    one = origin_of(reproduction(corpus, tmp_path))
+    other = origin_of(reproduction(corpus, tmp_path, **CHANGES[change]))
+    assert one.identity != other.identity
+    assert one.location != other.location
+    assert one.request is not None
+    assert other.request is not None
+    assert one.request.name != other.request.name
+
+
+def test_other_segments_are_another_pretraining(corpus: Path, tmp_path: Path) -> None:
+    fewer = write_both(tmp_path / "corpus", evaluated=("faced",), n_segments=29)
+    one = origin_of(reproduction(corpus, tmp_path))
+    other = origin_of(reproduction(fewer, tmp_path))
+    assert one.identity["plan"] != other.identity["plan"]
+
+
+def test_each_row_of_table_3_has_its_own_pretraining(corpus: Path, tmp_path: Path) -> None:
+    plan = reproduction(corpus, tmp_path).experiment("table3").plan()
+    locations = {
+        cell.arm.row: {run.checkpoint for run in cell.runs}
+        for cell in plan
+        if cell.protocol == "paper_same_stimuli"
+    }
+    assert locations.pop("EMOD-Scratch") == {""}
+    assert len(set.union(*locations.values())) == len(locations) == 3
+    objectives = {r.config["loss"]["objective"] for r in pretrainings_of(plan).values()}
+    assert objectives == {"augment", "hard_va", "soft_va"}
+
+
+def test_where_and_on_what_a_pretraining_runs_is_no_part_of_it(
+    corpus: Path, tmp_path: Path
+) -> None:
+    one = origin_of(reproduction(corpus, tmp_path / "here"))
+    there = write_both(tmp_path / "copy", evaluated=("seed_v",))
+    resources = {"n_workers": 4, "cpus_per_worker": 2.0, "gpus_per_worker": 0.5}
+    other = origin_of(reproduction(there, tmp_path / "there", resources=resources))
+    assert one.identity == other.identity
+    assert other.request is not None
+    assert other.request.n_workers == 4
+    assert one.location.removeprefix(str(tmp_path / "here")) == other.location.removeprefix(
+        str(tmp_path / "there")
+    )
+
+
+@pytest.mark.parametrize(("choice", "seeds_of"), [("one", (5, 5, 5)), ("each", (5, 3, 8))])
+def test_one_pretraining_serves_all_seeds_or_each_has_its_own(
+    corpus: Path, tmp_path: Path, choice: str, seeds_of: tuple[int, ...]
+) -> None:
+    found = reproduction(corpus, tmp_path, seeds=(5, 3, 8), pretrain_seeds=choice, folds="rotate")
+    plan = found.experiment("table3").plan()
+    cell = cells(plan)["EMOD-SoftVA", "faced", "paper_same_stimuli"]
+    assert [run.seed for run in cell.runs] == [5, 3, 8]
+    requests = [cell.pretrainings[run.checkpoint] for run in cell.runs]
+    assert tuple(request.config["seed"] for request in requests) == seeds_of
+    assert len(pretrainings_of(plan)) == 3 * len(set(seeds_of))
+    assert len({str(run.start) for run in cell.runs}) == len(set(seeds_of))
+    (said,) = [note for note in found.frame("table3").notes if "retraining" in note]
+    assert ("all seeds" in said) == (choice == "one")
+
+
+def pretrain(origin: Origin) -> None:
+    """The pretraining in this process, with the facts that the driver gives its checkpoints."""
+    request = origin.request
+    assert request is not None
+    corpus = request.open_corpus()
+    plan = request.make_plan(corpus)
+    driver.check(request, plan)
+    driver.start(request, plan)
+    facts = driver.facts_of(request, corpus, plan)
+    loop.train(
+        request.make_stage(),
+        PlanFeed(corpus, plan),
+        steps_per_epoch=plan.n_steps,
+        checkpoints=checkpoint.FolderCheckpoints(request.folder, facts, like=driver.IDENTITY),
+        checkpoint_every=plan.n_steps,
+        device=torch.device("cpu"),
+    )
+
+
+def test_a_pretraining_ends_with_the_checkpoint_that_was_foretold(
+    corpus: Path, tmp_path: Path
+) -> None:
+    torch.set_num_threads(1)
+    found = reproduction(corpus, tmp_path)
+    origin = origin_of(found)
+    assert origin.request is not None
+    assert not driver.has_ended(origin.request)
+    pretrain(origin)
+    assert driver.has_ended(origin.request)
+    assert driver.last_checkpoint(origin.request.folder) == origin.location
+    facts = checkpoint.describe(Path(origin.location))
+    assert start_identity(facts) == origin.identity
+    # A run takes the weights, and the audit finds nobody of the test set behind them.
+    cell = cells(found.experiment("table3").plan())[
+        "EMOD-SoftVA", "faced", "subjects_and_stimuli_apart"
+    ]
+    run = cell.runs[0]
+    row = execute(run, scratch=Storage.at(tmp_path / "scratch"), device=torch.device("cpu"))
+    assert (row.key, row.start, row.verdict) == (run.key, run.start, "clean")
+    assert from_dict(FinetuneConfig, row.config) == TINY
+
+
+def test_weights_of_another_pretraining_in_its_place_are_refused(
+    corpus: Path, tmp_path: Path
+) -> None:
+    torch.set_num_threads(1)
+    found = reproduction(corpus, tmp_path)
+    hard = origin_of(found, "EMOD-HardVA")
+    pretrain(hard)
+    cell = cells(found.experiment("table3").plan())["EMOD-SoftVA", "faced", "paper_same_stimuli"]
+    swapped = replace(cell.runs[0], checkpoint=hard.location)
+    with pytest.raises(ValueError, match=r"need the checkpoint that was asked for.*\(config\)"):
+        execute(swapped, scratch=Storage.at(tmp_path / "scratch"), device=torch.device("cpu"))

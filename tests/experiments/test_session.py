@@ -1,0 +1,234 @@
+"""What jobs share: refusals before anything waits for ever, and where a report lies."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from emoray.corpus.read import open_corpus
+from emoray.experiments import session
+from emoray.experiments.cost import Estimate
+from emoray.experiments.experiment import Arm, Experiment, asked
+from emoray.experiments.options import Where
+from emoray.experiments.session import Place
+from emoray.reports.page import Figure
+from emoray.results.comparison import Comparison
+from emoray.runtime import cluster
+from emoray.runtime.cluster import Node, WorkerDemand
+from emoray.runtime.storage import Storage, join
+from emoray.training import driver
+from tests.experiments import TINY, reproduction, write_both
+
+BLANK = Comparison("table3", "a title", "a caption", None, {}, (), rehearsal=True)
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def place_at(storage: Path | str, **options: Any) -> Place:
+    console = Console(file=io.StringIO(), width=200)
+    return Place(Where(**options), console, str(storage), "a corpus")
+
+
+def said(place: Place) -> str:
+    assert isinstance(place.console.file, io.StringIO)
+    return place.console.file.getvalue()
+
+
+# What a run gets ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def joined(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Pretend to be connected to nodes that stay as many."""
+
+    def nodes_join(*nodes: Node) -> None:
+        monkeypatch.setattr(cluster.ray, "is_initialized", lambda: True)
+        monkeypatch.setattr(cluster, "_live_nodes", lambda: list(nodes))
+        monkeypatch.setattr(cluster, "_live_entries", list)
+        monkeypatch.setattr(cluster, "scaling", lambda: cluster.Scaling(True))
+        monkeypatch.setattr(cluster, "storage_root", lambda *_, **__: "")
+
+    return nodes_join
+
+
+@pytest.mark.parametrize(
+    ("options", "needed"),
+    [
+        ({"gpus_per_run": 0.25}, "1 worker of 1 CPU and 0.25 GPU; .*more than 0 GPUs"),
+        ({"cpus_per_run": 8.0}, "1 worker of 8 CPU; .*no node has more than 4 CPUs"),
+    ],
+)
+def test_a_share_that_no_node_can_give_is_refused(
+    joined: Callable[..., None], tmp_path: Path, options: dict[str, Any], needed: str
+) -> None:
+    joined(Node(4.0, 0.0), Node(4.0, 0.0))
+    with pytest.raises(ValueError, match=needed):
+        session.connect(place_at(tmp_path, **options))
+
+
+def test_a_run_may_take_a_whole_node(joined: Callable[..., None], tmp_path: Path) -> None:
+    """Unlike pretraining's workers it needs no core for data beside it."""
+    joined(Node(4.0, 1.0))
+    _, share = session.connect(place_at(tmp_path, cpus_per_run=4.0))
+    assert (share.cpus, share.gpus) == (4.0, session.GPU_SHARE)
+
+
+@pytest.mark.parametrize(("asked_for", "cpus"), [(None, 1.0), (3.0, 3.0)])
+def test_workers_with_gpus_keep_the_cpus_that_were_asked_for(
+    joined: Callable[..., None], tmp_path: Path, asked_for: float | None, cpus: float
+) -> None:
+    joined(Node(8.0, 2.0))
+    workers, _ = session.connect(place_at(tmp_path, workers=2, cpus_per_worker=asked_for))
+    assert workers == WorkerDemand(2, cpus, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "needed"),
+    [
+        ({"cpus_per_run": 0.0}, "need cpus_per_run > 0, got 0"),
+        ({"cpus_per_run": -1.0}, "need cpus_per_run > 0, got -1"),
+        ({"gpus_per_run": -0.5}, "need gpus_per_run of 0 or more, got -0.5"),
+    ],
+)
+def test_runs_that_take_nothing_of_a_machine_are_refused(
+    options: dict[str, Any], needed: str
+) -> None:
+    with pytest.raises(ValueError, match=needed):
+        Where(**options)
+
+
+# Reports ------------------------------------------------------------------------------------------
+
+
+def folders(storage: Path) -> list[Path]:
+    return sorted((storage / "reports").iterdir())
+
+
+def report(place: Place, question: object, *pictures: str) -> None:
+    figures = [Figure(name, "a caption", "words", PNG) for name in pictures]
+    session.report(place, BLANK, figures, asked=question, seconds=1.0)
+
+
+def test_a_report_on_another_question_leaves_the_first_alone(tmp_path: Path) -> None:
+    report(place_at(tmp_path), {"datasets": ["faced"]}, "faced")
+    (first,) = folders(tmp_path)
+    before = {path.name: path.read_bytes() for path in first.iterdir()}
+    report(place_at(tmp_path), {"datasets": ["seed"]}, "seed")
+    assert len(folders(tmp_path)) == 2
+    assert all(folder.name.startswith("table3-rehearsal-") for folder in folders(tmp_path))
+    assert {path.name: path.read_bytes() for path in first.iterdir()} == before
+    assert set(before) == {"table3.html", "faced.png"}  # without a block, no table
+
+
+def test_the_same_question_has_one_folder_without_old_pictures(tmp_path: Path) -> None:
+    report(place_at(tmp_path), "asked", "curves", "confusions")
+    (folder,) = folders(tmp_path)
+    (folder / "my notes.txt").write_text("mine")
+    report(place_at(tmp_path), "asked", "confusions")
+    assert folders(tmp_path) == [folder]
+    assert {path.name for path in folder.glob("*.png")} == {"confusions.png"}
+    assert (folder / "my notes.txt").exists()
+
+
+def test_printed_places_can_be_pasted(s3: str) -> None:
+    place = place_at(s3)
+    report(place, "asked", "curves")
+    reports = Storage.at(join(s3, "reports"))
+    (folder,) = map(reports.sub, reports.folders())
+    for name in folder.files():
+        assert folder.place(name) in said(place)
+
+
+@pytest.mark.parametrize("named", ["..", ".", "", "~", ".locks"])
+def test_a_checkpoints_name_stays_among_the_runs(tmp_path: Path, named: str) -> None:
+    with pytest.raises(ValueError, match="need a run's name of 1 to 100 letters"):
+        session.origin_of(place_at(tmp_path), named)
+
+
+@pytest.mark.parametrize(
+    ("options", "cpus"),
+    [({}, 3.0), ({"cpus_per_worker": 2.0}, 2.0), ({"workers": 2}, 4.0)],
+)
+def test_a_pretraining_goes_on_with_the_threads_that_it_began_with(
+    tmp_path: Path, joined: Callable[..., None], options: dict[str, Any], cpus: float
+) -> None:
+    """On a node of nine CPUs a fair share would be eight, or four for each of two workers."""
+    write_both(tmp_path / "corpus")
+    found = reproduction(tmp_path / "corpus", tmp_path)
+    origin = found.pretraining(found.paper.tables["table_3"].row("EMOD-SoftVA"), "pretrain", 0)
+    request = origin.request
+    assert request is not None
+    begun = replace(request, n_workers=1, cpus_per_worker=3.0)
+    begun.folder.write_bytes(driver.REQUEST_FILE, json.dumps(begun.to_json()).encode())
+    joined(Node(9, 0))
+    place = place_at(tmp_path, **options)
+    workers, _ = session.connect(place, [request])
+    assert session.on_workers(workers, request, place.options).cpus_per_worker == cpus
+
+
+def test_a_question_is_its_rows_data_folds_settings_and_starts(tmp_path: Path) -> None:
+    corpus = write_both(tmp_path / "corpus", pretrained=())
+    arm = Arm("wide", "emod", "finetune", TINY)
+
+    def question(**changes: Any) -> object:
+        fields: Mapping[str, Any] = {
+            "arms": (arm,),
+            "location": str(corpus),
+            "corpus": open_corpus(corpus),
+            "datasets": ("faced", "seed"),
+            "seeds": (0, 1),
+            **changes,
+        }
+        return asked(Experiment(**fields).plan())
+
+    usual = question()
+    assert question() == usual
+    assert question(location="elsewhere") == usual
+    others = [
+        {"datasets": ("faced",)},
+        {"seeds": (0, 2)},
+        {"folds": "rotate"},
+        {"protocols": ("subjects_and_stimuli_apart",)},
+        {"arms": (replace(arm, config=replace(TINY, epochs=3)),)},
+        {"arms": (replace(arm, origin=lambda _: session.Origin({"step": 3}, "")),)},
+        {"arms": (replace(arm, row="narrow"),)},
+    ]
+    for changes in others:
+        assert question(**changes) != usual
+
+
+# What is missing ----------------------------------------------------------------------------------
+
+
+def test_a_damaged_row_of_another_run_is_named_and_ends_no_dry_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = replace(place_at(tmp_path), location=str(write_both(tmp_path / "corpus")))
+    arm = Arm("wide", "emod", "finetune", TINY)
+    plan = Experiment(
+        arms=(arm,), location=place.location, corpus=place.corpus, datasets=("faced",), seeds=(0,)
+    ).plan()
+    damaged = tmp_path / "results" / "rows" / f"{'0' * 32}.json"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text("{}")
+    monkeypatch.setattr(
+        session, "estimate_runs", lambda *_, **__: [Estimate("wide", 1, 60.0, "timed here")]
+    )
+    session.show_missing(place, plan)
+    assert f"Passed over: {damaged}: need a result row" in " ".join(said(place).split())
+    assert "0:01:00" in said(place)
+
+
+# The end ------------------------------------------------------------------------------------------
+
+
+def test_a_job_in_which_runs_failed_ends_as_failed() -> None:
+    session.check_all_ended({})
+    with pytest.raises(RuntimeError, match="2 runs failed"):
+        session.check_all_ended({"a": "out of memory", "b": "out of memory"})

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import resources
+
+import pytest
+
+from emoray.results import published
+from emoray.results.published import Paper, PaperRow, Reproduce
+from emoray.results.store import Metric
+
+TEXT = (resources.files("emoray") / "methods" / "emod" / "paper.toml").read_text(encoding="utf-8")
+
+# Copied by hand from the paper: BACC, Kappa, WF1 as mean/standard deviation.
+PUBLISHED = {
+    ("table_2", "EEGNet", "faced"): "40.90/1.22 33.42/2.51 41.24/1.41",
+    ("table_2", "EEGConformer", "seed_v"): "35.37/1.12 17.72/1.74 34.87/1.36",
+    ("table_2", "ContraWR", "seed"): "57.96/0.74 37.17/1.15 58.46/0.78",
+    ("table_2", "ST-Transformer", "seed"): "48.27/1.96 22.50/3.01 48.07/2.31",
+    ("table_2", "TSception", "faced"): "18.40/1.80 8.35/2.05 11.54/3.01",
+    ("table_2", "ICaps-ReLSTM", "seed_v"): "35.61/0.56 19.46/0.78 36.10/0.69",
+    ("table_2", "MACTN", "faced"): "43.34/2.83 36.00/3.27 43.87/2.90",
+    ("table_2", "BIOT", "seed_v"): "38.37/1.87 22.61/2.62 38.56/2.03",
+    ("table_2", "LaBraM-Base", "faced"): "52.73/1.07 46.98/1.88 52.88/1.02",
+    ("table_2", "CBraMod", "seed"): "60.17/0.85 40.58/0.91 60.63/0.96",
+    ("table_2", "EMOD", "seed"): "61.14/0.83 41.95/0.93 61.19/0.90",
+    ("table_3", "EMOD-Scratch", "faced"): "58.99/0.94 53.57/1.12 59.37/1.06",
+    ("table_3", "EMOD-Augment", "seed_v"): "38.49/0.99 25.00/1.26 39.18/0.97",
+    ("table_3", "EMOD-HardVA", "seed"): "59.83/1.33 40.73/1.62 60.76/0.95",
+    ("table_3", "EMOD-SoftVA", "faced"): "62.87/0.76 57.97/0.85 63.05/0.66",
+    ("table_3", "EMOD-SoftVA", "seed_v"): "41.24/0.86 27.12/0.89 42.15/0.87",
+}
+PARAMETERS = {
+    "EEGNet": 0.003,
+    "EEGConformer": 0.55,
+    "ContraWR": 1.6,
+    "ST-Transformer": 3.5,
+    "TSception": 0.03,
+    "ICaps-ReLSTM": 1.1,
+    "MACTN": 6.8,
+    "BIOT": 3.2,
+    "LaBraM-Base": 5.8,
+    "CBraMod": 4.0,
+    "EMOD": 0.81,
+}
+MODELS = (
+    "eegnet eegconformer contrawr st_transformer tsception icaps_reslstm mactn biot labram cbramod"
+)
+
+
+@pytest.fixture(scope="module")
+def emod() -> Paper:
+    return published.load("emod")
+
+
+@pytest.mark.parametrize(("place", "numbers"), PUBLISHED.items(), ids=lambda x: str(x))
+def test_published_numbers_are_the_papers(
+    emod: Paper, place: tuple[str, str, str], numbers: str
+) -> None:
+    table, row, dataset = place
+    found = emod.tables[table].row(row).published[dataset]
+    said = [tuple(map(float, pair.split("/"))) for pair in numbers.split()]
+    assert list(found.items()) == list(zip(("bacc", "kappa", "wf1"), said, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("table", "dataset", "sums"),
+    # Of each column of the printed table: what is mistyped anywhere moves one of them.
+    [
+        ("table_2", "faced", "510.81 12.98 436.63 19.47 505.74 14.24"),
+        ("table_2", "seed_v", "402.65 11.82 221.40 16.93 400.35 12.99"),
+        ("table_2", "seed", "544.45 10.95 318.19 15.39 545.92 13.15"),
+        ("table_3", "faced", "240.49 3.62 220.49 4.25 238.01 3.59"),
+        ("table_3", "seed_v", "157.56 3.81 100.60 4.76 159.54 3.96"),
+        ("table_3", "seed", "237.74 4.20 158.42 5.60 240.05 4.20"),
+    ],
+)
+def test_every_column_adds_to_what_the_printed_column_adds_to(
+    emod: Paper, table: str, dataset: str, sums: str
+) -> None:
+    rows = [row.published[dataset] for row in emod.tables[table].rows if dataset in row.published]
+    metrics: tuple[Metric, ...] = ("bacc", "kappa", "wf1")
+    found = [sum(row[metric][i] for row in rows) for metric in metrics for i in (0, 1)]
+    assert found == pytest.approx(list(map(float, sums.split())), abs=1e-9)
+
+
+def test_only_one_cell_of_the_tables_is_blank(emod: Paper) -> None:
+    blank = [
+        (row.name, dataset)
+        for table in ("table_2", "table_3")
+        for row in emod.tables[table].rows
+        for dataset in ("faced", "seed_v", "seed")
+        if dataset not in row.published
+    ]
+    assert blank == [("LaBraM-Base", "seed")]
+
+
+def test_rows_and_parameters_of_table_2_are_the_papers(emod: Paper) -> None:
+    rows = emod.tables["table_2"].rows
+    assert {row.name: row.n_parameters_m for row in rows} == PARAMETERS
+    assert emod.tables["table_2"].caption == "Performance comparison on three benchmark datasets"
+
+
+def test_every_row_says_what_reproduces_it(emod: Paper) -> None:
+    rows = emod.tables["table_2"].rows
+    *others, own = [row.reproduce for row in rows]
+    assert others == [Reproduce("baselines", ("train",), {"model": m}) for m in MODELS.split()]
+    assert own == Reproduce("emod", ("pretrain", "finetune"))
+    assert [row.reproduce for row in emod.tables["table_3"].rows] == [
+        Reproduce("emod", ("finetune",)),
+        Reproduce("emod", ("pretrain", "finetune"), {"loss.objective": "augment"}),
+        Reproduce("emod", ("pretrain", "finetune"), {"loss.objective": "hard_va"}),
+        Reproduce("emod", ("pretrain", "finetune")),
+    ]
+    switches = [row.reproduce.set for row in emod.tables["figure_3"].rows if row.reproduce]
+    assert [list(switch.values()) for switch in switches] == [[False]] * 6
+
+
+def test_figure_3_has_drops_and_no_scores(emod: Paper) -> None:
+    rows = {row.name: row for row in emod.tables["figure_3"].rows}
+    assert {name: row.drop for name, row in rows.items() if row.drop} == {
+        "w/o FreqDomain.": {"seed": 1.89},
+        "w/o TempDomain.": {"faced": 4.49, "seed_v": 2.05},
+    }
+    assert len(rows) == 6
+    assert not any(row.published for row in rows.values())
+
+
+def test_figure_4_shows_deap_before_and_after_pretraining(emod: Paper) -> None:
+    figure = emod.figures["figure_4"]
+    assert (figure.dataset, figure.projection) == ("deap", "t-SNE")
+    assert figure.arms == ("untrained", "pretrained")
+    assert figure.coloured_by == ("valence", "arousal")
+    assert figure.centroids == tuple(range(-4, 5))
+    assert figure.reproduce == Reproduce("emod", ("pretrain",))
+
+
+def test_tables_and_figures_have_their_places(emod: Paper) -> None:
+    assert list(emod.tables) == ["table_2", "table_3", "figure_3"]
+    assert list(emod.figures) == ["figure_4"]
+    assert emod.title.startswith("EMOD: A Unified EEG Emotion Representation Framework")
+    assert emod.code == "https://github.com/cyn4396/EMOD"
+    assert "emod" in published.names()
+
+
+def test_a_paper_is_read_without_its_method() -> None:
+    program = (
+        "import sys; from emoray import papers; published.load('emod'); "
+        "print([m for m in sys.modules if m == 'torch' or m.startswith('emoray.methods')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_paper_or_row_that_is_not_there_is_told_with_those_that_are(emod: Paper) -> None:
+    with pytest.raises(ValueError, match=r"need a paper among .*emod.*; got 'emodd'"):
+        published.load("emodd")
+    with pytest.raises(ValueError, match=r"need a row of table_3 among EMOD-Scratch, .*'EMOD'"):
+        emod.tables["table_3"].row("EMOD")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('name = "BIOT"\n', 'name = "BIOT"\nn_params = 3\n', r"need .* in table_2 row 8 \(BIOT\)"),
+        ("wf1 = [41.24, 1.41]", "f1 = [41.24, 1.41]", r"row 1 \(EEGNet\) faced, got f1"),
+        (", wf1 = [41.24, 1.41]", "", r"need wf1 in table_2 row 1 \(EEGNet\) faced"),
+        ("bacc = [40.90, 1.22]", "bacc = [40.90]", r"\[mean, sd\] .* faced bacc, got \[40\.9\]"),
+        ("bacc = [40.90, 1.22]", "bacc = 40.90", r"\[mean, sd\] .* faced bacc, got 40\.9"),
+        ("bacc = [40.90, 1.22]", "bacc = [4090, 1.22]", r"in \[-100, 100\] .* bacc, got 4090"),
+        ("bacc = [40.90, 1.22]", "bacc = [40.90, -1]", r"number in \[0, 100\] .* bacc, got -1"),
+        ("bacc = [40.90, 1.22]", "bacc = [nan, 1.22]", "faced bacc, got nan"),
+        ("bacc = [40.90, 1.22]", "bacc = [true, 1.22]", "faced bacc, got True"),
+        ("\nfaced = { bacc = [40", "\nfacde = { bacc = [40", r"\(EEGNet\), got facde"),
+        ('name = "MACTN"', 'name = "BIOT"', "need each row of table_2 once, got BIOT again"),
+        ('name = "MACTN"', 'named = "MACTN"', "some text for name in table_2 row 7, got None"),
+        ("n_parameters_m = 6.8", 'n_parameters_m = "6.8"', r"row 7 \(MACTN\), got '6.8'"),
+        ("drop = { seed = 1.89 }", "drop = { sede = 1.89 }", "FreqDomain.* drop, got sede"),
+        ('model = "biot" } }', 'model = "biot" }, seed = 1 }', r"\(BIOT\) reproduce, got seed"),
+        ('stages = ["train"]', 'stages = "train"', "list for .* reproduce stages, got 'train'"),
+        ('stages = ["train"]', "stages = []", r"list for .* reproduce stages, got \[\]"),
+        ('method = "baselines", ', "", r"text for method in table_2 row 1 \(EEGNet\) reproduce"),
+        ("[figure_4]", "[figure_4]\nperplexity = 30", "in figure_4, got perplexity"),
+        ('dataset = "deap"\nproj', 'dataset = "daep"\nproj', "figure_4 dataset, got 'daep'"),
+        ("[-4, -3", "[-4.5, -3", "need whole numbers for figure_4 centroids"),
+        ("[cost]", "[costs]", "need title, .*, got 'costs'"),
+        ("[table_3]\n", "[table_3]\nnote = 1\n", "need caption, rows in table_3, got note"),
+        ("title = ", "titel = ", "need title, .*, got 'titel'"),
+        ("code = ", "table_9 = ", "need a table for table_9, got 'https"),
+    ],
+)
+def test_what_does_not_belong_is_named_with_its_place(old: str, new: str, message: str) -> None:
+    assert old in TEXT
+    with pytest.raises(ValueError, match=message):
+        published.parse(TEXT.replace(old, new, 1))
+
+
+def test_a_row_without_numbers_or_a_way_to_them_is_quoted_only() -> None:
+    paper = published.parse(
+        'title = "T"\ncode = "C"\n[table_1]\n[table_7]\ncaption = "x"\n'
+        '[[table_7.rows]]\nname = "a"\n'
+    )
+    assert paper.tables["table_7"].rows == (PaperRow("a"),)
+    assert paper.figures == {}
