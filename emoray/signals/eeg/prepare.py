@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from emoray.signals import excursions, filters
 from emoray.signals.amplitude import standardise
-from emoray.signals.ecg.prepare.prepare import ecg_segments
+from emoray.signals.ecg.prepare import ecg_segments
 from emoray.signals.eeg import ica, montage
 from emoray.signals.eeg.recipe import Recipe
 from emoray.signals.eeg.screening import Verdict, screen
