@@ -100,7 +100,7 @@ class Worker:
     def feed(self, gather: Any, seconds: float) -> dict[str, float]:
         """Batches as the loop takes them."""
         feed = PlanFeed(
-            self._corpus,
+            self._corpus.datasets,
             self._plan,
             rank=self._rank,
             world_size=self._n_workers,
@@ -118,7 +118,7 @@ class Worker:
 
     def memory_mb(self, n_steps: int) -> float:
         """Resident megabytes after some steps of random access all over the corpus."""
-        for _ in PlanFeed(self._corpus, self._plan).batches(0, n_steps):
+        for _ in PlanFeed(self._corpus.datasets, self._plan).batches(0, n_steps):
             pass
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) / 1000 for line in lines if line.startswith("VmRSS"))

@@ -25,14 +25,13 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from emoray import datasets
-from emoray.batches.batch import Group
+from emoray.batches.batch import Group, Signal
 from emoray.methods.counter_draws import DropoutKey
 from emoray.methods.emod.config import EncoderConfig
 from emoray.methods.emod.loss import soft_va_contrast
 from emoray.methods.emod.model import EmodPretraining
 from emoray.runtime import cluster
 from emoray.runtime.console import open_console
-from emoray.vocabulary import electrodes
 
 
 @dataclass
@@ -53,7 +52,7 @@ def main() -> None:
     options = parse()
     torch.manual_seed(0)
     groups = batch(options.segments, options.seconds, options.device)
-    n_segments = sum(len(group.x_BCT) for group in groups)
+    n_segments = sum(len(group) for group in groups)
     variants = list(_variants(options, groups))
     memory_mb = [memory_of(step, options.device) for _, step in variants]  # and a warm-up
     times_s = [  # in turn, so that a busy moment of the machine meets all of them
@@ -93,9 +92,8 @@ def batch(n_segments: int, seconds: float, device: str) -> list[Group]:
         card = datasets.get(name).CARD
         shape = (n_segments, len(card.eeg_channels), round(seconds * card.sfreq_paper))
         group = Group(
-            x_BCT=torch.randn(shape),
-            electrode_ids_C=torch.tensor(electrodes.ids(card.eeg_channels)),
-            sfreq=card.sfreq_paper,
+            dataset=name,
+            signals={"eeg": Signal(torch.randn(shape), card.eeg_channels, card.sfreq_paper)},
             positions_B=torch.arange(n_segments) + d * n_segments,
         )
         groups.append(group.to(torch.device(device), torch.float32))
@@ -119,7 +117,7 @@ def _step(
     module: nn.Module, parts: Sequence[Sequence[Group]], options: argparse.Namespace
 ) -> Callable[[], None]:
     """Forward and backward of the whole batch, in as many forwards as there are parts."""
-    n = sum(len(group.x_BCT) for part in parts for group in part)
+    n = sum(len(group) for part in parts for group in part)
     va_B2 = (torch.rand(n, 2) * 8 - 4).to(options.device)
     device_type = torch.device(options.device).type
 

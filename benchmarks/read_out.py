@@ -26,8 +26,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from emoray.batches.feeds import PlanFeed, eligible_rows, for_pretraining, pools
-from emoray.batches.plans import RoundPlan
+from emoray.batches.feeds import PlanFeed, eligible_rows, for_pretraining, pools, targets_of
+from emoray.batches.plans import make_plan
 from emoray.corpus.build.rehearsal import rehearsal_corpus
 from emoray.corpus.read import Corpus, CorpusDataset, open_corpus
 from emoray.evaluation.held_out import read_out_held_out, read_out_simple
@@ -156,10 +156,8 @@ def _trained(
     corpus: Corpus, held_out: HeldOut, config: Config, name: str, console: Console
 ) -> torch.nn.Module:
     stage = Pretraining(config)
-    plan = RoundPlan(
-        pools(corpus, held_out), seed=config.seed, rounds_per_step=config.rounds_per_step
-    )
-    feed = PlanFeed(corpus, plan)
+    plan = make_plan(stage.sampling, pools(corpus, held_out), seed=stage.seed)
+    feed = PlanFeed(corpus.datasets, plan, targets=targets_of(corpus.datasets, stage.target))
     began = time.perf_counter()
     trained = loop.train(
         stage,

@@ -3,7 +3,8 @@
 The plan says which segments meet; the feed only moves them. Row numbers become tensors in a
 prefetch thread of the worker where shards lie on its node or can be copied there (bytes move once),
 in Ray Data actors where they cannot: `gather = auto | worker | cluster`.
-Shapes: m rounds of a worker's share, 9 regions, B = m * 9 segments of one dataset, C, T.
+Shapes: S segments of a dataset, B segments of one dataset in a worker's share of a step, C channels
+(electrodes or leads), T samples, N rows asked for.
 """
 
 from __future__ import annotations
@@ -21,14 +22,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emoray import datasets as registry
-from emoray.batches.batch import Batch, Group
-from emoray.batches.plans import Pool, RoundPlan, SegmentPlan, share
+from emoray.batches.batch import Batch, Group, Signal
+from emoray.batches.plans import Draw, Plan, Pool
 from emoray.corpus.read import Corpus, CorpusDataset
-from emoray.vocabulary import electrodes
 from emoray.vocabulary.choices import Gather
 from emoray.vocabulary.schema import IntArray
 
 Item = TypeVar("Item")
+
+Columns = Mapping[str, Mapping[str, NDArray[Any]]]
+"""Targets of all segments: target -> dataset -> one value or row for each of its segments."""
 
 DEPTH = 2
 """Batches that wait ready: one being taken, one behind it. More only costs memory."""
@@ -85,6 +88,26 @@ def eligible_rows(dataset: CorpusDataset, held_out: Sequence[str]) -> IntArray:
     return np.flatnonzero(placed_S & ~np.isin(dataset.column("subject"), list(held_out)))
 
 
+def targets_of(
+    datasets: Sequence[CorpusDataset],
+    target: str | None,
+    labels: Mapping[str, NDArray[np.int64]] | None = None,
+) -> Columns:
+    """What a stage learns of the segments of some datasets.
+
+    Args:
+        datasets: whose.
+        target: `va`, `label`, or None for nothing.
+        labels: class indices by dataset, where labels are learned.
+    """
+    if target is None:
+        return {}
+    if target == "va":
+        return {"va": {dataset.name: dataset.va_S2 for dataset in datasets}}
+    assert labels is not None  # whoever learns them has made them
+    return {"label": labels}
+
+
 class Feed(ABC):
     """A worker's batches by step, prefetched; those derived from it say how one is made.
 
@@ -106,12 +129,16 @@ class Feed(ABC):
             self.waited_s += time.perf_counter() - began
             if batch is None:
                 return
-            self.n_bytes += sum(group.x_BCT.nbytes for group in batch.groups)
+            self.n_bytes += sum(_bytes_of(group) for group in batch.groups)
             yield batch
 
     @abstractmethod
     def _make(self, steps: range) -> Iterator[Batch]:
         """Batches of these steps, each made when it is asked for."""
+
+
+def _bytes_of(group: Group) -> int:
+    return sum(signal.x_BCT.nbytes for signal in group.signals.values())
 
 
 ACTORS = 2
@@ -122,186 +149,171 @@ class PlanFeed(Feed):
     """Batches of one worker, prefetched.
 
     Args:
-        corpus: the datasets that the plan draws from.
+        datasets: those that the plan draws from, in its order.
         plan: what meets in each step.
+        streams: by name, what a stage reads of each segment.
+        targets: what it learns.
         rank: this worker, from 0.
-        world_size: all workers; it must divide the plan's rounds per step.
+        world_size: all workers.
         gather: where row numbers become tensors; `auto` is the worker, unless shards are remote
             and this node's disk has no room for copies.
         pin_memory: whether batches lie in page-locked memory, for asynchronous copies to a GPU.
 
     Raises:
-        ValueError: `world_size` does not divide the rounds; the message lists counts that do.
+        ValueError: the plan's steps cannot be shared by so many workers.
     """
 
     def __init__(
         self,
-        corpus: Corpus,
-        plan: RoundPlan,
+        datasets: Sequence[CorpusDataset],
+        plan: Plan,
         *,
+        streams: Sequence[str] = ("eeg",),
+        targets: Columns | None = None,
         rank: int = 0,
         world_size: int = 1,
         gather: Gather = "auto",
         pin_memory: bool = False,
     ) -> None:
         super().__init__()
-        self._corpus = corpus
+        self._datasets = tuple(datasets)
         self._plan = plan
+        self._streams = tuple(streams)
+        self._targets = targets or {}
         self._rank = rank
         self._world_size = world_size
         self._pin = pin_memory
         if gather == "auto":
-            gather = "worker" if corpus.fits_here else "cluster"
+            fits = all(dataset.fits_here for dataset in self._datasets)
+            gather = "worker" if fits else "cluster"
         self.gather = gather
-        self._offsets = _offsets(plan)
-        share(plan.step(0, 0), rank, world_size)  # a wrong worker count fails here, at once
+        plan.draws(0, rank, world_size)  # a wrong worker count fails here, at once
 
     def _make(self, steps: range) -> Iterator[Batch]:
         return self._from_cluster(steps) if self.gather == "cluster" else self._from_shards(steps)
 
-    def _share(self, step: int) -> IntArray:
-        epoch, step_of_epoch = divmod(step, self._plan.n_steps)
-        rows = self._plan.step(epoch, step_of_epoch)
-        return share(rows, self._rank, self._world_size)
+    def _draws(self, step: int) -> tuple[Draw, ...]:
+        return self._plan.draws(step, self._rank, self._world_size)
 
     def _from_shards(self, steps: range) -> Iterator[Batch]:
         for step in steps:
-            rows_DR9 = self._share(step)
-            signals = {
-                dataset.name: _gathered(dataset, rows, pin=self._pin)
-                for dataset, rows in zip(self._corpus.datasets, rows_DR9, strict=True)
-            }
-            yield self._assemble(step, rows_DR9, signals)
+            draws = self._draws(step)
+            signals = [
+                {name: _gathered(d, name, draw.rows_B, pin=self._pin) for name in self._streams}
+                for d, draw in zip(self._datasets, draws, strict=True)
+            ]
+            yield self._assemble(step, draws, signals)
 
     def _from_cluster(self, steps: range) -> Iterator[Batch]:
-        """Gather in Ray Data actors: rows are rounds, columns are datasets, cells (9, C, T)."""
+        """Gather in Ray Data actors: rows are steps, columns are datasets and their streams."""
         import ray
 
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False
-        names = [dataset.name for dataset in self._corpus.datasets]
-        rows_NDR9 = np.stack([self._share(step) for step in steps])
-        n_rounds = rows_NDR9.shape[2]
-        rounds_MD9 = np.concatenate(rows_NDR9.swapaxes(1, 2))
-        table = ray.data.from_numpy(rounds_MD9).map_batches(
-            RoundGatherer,
-            fn_constructor_args=(self._corpus,),
-            batch_size=n_rounds,
+        table = ray.data.from_items([{"step": step} for step in steps]).map_batches(
+            StepGatherer,
+            fn_constructor_args=(self._datasets, self._plan, self._streams),
+            fn_kwargs={"rank": self._rank, "world_size": self._world_size},
+            batch_size=1,
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=ACTORS),
             # One CPU for the actors of all workers: it is what a cluster keeps free for data.
             num_cpus=1 / (ACTORS * self._world_size),
         )
-        stream = table.iter_batches(batch_size=n_rounds, prefetch_batches=DEPTH)
-        for step, rows_DR9, cells in zip(steps, rows_NDR9, stream, strict=True):
-            signals = {name: _merged(cells[name]) for name in names}
-            yield self._assemble(step, rows_DR9, signals)
+        stream = table.iter_batches(batch_size=1, prefetch_batches=DEPTH)
+        for step, cells in zip(steps, stream, strict=True):
+            signals = [
+                {name: _own(cells[_column(dataset.name, name)][0]) for name in self._streams}
+                for dataset in self._datasets
+            ]
+            yield self._assemble(step, self._draws(step), signals)
 
-    def _assemble(self, step: int, rows_DR9: IntArray, signals: Mapping[str, Tensor]) -> Batch:
-        first_round = self._rank * rows_DR9.shape[1]
-        groups, va = [], []
-        for i, dataset in enumerate(self._corpus.datasets):
-            rows_B = rows_DR9[i].reshape(-1)
-            start = self._offsets[i] + first_round * rows_DR9.shape[2]
-            groups.append(
-                Group(
-                    x_BCT=signals[dataset.name],
-                    electrode_ids_C=torch.tensor(electrodes.ids(dataset.channels)),
-                    sfreq=dataset.sfreq,
-                    positions_B=torch.arange(start, start + len(rows_B)),
-                )
-            )
-            va.append(torch.from_numpy(dataset.va_S2[rows_B]))
-        return Batch(step=step, groups=tuple(groups), va_B2=torch.cat(va))
-
-
-class FoldFeed(Feed):
-    """Batches of one dataset's segments with their labels, for one worker.
-
-    Args:
-        dataset: the segments; shards that are not local are copied to this node.
-        plan: which segments meet.
-        pin_memory: whether batches lie in page-locked memory, for asynchronous copies to a GPU.
-    """
-
-    def __init__(
-        self, dataset: CorpusDataset, plan: SegmentPlan, *, pin_memory: bool = False
-    ) -> None:
-        super().__init__()
-        self._dataset = dataset
-        self._plan = plan
-        self._pin = pin_memory
-        self._labels_S = dataset.column("label").astype(np.int64)
-
-    def _make(self, steps: range) -> Iterator[Batch]:
-        for step in steps:
-            rows_B = self._plan.step(*divmod(step, self._plan.n_steps))
-            yield Batch(
-                step=step,
-                groups=(_group(self._dataset, rows_B, pin=self._pin),),
-                va_B2=torch.from_numpy(self._dataset.va_S2[rows_B]),
-                labels_B=torch.from_numpy(self._labels_S[rows_B]),
-            )
+    def _assemble(
+        self, step: int, draws: Sequence[Draw], signals: Sequence[Mapping[str, Tensor]]
+    ) -> Batch:
+        drawn = [
+            (dataset, draw, found)
+            for dataset, draw, found in zip(self._datasets, draws, signals, strict=True)
+            if len(draw.rows_B)
+        ]
+        return Batch(
+            step=step,
+            groups=tuple(_group(d, found, draw.positions_B) for d, draw, found in drawn),
+            targets={
+                name: torch.from_numpy(np.concatenate([of[d.name][w.rows_B] for d, w, _ in drawn]))
+                for name, of in self._targets.items()
+            },
+        )
 
 
 def in_order(
-    dataset: CorpusDataset, rows_N: IntArray, *, batch_size: int, pin_memory: bool = False
+    dataset: CorpusDataset,
+    rows_N: IntArray,
+    *,
+    batch_size: int,
+    streams: Sequence[str] = ("eeg",),
+    pin_memory: bool = False,
 ) -> Iterator[Group]:
     """Segments of some rows of a dataset, in their order, prefetched."""
 
     def make() -> Iterator[Group]:
         for start in range(0, len(rows_N), batch_size):
-            yield _group(dataset, rows_N[start : start + batch_size], pin=pin_memory)
+            rows_B = rows_N[start : start + batch_size]
+            found = {name: _gathered(dataset, name, rows_B, pin=pin_memory) for name in streams}
+            yield _group(dataset, found, np.arange(len(rows_B)))
 
     return prefetched(make())
 
 
-def _group(dataset: CorpusDataset, rows_B: IntArray, *, pin: bool) -> Group:
-    return Group(
-        x_BCT=_gathered(dataset, rows_B, pin=pin),
-        electrode_ids_C=torch.tensor(electrodes.ids(dataset.channels)),
-        sfreq=dataset.sfreq,
-        positions_B=torch.arange(len(rows_B)),
-    )
+def _group(dataset: CorpusDataset, found: Mapping[str, Tensor], positions_B: IntArray) -> Group:
+    signals = {
+        name: Signal(x_BCT, dataset.stream(name).channels, dataset.stream(name).sfreq)
+        for name, x_BCT in found.items()
+    }
+    return Group(dataset.name, signals, torch.from_numpy(positions_B))
 
 
-class RoundGatherer:
-    """Gathers rounds inside a Ray Data actor; the corpus travels as its location."""
+class StepGatherer:
+    """Gathers a worker's share of a step inside a Ray Data actor; datasets travel as locations."""
 
-    def __init__(self, corpus: Corpus) -> None:
-        self._corpus = corpus
+    def __init__(
+        self, datasets: Sequence[CorpusDataset], plan: Plan, streams: Sequence[str]
+    ) -> None:
+        self._datasets = datasets
+        self._plan = plan
+        self._streams = streams
 
-    def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Row numbers (rounds, datasets, 9) -> one column per dataset, (rounds, 9, C, T)."""
-        rows_RD9 = batch["data"]
-        columns = {}
-        for i, dataset in enumerate(self._corpus.datasets):
-            rows_R9 = rows_RD9[:, i]
-            flat = dataset.gather(rows_R9.reshape(-1))
-            columns[dataset.name] = flat.reshape(*rows_R9.shape, *flat.shape[1:])
-        return columns
+    def __call__(
+        self, batch: dict[str, NDArray[Any]], *, rank: int, world_size: int
+    ) -> dict[str, NDArray[Any]]:
+        """A step's number -> one column for each dataset and stream, (1, B, C, T)."""
+        draws = self._plan.draws(int(batch["step"][0]), rank, world_size)
+        return {
+            _column(dataset.name, name): dataset.stream(name).gather(draw.rows_B)[None]
+            for dataset, draw in zip(self._datasets, draws, strict=True)
+            for name in self._streams
+        }
 
 
-def _offsets(plan: RoundPlan) -> list[int]:
-    """First position of each dataset in a step's global batch."""
-    n_datasets, n_rounds, n_regions = plan.step(0, 0).shape
-    return [i * n_rounds * n_regions for i in range(n_datasets)]
+def _column(dataset: str, stream: str) -> str:
+    return f"{dataset} {stream}"
 
 
-def _gathered(dataset: CorpusDataset, rows: IntArray, *, pin: bool) -> Tensor:
+def _gathered(dataset: CorpusDataset, stream: str, rows_B: IntArray, *, pin: bool) -> Tensor:
     """Segments of the rows, straight into the tensor that the batch will hold: (B, C, T)."""
+    source = dataset.stream(stream)
     x_BCT = torch.empty(
-        (rows.size, dataset.n_chans, dataset.n_times),
-        dtype=torch.float16 if dataset.dtype == np.float16 else torch.float32,
+        (rows_B.size, source.n_chans, source.n_times),
+        dtype=torch.float16 if source.dtype == np.float16 else torch.float32,
         pin_memory=pin,
     )
-    dataset.gather(rows.reshape(-1), out=x_BCT.numpy())
+    source.gather(rows_B, out=x_BCT.numpy())
     return x_BCT
 
 
-def _merged(cell: NDArray[Any]) -> Tensor:
-    """Rounds of one dataset, (R, 9, C, T), as (R * 9, C, T)."""
-    return torch.from_numpy(np.array(cell)).flatten(0, 1)
+def _own(cell: NDArray[Any]) -> Tensor:
+    """A copy of what Ray holds read-only."""
+    return torch.from_numpy(np.array(cell))
 
 
 class _End:

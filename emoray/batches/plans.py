@@ -1,13 +1,16 @@
-"""Plans: an index and a seed -> which segments meet in which step (EMOD, "Cross-Dataset Sampling").
+"""Plans: an index and a seed -> which segments meet in which step.
 
-A *round* is one draw from each of the nine regions in each dataset; a step is `rounds_per_step`
-of them. Rounds are numbered through the whole run, and the draws of one region through all rounds,
-so that every step is computed from its number alone: resuming needs no state, and the machine and
-the number of workers do not enter. Shuffling uses the raw words of numpy's Philox, whose stream is
-guaranteed to stay the same between versions (NEP 19), unlike `Generator.permutation`.
+A stage says how it draws (`Sampling`), and `make_plan` makes the plan: `RoundPlan` (EMOD,
+"Cross-Dataset Sampling"), `SegmentPlan` or `ClassPlan`. A *round* is one draw from each of the nine
+regions in each dataset; a step is `rounds_per_step` of them. Rounds are numbered through the whole
+run, and the draws of one region through all rounds, so that every step is computed from its number
+alone: resuming needs no state, and the machine and the number of workers do not enter. Shuffling
+uses the raw words of numpy's Philox, whose stream is guaranteed to stay the same between versions
+(NEP 19), unlike `Generator.permutation`.
 
 Shapes: S segments, D datasets, R rounds, M rounds of a step, N steps of an epoch, 9 regions (in a
-plan: the slots of a round, one for each), F filled regions, E empty ones.
+plan: the slots of a round, one for each), F filled regions, E empty ones, B draws of one dataset
+in one worker's share of a step, K classes.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ REGION_NAMES: tuple[str, ...] = tuple(f"V{v} A{a}" for a in "-0+" for v in "-0+"
 
 _ALL_REGIONS = -1
 """In a stream's key: the segments of a `SegmentPlan`, whatever their region."""
+_FIRST_CLASS = -2
+"""In a stream's key: the segments of class 0 of a `ClassPlan`; of class k, it less k."""
 
 _BLOCK = 4096
 """Fewest words shuffled at once: small decks are made many at a time, for the steps to come."""
@@ -43,8 +48,8 @@ class Pool:
     """The segments of one dataset that may be drawn.
 
     Raises:
-        ValueError: no segments, unequal lengths, rows out of order or twice, or a segment that
-            has no valence and arousal in [-4, 4].
+        ValueError: no segments, unequal lengths, rows out of order or twice, or, where there are
+            coordinates, a segment that has none in [-4, 4].
     """
 
     name: str
@@ -53,30 +58,35 @@ class Pool:
     """Of the content of the dataset's index; another content is shuffled differently."""
     rows_S: IntArray
     """Row numbers in the dataset's index, ascending; rows that are held out are not among them."""
-    va_S2: FloatArray
-    """Valence and arousal of those rows, in [-4, 4]."""
+    va_S2: FloatArray | None = None
+    """Valence and arousal of those rows, in [-4, 4]; None where the plan does without."""
+    label_S: IntArray | None = None
+    """Class of those rows; None where the plan does without."""
 
     def __post_init__(self) -> None:
         n = len(self.rows_S)
         if n == 0:
             raise ValueError(f"{self.name}: need at least one segment to draw from, got none")
-        if self.rows_S.shape != (n,) or self.va_S2.shape != (n, 2):
-            raise ValueError(
-                f"{self.name}: need rows of shape (S,) and valence-arousal of shape (S, 2), "
-                f"got {self.rows_S.shape} and {self.va_S2.shape}"
-            )
+        for words, values, shape in (
+            ("rows of shape (S,)", self.rows_S, (n,)),
+            ("valence-arousal of shape (S, 2)", self.va_S2, (n, 2)),
+            ("labels of shape (S,)", self.label_S, (n,)),
+        ):
+            if values is not None and values.shape != shape:
+                raise ValueError(f"{self.name}: need {words}, S = {n}; got {values.shape}")
         steps = np.diff(self.rows_S)
         if np.any(steps <= 0):
             at = int(np.argmax(steps <= 0))
             pair = f"{self.rows_S[at]} before {self.rows_S[at + 1]}"
             raise ValueError(f"{self.name}: need ascending index rows, each once; got {pair}")
-        self._check_affect()
+        if self.va_S2 is not None:
+            self._check_affect(self.va_S2)
 
-    def _check_affect(self) -> None:
-        bad_S = ~np.all(np.abs(self.va_S2) <= affect.LIMIT, axis=1)  # also true for NaN
+    def _check_affect(self, va_S2: FloatArray) -> None:
+        bad_S = ~np.all(np.abs(va_S2) <= affect.LIMIT, axis=1)  # also true for NaN
         if bad_S.any():
             at = int(np.argmax(bad_S))
-            valence, arousal = self.va_S2[at]
+            valence, arousal = va_S2[at]
             raise ValueError(
                 f"{self.name}: need valence and arousal in [-4, 4] for every segment; "
                 f"{bad_S.sum()} of {len(bad_S)} lack it, first index row {self.rows_S[at]}: "
@@ -85,8 +95,99 @@ class Pool:
 
     @property
     def region_S(self) -> IntArray:
-        """Region of each segment, 0..8."""
+        """Region of each segment, 0..8.
+
+        Raises:
+            ValueError: the pool has no coordinates.
+        """
+        if self.va_S2 is None:
+            raise ValueError(f"{self.name}: need valence and arousal to balance regions, got none")
         return affect.regions(self.va_S2)
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """One dataset's part of one worker's share of a step."""
+
+    rows_B: IntArray
+    """Rows of the dataset's index."""
+    positions_B: IntArray
+    """Place of each in the step's global batch."""
+
+
+class Plan(Protocol):
+    """What meets in each step, and how workers share it."""
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of an epoch."""
+        ...
+
+    @property
+    def n_segments_per_step(self) -> int:
+        """Most segments of a step, all workers together."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """12 hex digits that change with anything that changes a step."""
+        ...
+
+    def draws(self, step: int, rank: int = 0, world_size: int = 1) -> tuple[Draw, ...]:
+        """One worker's share of a step, counted from the run's start; one entry a dataset.
+
+        Raises:
+            ValueError: the step cannot be shared so.
+        """
+        ...
+
+    def check_workers(self, world_size: int) -> None:
+        """Refuse a number of workers among which the steps cannot be shared.
+
+        Raises:
+            ValueError: says which can.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class RegionRounds:
+    """Sampling: as many segments from each region of each dataset in every step (EMOD)."""
+
+    rounds_per_step: int
+    empty: EmptyPolicy = "spread"
+
+
+@dataclass(frozen=True)
+class ShuffledSegments:
+    """Sampling: every segment once an epoch, in a new order each time."""
+
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class BalancedClasses:
+    """Sampling: as many segments of each class in every step, or one more."""
+
+    batch_size: int
+
+
+Sampling = RegionRounds | ShuffledSegments | BalancedClasses
+"""How a stage draws its batches."""
+
+
+def make_plan(sampling: Sampling, pools: Sequence[Pool], *, seed: int) -> Plan:
+    """The plan of a stage's run.
+
+    Raises:
+        ValueError: as the plan's own.
+    """
+    if isinstance(sampling, RegionRounds):
+        rounds, empty = sampling.rounds_per_step, sampling.empty
+        return RoundPlan(pools, seed=seed, rounds_per_step=rounds, empty=empty)
+    if isinstance(sampling, ShuffledSegments):
+        return SegmentPlan(pools, seed=seed, batch_size=sampling.batch_size)
+    return ClassPlan(pools, seed=seed, batch_size=sampling.batch_size)
 
 
 class RoundPlan:
@@ -149,10 +250,7 @@ class RoundPlan:
     @cached_property
     def digest(self) -> str:
         """12 hex digits that change with anything that changes a step; a resumed run checks it."""
-        pools = [
-            (p.name, p.digest, hashlib.sha256(p.rows_S.astype("<i8").tobytes()).hexdigest())
-            for p in self.pools
-        ]
+        pools = [_facts(pool) for pool in self.pools]
         facts = [_VERSION, self.seed, self.rounds_per_step, self.n_steps, self.empty, pools]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
 
@@ -178,6 +276,24 @@ class RoundPlan:
         rows_DNM9 = rows_DR9.reshape(len(self.pools), self.n_steps, m, affect.N_REGIONS)
         return np.ascontiguousarray(rows_DNM9.swapaxes(0, 1))
 
+    def draws(self, step: int, rank: int = 0, world_size: int = 1) -> tuple[Draw, ...]:
+        """One worker's rounds of a step, which are its share of every dataset."""
+        rows_DM9 = share(self.step(*divmod(step, self.n_steps)), rank, world_size)
+        n_mine, n_all = rows_DM9[0].size, self.rounds_per_step * affect.N_REGIONS
+        first_D = np.arange(len(rows_DM9)) * n_all + rank * n_mine
+        return tuple(
+            Draw(rows_M9.reshape(-1), np.arange(first, first + n_mine))
+            for rows_M9, first in zip(rows_DM9, first_D, strict=True)
+        )
+
+    def check_workers(self, world_size: int) -> None:
+        """Refuse a number of workers that does not divide the rounds of a step.
+
+        Raises:
+            ValueError: with the numbers that do.
+        """
+        check_workers(world_size, self.rounds_per_step)
+
     def occupancy(self, n_rounds: int = 1000) -> Occupancy:
         """What each region of each dataset holds, and how often it is drawn in `n_rounds`."""
         return Occupancy(
@@ -197,34 +313,54 @@ class RoundPlan:
         return np.stack([dealer.deal(rounds_R) for dealer in self._dealers])
 
 
-class SegmentPlan:
-    """Every segment of a split once an epoch, in a new order each time.
+class _Mixed:
+    """Draws of all datasets in one order: what plans that know no rounds share.
 
-    A pure function of rows, seed and step, as `RoundPlan`: fine-tuning resumes by the step's number
-    too. All steps of an epoch have the same number of segments but for one: a last step of two or
-    three would weigh them like a whole batch, and normalise over them.
+    A pure function of pools, seed and step, as `RoundPlan`. All steps of an epoch have the same
+    number of segments but for one: a last step of two or three would weigh them like a whole batch,
+    and normalise over them.
 
     Raises:
-        ValueError: no rows, or a batch size below 1.
+        ValueError: no pool, a dataset twice, or a batch size below 1.
     """
 
-    def __init__(self, name: str, digest: str, rows_S: IntArray, *, seed: int, batch_size: int):
-        """Plan the draws of one dataset.
+    kind = ""
+
+    def __init__(self, pools: Sequence[Pool], *, seed: int, batch_size: int) -> None:
+        """Plan the draws from `pools`.
 
         Args:
-            name: the dataset.
-            digest: of the dataset's index.
-            rows_S: row numbers in the index.
+            pools: one for each dataset.
             seed: of the run.
-            batch_size: most segments of a step.
+            batch_size: most segments of a step, all datasets and workers together.
         """
-        _check_positive(segments=len(rows_S), batch_size=batch_size)
-        self.rows_S = rows_S
-        self.n_steps = -(-len(rows_S) // batch_size)
-        self._deck = _Deck(_key(seed, name, digest, _ALL_REGIONS), rows_S)
+        names = [pool.name for pool in pools]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"need one pool for each of one or more datasets, got {names}")
+        _check_positive(batch_size=batch_size)
+        self.pools = tuple(pools)
+        self.seed = int(seed)
+        self.batch_size = batch_size
+        self._n = sum(len(pool.rows_S) for pool in pools)
+        self.n_steps = -(-self._n // batch_size)
+        self._dataset_S = np.repeat(np.arange(len(pools)), [len(p.rows_S) for p in pools])
+        self._rows_S = np.concatenate([pool.rows_S for pool in pools])
+        self._name = "+".join(names)
+        self._content = "+".join(pool.digest for pool in pools)
+
+    @property
+    def n_segments_per_step(self) -> int:
+        """Most segments of a step."""
+        return -(-self._n // self.n_steps)
+
+    @cached_property
+    def digest(self) -> str:
+        """12 hex digits that change with anything that changes a step."""
+        facts = [_VERSION, self.kind, self.seed, self.batch_size, *map(_facts, self.pools)]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
 
     def step(self, epoch: int, step: int) -> IntArray:
-        """Index rows of one step, shape (B,).
+        """Places among all pools' segments, one pool after the other: shape (B,).
 
         Raises:
             ValueError: the epoch or step does not exist.
@@ -234,9 +370,85 @@ class SegmentPlan:
                 f"need an epoch of at least 0 and a step in [0, {self.n_steps - 1}], "
                 f"got {epoch} and {step}"
             )
-        n = len(self.rows_S)
-        low, high = n * step // self.n_steps, n * (step + 1) // self.n_steps
-        return self._deck.draw(epoch * n + np.arange(low, high))
+        low, high = self._n * step // self.n_steps, self._n * (step + 1) // self.n_steps
+        return self._drawn(epoch * self._n + np.arange(low, high))
+
+    def _drawn(self, numbers: IntArray) -> IntArray:
+        """Places of the draws with these numbers, counted from the run's first."""
+        raise NotImplementedError
+
+    def draws(self, step: int, rank: int = 0, world_size: int = 1) -> tuple[Draw, ...]:
+        """One worker's share of a step: a piece of it, by one longer or shorter than others'."""
+        self.check_workers(world_size)
+        if not 0 <= rank < world_size:
+            raise ValueError(f"need a rank in [0, {world_size - 1}], got {rank}")
+        places_B = self.step(*divmod(step, self.n_steps))
+        n = len(places_B)
+        positions_B = np.arange(n * rank // world_size, n * (rank + 1) // world_size)
+        mine_B = places_B[positions_B]
+        return tuple(
+            Draw(self._rows_S[mine_B[of_this_B]], positions_B[of_this_B])
+            for i in range(len(self.pools))
+            for of_this_B in [self._dataset_S[mine_B] == i]
+        )
+
+    def check_workers(self, world_size: int) -> None:
+        """Refuse more workers than the smallest step has segments.
+
+        Raises:
+            ValueError: says how many it has.
+        """
+        fewest = self._n // self.n_steps
+        if not 1 <= world_size <= fewest:
+            raise ValueError(f"need 1 to {fewest} workers for steps of {fewest}, got {world_size}")
+
+
+class SegmentPlan(_Mixed):
+    """Every segment once an epoch, in a new order each time."""
+
+    kind = "segments"
+
+    def __init__(self, pools: Sequence[Pool], *, seed: int, batch_size: int) -> None:
+        super().__init__(pools, seed=seed, batch_size=batch_size)
+        key = _key(seed, self._name, self._content, _ALL_REGIONS)
+        self._deck = _Deck(key, np.arange(self._n))
+
+    def _drawn(self, numbers: IntArray) -> IntArray:
+        return self._deck.draw(numbers)
+
+
+class ClassPlan(_Mixed):
+    """As many segments of each class in every step, or one more; an epoch draws as many as there
+    are. A class is dealt like a deck: none of its segments comes again before all have come.
+
+    Raises:
+        ValueError: a pool has no labels.
+    """
+
+    kind = "classes"
+
+    def __init__(self, pools: Sequence[Pool], *, seed: int, batch_size: int) -> None:
+        super().__init__(pools, seed=seed, batch_size=batch_size)
+        labels = [pool.label_S for pool in pools if pool.label_S is not None]
+        if len(labels) < len(pools):
+            raise ValueError(f"{self._name}: need labels to balance classes, got none")
+        label_S = np.concatenate(labels)
+        self._decks = [
+            _Deck(
+                _key(seed, self._name, self._content, _FIRST_CLASS - int(k)),
+                np.flatnonzero(label_S == k),
+            )
+            for k in np.unique(label_S)
+        ]
+
+    def _drawn(self, numbers: IntArray) -> IntArray:
+        turns, class_B = np.divmod(numbers, len(self._decks))
+        places_B = np.empty_like(numbers)
+        for k, deck in enumerate(self._decks):
+            of_class_B = class_B == k
+            if of_class_B.any():
+                places_B[of_class_B] = deck.draw(turns[of_class_B])
+        return places_B
 
 
 def share(rows_DM9: IntArray, rank: int, world_size: int) -> IntArray:
@@ -469,6 +681,12 @@ def _nearest(filled_F: IntArray, empty_E: IntArray) -> IntArray:
     da_EF = empty_E[:, None] // 3 - filled_F // 3
     nearest_E: IntArray = np.argmin(dv_EF**2 + da_EF**2, axis=1)
     return nearest_E
+
+
+def _facts(pool: Pool) -> tuple[str, str, str]:
+    """What a plan's digest says of a pool."""
+    rows = hashlib.sha256(pool.rows_S.astype("<i8").tobytes()).hexdigest()
+    return pool.name, pool.digest, rows
 
 
 def _key(seed: int, name: str, digest: str, region: int) -> int:

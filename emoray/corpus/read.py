@@ -131,6 +131,16 @@ class CorpusDataset:
             raise ValueError(f"need a column among {known}; got {name!r}")
         return cast(NDArray[Any], self.index.column(name).to_numpy())
 
+    def stream(self, name: str) -> CorpusDataset:
+        """What gathers a stream of these segments: this build, of the one stream that it holds.
+
+        Raises:
+            ValueError: it holds another.
+        """
+        if name != "eeg":
+            raise ValueError(f"{self.manifest.folder}: need the stream {name!r}, got eeg")
+        return self
+
     def seen(self, rows_N: IntArray) -> dict[str, list[str]]:
         """Whom and what these rows show: subject -> stimuli. Leakage audits rely on it."""
         subjects, stimuli = self.column("subject")[rows_N], self.column("stimulus")[rows_N]

@@ -11,13 +11,16 @@ from torch import nn
 
 from emoray.batches.feeds import in_order
 from emoray.corpus.read import CorpusDataset
-from emoray.methods.base import ClassifierStage
+from emoray.methods.base import Stage
 from emoray.vocabulary.schema import IntArray
+
+BATCH_SIZE = 64
+"""Segments of a forward of stages whose steps are rounds."""
 
 
 @torch.inference_mode()
 def predict(
-    stage: ClassifierStage,
+    stage: Stage,
     module: nn.Module,
     dataset: CorpusDataset,
     rows_N: IntArray,
@@ -35,7 +38,7 @@ def predict(
     dtype = next(module.parameters()).dtype
     pin = device.type == "cuda"
     classes, finite = [], []
-    groups = in_order(dataset, rows_N, batch_size=stage.batch_size, pin_memory=pin)
+    groups = in_order(dataset, rows_N, batch_size=_batch_size(stage), pin_memory=pin)
     for group in groups:
         scores_BK = stage.scores(module, (group.to(device, dtype),))
         classes.append(scores_BK.argmax(1))
@@ -44,3 +47,8 @@ def predict(
         raise FloatingPointError(f"{dataset.name}: class scores are not finite")
     predicted_N: IntArray = torch.cat(classes).cpu().numpy().astype(np.int64)
     return predicted_N
+
+
+def _batch_size(stage: Stage) -> int:
+    """Segments of a forward: as many as of a training step, where that counts segments."""
+    return getattr(stage.sampling, "batch_size", BATCH_SIZE)

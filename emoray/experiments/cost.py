@@ -20,8 +20,8 @@ import ray
 import torch
 
 from emoray.batches.batch import Batch
-from emoray.batches.feeds import FoldFeed, PlanFeed
-from emoray.batches.plans import SegmentPlan
+from emoray.batches.feeds import PlanFeed, targets_of
+from emoray.batches.plans import Pool, SegmentPlan
 from emoray.evaluation.folds import folds
 from emoray.methods.base import Stage
 from emoray.results.store import ResultRow
@@ -29,7 +29,7 @@ from emoray.runtime import cluster
 from emoray.runtime.config import digest
 from emoray.training import loop
 from emoray.training.driver import Request
-from emoray.training.run import FoldRun, fold_of, make_stage, open_dataset, spec_of
+from emoray.training.run import FoldRun, fold_of, inputs_of, make_stage, open_dataset
 
 FORWARD = 1 / 3
 N_TIMED = 8
@@ -97,10 +97,12 @@ def estimate_pretrainings(requests: Iterable[Request]) -> list[Estimate]:
         plan = request.make_plan(corpus)
         if kind not in timed:
             small = replace(request, config={**request.config, "rounds_per_step": 1})
-            feed = PlanFeed(corpus, small.make_plan(corpus))
+            stage = small.make_stage()
+            targets = targets_of(corpus.datasets, stage.target)
+            feed = PlanFeed(corpus.datasets, small.make_plan(corpus), targets=targets)
             batches = list(feed.batches(0, 2))
-            timed[kind] = _seconds(small.make_stage(), batches, _device(True))
-        n_rounds = request.make_stage().epochs * plan.n_steps * plan.rounds_per_step
+            timed[kind] = _seconds(stage, batches, _device(True))
+        n_rounds = request.make_stage().epochs * plan.n_steps * request.config["rounds_per_step"]
         words = f"pretraining {request.name}"
         found.append(Estimate(words, 1, timed[kind] * n_rounds, "timed here"))
     return found
@@ -154,12 +156,14 @@ class _Work:
 def _timed_run(run: FoldRun, device: torch.device) -> float:
     """Segments a second through a training step, on the GPU or the one core of a run."""
     dataset = open_dataset(run)
-    stage = make_stage(run, spec_of(dataset), None)
-    n = stage.batch_size if device.type == "cuda" else N_TIMED
+    stage = make_stage(run, inputs_of(dataset), None)
+    n = int(run.config["batch_size"]) if device.type == "cuda" else N_TIMED
     rows_N = fold_of(run, dataset).train_N[:n]
-    plan = SegmentPlan(dataset.name, dataset.digest, rows_N, seed=0, batch_size=n)
+    plan = SegmentPlan([Pool(dataset.name, dataset.digest, rows_N)], seed=0, batch_size=n)
+    labels = {dataset.name: dataset.column("label").astype(np.int64)}
+    feed = PlanFeed([dataset], plan, targets=targets_of([dataset], stage.target, labels))
     with _one_thread():
-        return len(rows_N) / _seconds(stage, list(FoldFeed(dataset, plan).batches(0, 2)), device)
+        return len(rows_N) / _seconds(stage, list(feed.batches(0, 2)), device)
 
 
 @contextlib.contextmanager
@@ -180,7 +184,7 @@ def _seconds(stage: Stage, batches: Sequence[Batch], device: torch.device) -> fl
     for batch in batches:
         began = time.perf_counter()
         on_device = batch.to(device, torch.float32)
-        loss, _ = loop.take_step(stage, module, optimizer, on_device, 0.0)
-        loss.item()
+        losses, _ = loop.take_step(stage, module, optimizer, on_device, 0.0)
+        losses["loss"].item()
         took.append(time.perf_counter() - began)
     return float(np.min(took))

@@ -154,15 +154,15 @@ class Reproduction:
             method=row.reproduce.method,
             stage=last,
             config=self._config(row, last),
-            origin=_Pretrained(self, row, before[0]) if before else self._elsewhere(row, last),
+            origin=_Pretrained(self, row, before[0]) if before else self._published(row, last),
             published=row.published,
         )
 
-    def _elsewhere(self, row: PaperRow, stage: str) -> Callable[[int], Origin | None]:
+    def _published(self, row: PaperRow, stage: str) -> Callable[[int], Origin | None]:
         """The origin of a row that no stage of ours precedes: nothing, or published weights."""
         assert row.reproduce is not None
         kind = methods.get(row.reproduce.method).STAGES[stage]
-        identity = kind.elsewhere(self._config(row, stage))
+        identity = kind.published_weights(self._config(row, stage))
         return from_scratch if identity is None else lambda seed: Origin(identity, "")
 
     def _config(self, row: PaperRow, stage: str) -> Any:

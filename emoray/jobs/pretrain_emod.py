@@ -10,7 +10,7 @@ from datetime import datetime
 from rich.console import Console
 
 from emoray.batches.feeds import for_pretraining, with_coordinates
-from emoray.batches.plans import RoundPlan, check_workers
+from emoray.batches.plans import Plan, RoundPlan, check_workers
 from emoray.corpus.build.rehearsal import rehearsal_corpus
 from emoray.corpus.read import Corpus, open_corpus
 from emoray.experiments.options import PAPER, WITH_RESUME, Pretrain, option
@@ -74,10 +74,11 @@ def _pretrain(
 
 
 def _go_through(
-    request: driver.Request, plan: RoundPlan, corpus: Corpus, console: Console, began: float
+    request: driver.Request, plan: Plan, corpus: Corpus, console: Console, began: float
 ) -> None:
     """Workers, read-out and summary of a run that is written down."""
-    console.print(summary.occupancy(plan.occupancy(), rehearsal=corpus.rehearsal))
+    if isinstance(plan, RoundPlan):
+        console.print(summary.occupancy(plan.occupancy(), rehearsal=corpus.rehearsal))
     console.print(summary.run(driver.describe(request, plan, corpus), rehearsal=corpus.rehearsal))
     driver.fit(request, plan, console=console)
     scores = driver.compare_on_held_out(request, console=console)

@@ -1,73 +1,85 @@
-"""What a method offers to the one training loop, and what the loop hands it.
+"""The contract of a stage: what it reads, draws, learns and starts from, and how it computes.
 
-Shapes: B segments of one worker's share of a step, C electrodes, T samples, K classes,
-2 = (valence, arousal).
+A method is a folder here with a `method.py` whose `STAGES` are classes derived from `Stage`. All
+that a run does follows from what a stage declares: the loop, the feed, the schedule, the store and
+the reports know no method's name.
+
+Shapes: B segments of one worker's share of a step, C channels, T samples, K classes, Z width of an
+embedding.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
 
 from torch import Tensor, nn
 
 from emoray.batches.batch import Batch, Group
+from emoray.batches.plans import Sampling
 from emoray.methods.settings import OptimizerConfig, Precision
 
+Scope = Literal["corpus", "fold"]
+"""`corpus`: all segments of a run's datasets but those of held-out people, once for every fold.
+`fold`: the training part of one fold."""
 
-class Embedder(Protocol):
-    """A module whose frozen embeddings can be read out."""
-
-    def embed(self, groups: Sequence[Group]) -> Tensor:
-        """Embeddings (B, Z), the groups' segments one after the other."""
-        ...
+TargetName = Literal["va", "label"]
+"""What a batch carries to learn from: valence and arousal, or class indices."""
 
 
-class Stage(Protocol):
-    """One phase of a method: a module, and how a batch becomes losses."""
+@dataclass(frozen=True, slots=True)
+class StreamSpec:
+    """The shape of a stream's segments, in braindecode's words."""
 
-    @property
-    def seed(self) -> int:
-        """Of the initial weights and of every mask drawn during the stage."""
-        ...
-
-    @property
-    def epochs(self) -> int:
-        """How many; one draws as many segments as there are."""
-        ...
+    channels: tuple[str, ...]
+    """Electrodes or leads, in the order of the arrays."""
+    sfreq: float
+    """Hz."""
+    n_times: int
+    """Samples of a segment."""
 
     @property
-    def optimizer(self) -> OptimizerConfig:
-        """How weights are updated."""
-        ...
+    def n_chans(self) -> int:
+        """Electrodes or leads."""
+        return len(self.channels)
 
     @property
-    def precision(self) -> Precision:
-        """Of the forward pass; `bf16` is autocast over float32 weights."""
-        ...
+    def input_window_seconds(self) -> float:
+        """Seconds of a segment."""
+        return self.n_times / self.sfreq
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a stage is built for: its streams, and the classes that it tells apart."""
+
+    streams: Mapping[str, StreamSpec] = field(default_factory=dict)
+    """By name; none of a stream in whose shape a run's datasets differ."""
+    classes: tuple[str, ...] = ()
+    """Names by class index; none where no labels are learned."""
 
     @property
-    def compile(self) -> bool:
-        """Whether the module runs through torch.compile."""
-        ...
+    def n_outputs(self) -> int:
+        """Classes."""
+        return len(self.classes)
 
-    def build(self) -> nn.Module:
-        """The module with its initial weights, the same for the same seed."""
-        ...
+    def __getitem__(self, stream: str) -> StreamSpec:
+        """The shape of a stream.
 
-    def blind_loss(self, n_segments: int) -> float:
-        """What `total` is where no two of a step's segments are told apart."""
-        ...
-
-    def losses(self, module: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
-        """Named scalars of the *global* batch; `total` is the one that is minimised."""
-        ...
+        Raises:
+            ValueError: the run's segments have no such stream, or not all of one shape.
+        """
+        if stream not in self.streams:
+            known = ", ".join(self.streams) or "none"
+            raise ValueError(f"need segments of one shape in the stream {stream!r}, got {known}")
+        return self.streams[stream]
 
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """What a classifier is built for: a dataset's segments and classes, in braindecode's words."""
+    """A classifier of one stream: its shape and the number of classes, in braindecode's words."""
 
     channels: tuple[str, ...]
     """Electrodes, canonical names, in the order of the arrays."""
@@ -98,29 +110,171 @@ class Start:
     model: Mapping[str, Tensor]
     """Its weights by name, on the CPU."""
 
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The weights of one submodule, by their names within it."""
+        head = f"{prefix}."
+        return {
+            name.removeprefix(head): weights
+            for name, weights in self.model.items()
+            if name.startswith(head)
+        }
 
-class ClassifierStage(Stage, Protocol):
-    """A stage whose module tells classes apart, and whose best epoch is chosen on validation."""
+
+class Embedder(Protocol):
+    """A module whose frozen embeddings can be read out."""
+
+    def embed(self, groups: Sequence[Group]) -> Tensor:
+        """Embeddings (B, Z), the groups' segments one after the other."""
+        ...
+
+
+class StageConfig(Protocol):
+    """What every stage's settings hold, among its own."""
 
     @property
-    def spec(self) -> InputSpec:
-        """What it is built for."""
+    def seed(self) -> int:
+        """Of the initial weights, the order of segments and every mask."""
         ...
 
     @property
-    def batch_size(self) -> int:
-        """Segments of a step."""
+    def epochs(self) -> int:
+        """How many; one draws as many segments as there are."""
         ...
+
+    @property
+    def optimizer(self) -> OptimizerConfig:
+        """How weights are updated."""
+        ...
+
+    @property
+    def precision(self) -> Precision:
+        """Of the forward pass; `bf16` is autocast over float32 weights."""
+        ...
+
+    @property
+    def compile(self) -> bool:
+        """Whether the module runs through torch.compile."""
+        ...
+
+
+class Stage(ABC):
+    """One phase of a method: a module, and how a batch becomes losses.
+
+    Args:
+        config: its settings, a `config_type`.
+        inputs: the shapes of what it reads, and its classes.
+        starts: trained modules by the names in `may_start_from`; those that it does without are
+            not there.
+
+    Raises:
+        ValueError: a start that the stage does not know.
+    """
+
+    config_type: ClassVar[type]
+    """Of its settings: a frozen dataclass with the fields of `StageConfig` and its own."""
+    scope: ClassVar[Scope] = "fold"
+    streams: ClassVar[tuple[str, ...]] = ("eeg",)
+    """That it reads, by name; of several, segments of the same instant."""
+    target: ClassVar[TargetName | None] = None
+    """That it learns; None where it needs none."""
+    may_start_from: ClassVar[tuple[str, ...]] = ()
+    """Names of trained modules that it may start from (`encoder`, `teacher` ...)."""
+    chosen_by: ClassVar[str | None] = None
+    """Metric by which its best epoch is chosen on validation; None: the last epoch is kept."""
+
+    def __init__(self, config: Any, inputs: Inputs, starts: Mapping[str, Start]) -> None:
+        if unknown := sorted(set(starts) - set(self.may_start_from)):
+            known = ", ".join(self.may_start_from) or "nothing"
+            raise ValueError(f"need a start among {known}; got {', '.join(unknown)}")
+        self._config: StageConfig = config
+        self.inputs = inputs
+        self.starts = starts
+
+    @classmethod
+    @abstractmethod
+    def rehearsal(cls) -> Any:
+        """Settings that learn something of rehearsal data within seconds or minutes on a CPU."""
+
+    @classmethod
+    def published_weights(cls, config: Any) -> Mapping[str, Any] | None:
+        """What names weights that these settings take from elsewhere, `words` among it; or None."""
+        return None
+
+    @classmethod
+    def pretrained_on(cls, config: Any) -> tuple[str, ...]:
+        """Datasets that such weights are known to have been trained on, whole."""
+        return ()
+
+    @property
+    def seed(self) -> int:
+        """Of the initial weights and of every mask drawn during the stage."""
+        return self._config.seed
+
+    @property
+    def epochs(self) -> int:
+        """How many; one draws as many segments as there are."""
+        return self._config.epochs
+
+    @property
+    def optimizer(self) -> OptimizerConfig:
+        """How weights are updated."""
+        return self._config.optimizer
+
+    @property
+    def precision(self) -> Precision:
+        """Of the forward pass; `bf16` is autocast over float32 weights."""
+        return self._config.precision
+
+    @property
+    def compile(self) -> bool:
+        """Whether the module runs through torch.compile."""
+        return self._config.compile
+
+    @property
+    @abstractmethod
+    def sampling(self) -> Sampling:
+        """How its batches are drawn."""
+
+    @property
+    def loss_weights(self) -> Mapping[str, float]:
+        """By the name of a loss, what it counts in the sum that is minimised; 1 without an entry.
+
+        A loss of weight 0 is logged only.
+        """
+        return {}
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """The module with its initial weights, the same for the same seed."""
+
+    @abstractmethod
+    def losses(self, module: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
+        """Named scalars of the *global* batch, always the same names; all are logged."""
+
+    def chance_loss(self, n_segments: int) -> float | None:
+        """The weighted sum where nothing has been learned of a step of so many segments; None
+        where nobody can say."""
+        return None
 
     @property
     def start_words(self) -> str:
         """Where its weights come from: `from scratch`, `pretrained` ..."""
-        ...
+        return "pretrained" if self.starts else "from scratch"
 
     def scores(self, module: nn.Module, groups: Sequence[Group]) -> Tensor:
-        """Class scores of segments, (B, K), without dropout; the module is in evaluation mode."""
-        ...
+        """Class scores of segments, (B, K), without dropout; the module is in evaluation mode.
+
+        Raises:
+            NotImplementedError: the stage tells no classes apart.
+        """
+        raise NotImplementedError(f"{type(self).__name__} tells no classes apart")
 
     def n_parameters(self, module: nn.Module) -> Mapping[str, int]:
-        """Trainable numbers of the `encoder` and of the `head` that replaces what it had before."""
-        ...
+        """Trainable numbers of the module's `head`, and of all the rest as `encoder`."""
+        head = count(getattr(module, "head", None))
+        return {"encoder": count(module) - head, "head": head}
+
+
+def count(module: nn.Module | None) -> int:
+    """Trainable numbers of a module; 0 of none."""
+    return 0 if module is None else sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -11,8 +11,12 @@ Precision = Literal["float32", "bf16", "float64"]
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW, cosine schedule over epochs, clipped gradients."""
+    """Optimizer, schedule of its learning rate, clipped gradients; by default as EMOD's paper."""
 
+    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    """`adam` adds the decay to the gradient, `adamw` does not."""
+    schedule: Literal["cosine", "constant", "staircase"] = "cosine"
+    """`cosine` over the epochs, or steps downwards."""
     learning_rate: float = 5e-4
     """At the first epoch (paper, Pretraining Settings)."""
     min_learning_rate: float = 1e-7
@@ -21,6 +25,16 @@ class OptimizerConfig:
     """AdamW's (paper)."""
     clip_norm: float = 3.0
     """Largest norm of the gradient of all parameters together (paper)."""
+    decay_biases: bool = True
+    """Whether parameters of one axis (biases, norms) decay too; torch's default."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Of both Adams; torch's default."""
+    momentum: float = 0.0
+    """Of `sgd`."""
+    decay_factor: float = 0.9
+    """Of `staircase`."""
+    decay_every: int = 10_000
+    """Steps of `staircase` between two decays."""
 
     def __post_init__(self) -> None:
         if self.learning_rate <= 0 or self.min_learning_rate < 0:
@@ -30,6 +44,15 @@ class OptimizerConfig:
             )
         if self.clip_norm <= 0:
             raise ValueError(f"need clip_norm > 0, got {self.clip_norm:g}")
+        if not all(0 <= beta < 1 for beta in (*self.betas, self.momentum)):
+            raise ValueError(
+                f"need betas and momentum in [0, 1), got {self.betas}, {self.momentum}"
+            )
+        if not 0 < self.decay_factor <= 1 or self.decay_every < 1:
+            raise ValueError(
+                "need decay_factor in (0, 1] and decay_every of at least 1, "
+                f"got {self.decay_factor:g} and {self.decay_every}"
+            )
 
 
 @dataclass(frozen=True)

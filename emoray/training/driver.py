@@ -30,13 +30,13 @@ from rich.console import Console
 
 from emoray import methods
 from emoray.batches import distributed
-from emoray.batches.feeds import PlanFeed, eligible_rows, pools
-from emoray.batches.plans import RoundPlan, check_workers
+from emoray.batches.feeds import PlanFeed, eligible_rows, pools, targets_of
+from emoray.batches.plans import Plan, RoundPlan, make_plan
 from emoray.corpus.read import Corpus, open_corpus
 from emoray.evaluation import doubts
 from emoray.evaluation.folds import held_out_subjects
 from emoray.evaluation.held_out import n_rows, read_out_held_out, sides
-from emoray.methods.base import Stage
+from emoray.methods.base import Inputs, Stage
 from emoray.runtime import cluster, ray_process
 from emoray.runtime import config as configs
 from emoray.runtime.storage import Storage, check_name, last_part
@@ -107,23 +107,17 @@ class Request:
     def make_stage(self) -> Stage:
         """The stage that this run trains."""
         kind = methods.get(self.method).STAGES[self.stage]
-        stage: Stage = kind(configs.from_dict(kind.config_type, self.config))
+        stage: Stage = kind(configs.from_dict(kind.config_type, self.config), Inputs(), {})
         return stage
 
     def open_corpus(self) -> Corpus:
         """The corpus, with this run's datasets only; each shard is checked before its first use."""
         return open_corpus(self.corpus, datasets=self.datasets)
 
-    def make_plan(self, corpus: Corpus) -> RoundPlan:
+    def make_plan(self, corpus: Corpus) -> Plan:
         """What meets in each step: the same on every worker and machine."""
-        kind = methods.get(self.method).STAGES[self.stage]
-        stage_config = configs.from_dict(kind.config_type, self.config)
-        return RoundPlan(
-            pools(corpus, self.held_out),
-            seed=stage_config.seed,
-            rounds_per_step=stage_config.rounds_per_step,
-            empty=stage_config.empty,
-        )
+        stage = self.make_stage()
+        return make_plan(stage.sampling, pools(corpus, self.held_out), seed=stage.seed)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON keeps it."""
@@ -149,14 +143,14 @@ def held_out_of(corpus: Corpus, *, fraction: float, seed: int) -> dict[str, tupl
     return chosen
 
 
-def check(request: Request, plan: RoundPlan) -> None:
+def check(request: Request, plan: Plan) -> None:
     """Refuse what cannot run, before anything is started or written.
 
     Raises:
         ValueError: a number of workers that does not divide the rounds; a run of that name that
             is another run; a corpus that is no longer the one that the run was started on.
     """
-    check_workers(request.n_workers, plan.rounds_per_step)
+    plan.check_workers(request.n_workers)
     if plan.digest != request.plan:
         raise ValueError(
             f"{request.corpus}: need the segments that run {request.name!r} was started on "
@@ -170,25 +164,28 @@ def check(request: Request, plan: RoundPlan) -> None:
         )
 
 
-def start(request: Request, plan: RoundPlan) -> None:
+def start(request: Request, plan: Plan) -> None:
     """Write down what is about to run."""
     request.folder.write_bytes(REQUEST_FILE, _json(request.to_json()))
-    request.folder.write_bytes(OCCUPANCY_FILE, _json(plan.occupancy().to_dict()))
+    if isinstance(plan, RoundPlan):
+        request.folder.write_bytes(OCCUPANCY_FILE, _json(plan.occupancy().to_dict()))
 
 
-def describe(request: Request, plan: RoundPlan, corpus: Corpus) -> dict[str, str]:
+def describe(request: Request, plan: Plan, corpus: Corpus) -> dict[str, str]:
     """The run in words, for a person who is about to wait for it."""
     stage = request.make_stage()
     n_parameters = sum(p.numel() for p in stage.build().parameters())
-    n_drawn = sum(len(pool.rows_S) for pool in plan.pools)
-    n_kept = sum(len(pool.rows_S) for pool in pools(corpus, {})) - n_drawn
+    n_drawn, n_all = (
+        sum(len(pool.rows_S) for pool in pools(corpus, out)) for out in (request.held_out, {})
+    )
     n_subjects = sum(len(subjects) for subjects in request.held_out.values())
     each = f"{request.gpus_per_worker or request.cpus_per_worker:g} "
     each += "GPU" if request.gpus_per_worker else "CPU"
     return {
         "run": str(request.folder),
         "corpus": request.corpus,
-        "segments": f"{n_drawn:,} of {len(corpus.datasets)} datasets to train on, {n_kept:,} of "
+        "segments": f"{n_drawn:,} of {len(corpus.datasets)} datasets to train on, "
+        f"{n_all - n_drawn:,} of "
         f"{n_subjects} subjects held out",
         "model": f"{request.method} {request.stage}, {n_parameters:,} parameters",
         "steps": f"{stage.epochs} epochs of {plan.n_steps} steps of "
@@ -232,7 +229,7 @@ class RunError(RuntimeError):
 
 def fit(
     request: Request,
-    plan: RoundPlan,
+    plan: Plan,
     *,
     console: Console,
     pauses_s: tuple[float, ...] = faults.PAUSES_S,
@@ -349,8 +346,10 @@ def _train(request: Request, board: Any) -> None:
     plan = request.make_plan(corpus)
     stage = request.make_stage()
     feed = PlanFeed(
-        corpus,
+        corpus.datasets,
         plan,
+        streams=stage.streams,
+        targets=targets_of(corpus.datasets, stage.target),
         rank=distributed.rank(),
         world_size=distributed.world_size(),
         gather=request.gather,
@@ -364,7 +363,7 @@ def _train(request: Request, board: Any) -> None:
         checkpoints=RayCheckpoints(request.folder, facts_of(request, corpus, plan)),
         checkpoint_every=request.checkpoint_every or plan.n_steps,
         device=device,
-        listen=(lambda rows: board.tell.remote(rows)) if first else _deaf,
+        listen=(lambda rows: board.tell.remote(rows)) if first else ignore,
     )
 
 
@@ -404,7 +403,7 @@ IDENTITY = ("method", "stage", "config", "plan")
 """Facts by which a checkpoint belongs to a run; the number of workers is not among them."""
 
 
-def facts_of(request: Request, corpus: Corpus, plan: RoundPlan) -> dict[str, Any]:
+def facts_of(request: Request, corpus: Corpus, plan: Plan) -> dict[str, Any]:
     """What a checkpoint says of itself beside its tensors."""
     return {
         "run": request.name,
@@ -461,7 +460,7 @@ def held_out_doubts(request: Request, corpus: Corpus) -> list[str]:
     return doubts.of_held_out(trained, others)
 
 
-def last_name(request: Request, plan: RoundPlan) -> str:
+def last_name(request: Request, plan: Plan) -> str:
     """Name of the checkpoint that the run ends with."""
     return f"{checkpoint.PREFIX}{request.make_stage().epochs * plan.n_steps:08d}"
 
@@ -545,7 +544,7 @@ def _compare(plain: Mapping[str, Any]) -> Iterator[tuple[int, int] | dict[str, A
 
 def finish(
     request: Request,
-    plan: RoundPlan,
+    plan: Plan,
     corpus: Corpus,
     scores: Mapping[str, Any],
     *,
@@ -569,7 +568,7 @@ def finish(
     picture = loss_png(
         history["loss"],
         steps_per_epoch=plan.n_steps,
-        blind=request.make_stage().blind_loss(plan.n_segments_per_step),
+        chance=request.make_stage().chance_loss(plan.n_segments_per_step),
         title=f"{request.method} {request.stage}: {request.name}",
         rehearsal=corpus.rehearsal,
     )
@@ -633,5 +632,5 @@ def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=2) + "\n").encode()
 
 
-def _deaf(rows: Rows) -> None:
-    """Listener of the ranks that tell nobody."""
+def ignore(rows: Rows) -> None:
+    """What ranks that tell nobody do with their rows."""

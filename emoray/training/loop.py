@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +22,10 @@ from emoray.batches import distributed
 from emoray.batches.batch import Batch
 from emoray.batches.feeds import Feed
 from emoray.methods.base import Stage
-from emoray.methods.settings import OptimizerConfig
 from emoray.runtime.code import source_version
+from emoray.training.batch_norm import over_all_workers
 from emoray.training.checkpoint import HISTORY, Best, State
+from emoray.training.optimizers import learning_rate, make_optimizer
 from emoray.training.rows import Rows
 
 FLUSH_S = 1.0
@@ -65,15 +66,6 @@ def training_code(method: str) -> str:
     return source_version((__name__, methods.module_of(method)), words=False)
 
 
-def learning_rate(config: OptimizerConfig, epoch: int, n_epochs: int) -> float:
-    """Cosine from `learning_rate` to `min_learning_rate`, constant within an epoch.
-
-    The paper's CosineAnnealingLR over all epochs, as a function of the epoch: no state to keep.
-    """
-    cosine = (1 + math.cos(math.pi * epoch / n_epochs)) / 2
-    return config.min_learning_rate + (config.learning_rate - config.min_learning_rate) * cosine
-
-
 def train(
     stage: Stage,
     feed: Feed,
@@ -102,13 +94,11 @@ def train(
         FloatingPointError: the loss is no longer finite; names the step.
     """
     module = stage.build().to(device, _weight_dtype(stage))
+    if distributed.world_size() > 1:
+        module = over_all_workers(module)
     if stage.compile:
         module.compile()
-    optimizer = torch.optim.AdamW(
-        module.parameters(),
-        lr=stage.optimizer.learning_rate,
-        weight_decay=stage.optimizer.weight_decay,
-    )
+    optimizer = make_optimizer(stage.optimizer, module)
     log = _Log()
     first_step, best = _restore(checkpoints, module, optimizer, log)
     listen(Rows(first_step, {name: [] for name in HISTORY}))
@@ -116,11 +106,13 @@ def train(
     parallel = shared(module, device)
     log.rest_is_no_step()
     for batch in feed.batches(first_step, n_steps):
-        rate = learning_rate(stage.optimizer, batch.step // steps_per_epoch, stage.epochs)
-        loss, norm = take_step(
+        rate = learning_rate(
+            stage.optimizer, batch.step, steps_per_epoch=steps_per_epoch, n_epochs=stage.epochs
+        )
+        losses, norm = take_step(
             stage, parallel, optimizer, batch.to(device, _weight_dtype(stage)), rate
         )
-        log.add(loss, norm, rate, feed.waited_s)
+        log.add(losses, norm, rate, feed.waited_s)
         done = batch.step + 1
         at_checkpoint = done % checkpoint_every == 0 or done == n_steps
         is_scored = score is not None and done % steps_per_epoch == 0
@@ -162,7 +154,7 @@ def take_step(
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     rate: float,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[dict[str, Tensor], Tensor]:
     """One update of the weights.
 
     Args:
@@ -173,17 +165,37 @@ def take_step(
         rate: learning rate of this step.
 
     Returns:
-        The global loss and the norm of the global gradient before clipping, both scalars.
+        Scalars: `loss`, which is the weighted sum of the stage's, and, where it has several, each
+        by its name; and the norm of the global gradient before clipping.
+
+    Raises:
+        ValueError: a weight for a loss that the stage does not have.
     """
     for group in optimizer.param_groups:
         group["lr"] = rate
-    with _autocast(stage, batch.va_B2.device):
-        loss = stage.losses(parallel, batch)["total"]
+    with _autocast(stage, batch.device):
+        losses = stage.losses(parallel, batch)
+    loss = _weighted(losses, stage.loss_weights)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(parallel.parameters(), stage.optimizer.clip_norm)
     optimizer.step()
-    return loss.detach(), norm.detach()
+    named = losses if len(losses) > 1 else {}
+    return {name: each.detach() for name, each in {"loss": loss, **named}.items()}, norm.detach()
+
+
+def _weighted(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """The sum that is minimised."""
+    if unknown := sorted(set(weights) - set(losses)):
+        raise ValueError(
+            f"need weights of losses among {', '.join(losses)}; got {', '.join(unknown)}"
+        )
+    if "loss" in losses and len(losses) > 1:
+        raise ValueError("need another name for one of several losses: `loss` is their sum")
+    total, *others = [loss * weights.get(name, 1.0) for name, loss in losses.items()]
+    for other in others:
+        total = total + other
+    return total
 
 
 def _weight_dtype(stage: Stage) -> torch.dtype:
@@ -221,7 +233,7 @@ def _restore(
         return 0, None
     module.load_state_dict(dict(state.model))
     optimizer.load_state_dict(dict(state.optimizer))
-    log.history = {name: list(state.history[name]) for name in HISTORY}
+    log.history = {name: list(values) for name, values in state.history.items()}
     return state.step, state.best
 
 
@@ -234,15 +246,17 @@ class _Log:
     """
 
     history: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in HISTORY})
-    _pending: list[tuple[Tensor, Tensor, float, float, float]] = field(default_factory=list)
+    _pending: list[tuple[dict[str, Tensor], Tensor, float, float, float]] = field(
+        default_factory=list
+    )
     _step_began: float = field(default_factory=time.perf_counter)
     _flushed: float = field(default_factory=time.perf_counter)
     _waited_s: float = 0.0
 
-    def add(self, loss: Tensor, norm: Tensor, rate: float, waited_s: float) -> None:
+    def add(self, losses: dict[str, Tensor], norm: Tensor, rate: float, waited_s: float) -> None:
         now = time.perf_counter()
         step_s, wait_s = now - self._step_began, waited_s - self._waited_s
-        self._pending.append((loss, norm, rate, step_s, wait_s))
+        self._pending.append((losses, norm, rate, step_s, wait_s))
         self._step_began, self._waited_s = now, waited_s
 
     def rest_is_no_step(self) -> None:
@@ -259,9 +273,9 @@ class _Log:
     def flush(self, done: int) -> Rows:
         """Move pending steps into the history; `done` steps of the run are finished."""
         first_step = done - len(self._pending)
-        columns = dict(zip(HISTORY, self._columns(), strict=True))
+        columns = self._columns()
         for name, values in columns.items():
-            self.history[name].extend(values)
+            self.history.setdefault(name, []).extend(values)
         for i, loss in enumerate(columns["loss"]):
             if not math.isfinite(loss):
                 raise FloatingPointError(f"loss is {loss} at step {first_step + i}")
@@ -269,13 +283,24 @@ class _Log:
         self._flushed = time.perf_counter()
         return Rows(first_step, columns)
 
-    def _columns(self) -> Iterator[list[float]]:
+    def _columns(self) -> dict[str, list[float]]:
+        """Columns of the pending steps: those of `HISTORY`, then a loss each of several."""
         losses, norms, rates, steps_s, waits_s = zip(*self._pending, strict=True)
-        yield torch.stack(losses).double().tolist()
-        yield torch.stack(norms).double().tolist()
-        yield list(rates)
+        by_name = {name: _values(each[name] for each in losses) for name in losses[0]}
+        norm = _values(norms)
         now = time.perf_counter()
         behind_s = (now - self._step_began) / len(self._pending)
         self._step_began = now
-        yield [step_s + behind_s for step_s in steps_s]
-        yield list(waits_s)
+        found = (
+            by_name.pop("loss"),
+            norm,
+            list(rates),
+            [step_s + behind_s for step_s in steps_s],
+            list(waits_s),
+        )
+        return dict(zip(HISTORY, found, strict=True)) | by_name
+
+
+def _values(scalars: Iterable[Tensor]) -> list[float]:
+    """Numbers out of tensors; waits for the device."""
+    return cast("list[float]", torch.stack(list(scalars)).double().tolist())

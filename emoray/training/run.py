@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from emoray import datasets, methods
-from emoray.batches.feeds import FoldFeed
-from emoray.batches.plans import SegmentPlan
+from emoray.batches.feeds import PlanFeed, targets_of
+from emoray.batches.plans import Pool, make_plan
 from emoray.corpus.fingerprints import Signals
 from emoray.corpus.read import CorpusDataset, open_corpus
 from emoray.evaluation import audit as auditing
@@ -26,7 +26,7 @@ from emoray.evaluation.doubts import Fitted
 from emoray.evaluation.folds import PROTOCOLS, Fold, folds
 from emoray.evaluation.metrics import Scores, classification_scores
 from emoray.evaluation.predict import predict
-from emoray.methods.base import ClassifierStage, InputSpec, Start
+from emoray.methods.base import Inputs, Stage, Start, StreamSpec
 from emoray.results.store import KEY_PARTS, ResultRow, ResultStore, key_of
 from emoray.runtime import cluster
 from emoray.runtime import config as configs
@@ -153,22 +153,24 @@ def fold_of(run: FoldRun, dataset: CorpusDataset) -> Fold:
     raise ValueError(f"{dataset.name} {run.protocol}: need a fold among {names}; got {run.fold!r}")
 
 
-def spec_of(dataset: CorpusDataset) -> InputSpec:
+def inputs_of(dataset: CorpusDataset) -> Inputs:
     """What a classifier of this dataset is built for.
 
     Raises:
         ValueError: the dataset has no classes.
     """
-    n_outputs = len(datasets.get(dataset.name).CARD.emotions)
-    if not n_outputs:
+    classes = datasets.get(dataset.name).CARD.emotions
+    if not classes:
         raise ValueError(f"{dataset.name}: need class labels, got none")
-    return InputSpec(dataset.channels, dataset.sfreq, dataset.n_times, n_outputs)
+    eeg = StreamSpec(dataset.channels, dataset.sfreq, dataset.n_times)
+    return Inputs({"eeg": eeg}, classes)
 
 
-def make_stage(run: FoldRun, spec: InputSpec, start: Start | None) -> ClassifierStage:
+def make_stage(run: FoldRun, inputs: Inputs, start: Start | None) -> Stage:
     """The stage that a run trains."""
     kind = methods.get(run.method).STAGES[run.stage]
-    stage: ClassifierStage = kind(configs.from_dict(kind.config_type, run.config), spec, start)
+    starts = {} if start is None else {"encoder": start}
+    stage: Stage = kind(configs.from_dict(kind.config_type, run.config), inputs, starts)
     return stage
 
 
@@ -215,7 +217,7 @@ def execute(
     )
     auditing.check(audit, allow_contaminated=allow_contaminated)
     dataset.prepare()
-    stage = make_stage(run, spec_of(dataset), start)
+    stage = make_stage(run, inputs_of(dataset), start)
     trained = _train(run, stage, dataset, fold, scratch=scratch, device=device)
     tested = _scores(stage, trained.module, dataset, fold.test_N, device)
     row = ResultRow(
@@ -258,16 +260,16 @@ def _before(trained: loop.Trained) -> float:
     return sum(trained.history["step_s"][: trained.first_step])
 
 
-def _what_was_split(stage: ClassifierStage, fold: Fold) -> dict[str, Any]:
+def _what_was_split(stage: Stage, fold: Fold) -> dict[str, Any]:
     return {
-        "n_classes": stage.spec.n_outputs,
+        "n_classes": stage.inputs.n_outputs,
         "n_train": len(fold.train_N),
         "n_val": len(fold.val_N),
         "n_test": len(fold.test_N),
     }
 
 
-def _what_came_out(stage: ClassifierStage, trained: loop.Trained, tested: Scores) -> dict[str, Any]:
+def _what_came_out(stage: Stage, trained: loop.Trained, tested: Scores) -> dict[str, Any]:
     assert trained.best is not None  # `_train` has epochs scored
     n_parameters = stage.n_parameters(trained.module)
     return {
@@ -306,9 +308,9 @@ def _start(run: FoldRun, dataset: CorpusDataset) -> tuple[Start | None, _Past]:
     kind = methods.get(run.method).STAGES[run.stage]
     config = configs.from_dict(kind.config_type, run.config)
     if not run.checkpoint:
-        if kind.elsewhere(config) != run.start:
-            raise ValueError(f"need the weights {run.start}, got {kind.elsewhere(config)}")
-        trained_on = kind.known_to(config)
+        if kind.published_weights(config) != run.start:
+            raise ValueError(f"need the weights {run.start}, got {kind.published_weights(config)}")
+        trained_on = kind.pretrained_on(config)
         everybody = {dataset.name: dataset.seen(np.arange(len(dataset)))}
         return None, _Past([everybody] if dataset.name in trained_on else [], (), trained_on)
     assert run.start is not None  # it names the checkpoint
@@ -328,15 +330,23 @@ def _start(run: FoldRun, dataset: CorpusDataset) -> tuple[Start | None, _Past]:
 
 def _train(
     run: FoldRun,
-    stage: ClassifierStage,
+    stage: Stage,
     dataset: CorpusDataset,
     fold: Fold,
     *,
     scratch: Storage,
     device: torch.device,
 ) -> loop.Trained:
-    plan = SegmentPlan(
-        dataset.name, dataset.digest, fold.train_N, seed=run.seed, batch_size=stage.batch_size
+    label_S = dataset.column("label").astype(np.int64)
+    pool = Pool(dataset.name, dataset.digest, fold.train_N, label_S=label_S[fold.train_N])
+    plan = make_plan(stage.sampling, [pool], seed=run.seed)
+    feed = PlanFeed(
+        [dataset],
+        plan,
+        streams=stage.streams,
+        targets=targets_of([dataset], stage.target, {dataset.name: label_S}),
+        gather="worker",
+        pin_memory=device.type == "cuda",
     )
 
     def score(module: nn.Module) -> float:
@@ -344,7 +354,7 @@ def _train(
 
     return loop.train(
         stage,
-        FoldFeed(dataset, plan, pin_memory=device.type == "cuda"),
+        feed,
         steps_per_epoch=plan.n_steps,
         checkpoints=checkpoint.FolderCheckpoints(
             scratch.sub(UNFINISHED), {"key": run.key}, like=("key",)
@@ -356,7 +366,7 @@ def _train(
 
 
 def _scores(
-    stage: ClassifierStage,
+    stage: Stage,
     module: nn.Module,
     dataset: CorpusDataset,
     rows_N: np.ndarray,
@@ -364,12 +374,10 @@ def _scores(
 ) -> Scores:
     predicted_N = predict(stage, module, dataset, rows_N, device=device)
     labels_N = dataset.column("label")[rows_N].astype(np.int64)
-    return classification_scores(labels_N, predicted_N, stage.spec.n_outputs)
+    return classification_scores(labels_N, predicted_N, stage.inputs.n_outputs)
 
 
-def _speed(
-    history: Mapping[str, Sequence[float]], stage: ClassifierStage, fold: Fold
-) -> dict[str, Any]:
+def _speed(history: Mapping[str, Sequence[float]], stage: Stage, fold: Fold) -> dict[str, Any]:
     """Segments a second while training, and the share of that time spent waiting for them."""
     spent_s = sum(history["step_s"])
     return {
@@ -396,7 +404,7 @@ def _leave(
     scratch: Storage,
 ) -> None:
     """Leave the best epoch's weights, in the place of what was needed to go on."""
-    spec = spec_of(dataset)
+    inputs = inputs_of(dataset)
     learned = np.concatenate([fold.train_N, fold.val_N])
     n_steps = len(trained.history["loss"])
     facts = {
@@ -407,7 +415,7 @@ def _leave(
         "config_digest": configs.digest(run.config),
         # The key tells data and start apart, which a later run that starts here must ask for too.
         "plan": f"{run.protocol}/{fold.name}/{run.key}",
-        "spec": configs.to_dict(spec),
+        "inputs": configs.to_dict(inputs),
         "corpus": {"location": run.corpus, "digest": dataset.digest},
         "rehearsal": dataset.rehearsal,
         "builds": [run.dataset],

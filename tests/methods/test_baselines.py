@@ -479,6 +479,6 @@ def test_without_weights_a_row_says_from_scratch() -> None:
     trained = stage("labram")
     assert trained.start_words == "from scratch"
     assert isinstance(trained.build(), Baseline)
-    assert trained.blind_loss(8) == pytest.approx(
+    assert trained.chance_loss(8) == pytest.approx(
         F.cross_entropy(torch.zeros(1, 2), torch.zeros(1, dtype=torch.long)).item()
     )

@@ -313,8 +313,8 @@ def test_who_knows_nothing_loses_the_logarithm_of_the_number_of_classes(n_classe
     nn.init.zeros_(module.head.out.weight)
     nn.init.zeros_(module.head.out.bias)
     total = stage.losses(module, batch(group(), n_classes=n_classes))["total"].item()
-    assert stage.blind_loss(64) == pytest.approx(math.log(n_classes))
-    assert total == pytest.approx(stage.blind_loss(64), rel=1e-6)
+    assert stage.chance_loss(64) == pytest.approx(math.log(n_classes))
+    assert total == pytest.approx(stage.chance_loss(64), rel=1e-6)
 
 
 def test_scores_are_of_the_module_without_dropout_or_gradient() -> None:

@@ -14,17 +14,17 @@ from emoray.reports import figures
 from emoray.reports.figures import curves
 
 PNG = b"\x89PNG\r\n\x1a\n"
-BLIND = math.log(287)
+CHANCE = math.log(287)
 
 
 def curve(loss: list[float], *, rehearsal: bool = False, steps_per_epoch: int = 5) -> bytes:
     return figures.loss_curve(
-        loss, steps_per_epoch=steps_per_epoch, blind=BLIND, title="emod", rehearsal=rehearsal
+        loss, steps_per_epoch=steps_per_epoch, chance=CHANCE, title="emod", rehearsal=rehearsal
     )
 
 
 def falling(n_steps: int) -> list[float]:
-    return [BLIND - 0.01 * step for step in range(n_steps)]
+    return [CHANCE - 0.01 * step for step in range(n_steps)]
 
 
 @dataclass
@@ -91,9 +91,9 @@ def test_the_loss_of_an_encoder_that_tells_nothing_apart_is_drawn(
     drawn: Drawn, n_steps: int
 ) -> None:
     curve(falling(n_steps))
-    line = drawn.line("nothing told apart")
+    line = drawn.line("chance")
     assert line is not None
-    assert set(line[1]) == {BLIND}
+    assert set(line[1]) == {CHANCE}
 
 
 def test_the_smooth_line_is_the_mean_of_the_steps_that_it_follows(drawn: Drawn) -> None:
@@ -110,7 +110,7 @@ def test_the_smooth_line_is_the_mean_of_the_steps_that_it_follows(drawn: Drawn) 
 def test_a_short_run_has_no_smooth_line(drawn: Drawn) -> None:
     curve(falling(19))
     (axes,) = drawn.figures[-1].axes
-    assert [line.get_label() for line in axes.lines] == ["each step", "nothing told apart"]
+    assert [line.get_label() for line in axes.lines] == ["each step", "chance"]
 
 
 def test_the_picture_says_what_it_measures(drawn: Drawn) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 from emoray import datasets as registry
 from emoray.corpus.build.build import BuildReport, build
 from emoray.rehearsal.release import stale_releases, write_release
-from emoray.signals import Recipe
 from emoray.runtime.storage import Storage, last_part
+from emoray.signals import Recipe
 
 N_SUBJECTS = 3
 """Of each dataset: two to learn from and one to hold out."""

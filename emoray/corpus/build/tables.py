@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from emoray import datasets as registry
-from emoray.runtime.console import WIDTH, keep_names, open_console
 from emoray.corpus.build.build import BuildReport
 from emoray.corpus.build.check import Check, Found, expected
+from emoray.runtime.console import WIDTH, keep_names, open_console
 
 _SHOWN = 8
 """Names listed before the rest is only counted."""

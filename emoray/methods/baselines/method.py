@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from emoray.batches.batch import Batch
 from emoray.batches.distributed import rank
-from emoray.methods.base import InputSpec, Start
+from emoray.methods.base import Inputs, Stage, Start
 from emoray.methods.baselines.model import Baseline, ModelName, build
 from emoray.methods.baselines.weights import content, is_hub_id
 from emoray.methods.classification import Classification
@@ -46,19 +46,23 @@ class Training(Classification):
     """The stage `train` of the baselines."""
 
     config_type = Config
-    rehearsal = staticmethod(rehearsal_config)
 
-    def __init__(self, config: Config, spec: InputSpec, start: Start | None) -> None:
-        super().__init__(config, spec, start)
-        if start is not None:
+    def __init__(self, config: Config, inputs: Inputs, starts: Mapping[str, Start]) -> None:
+        if starts:
             raise ValueError(
                 "need no checkpoint of an earlier stage for a baseline, got one; "
                 "pretrained weights are its setting `weights`"
             )
+        super().__init__(config, inputs, starts)
         self.config = config
 
-    @staticmethod
-    def elsewhere(config: Config) -> Mapping[str, Any] | None:
+    @classmethod
+    def rehearsal(cls) -> Config:
+        """A network of its own size, and few epochs of small batches."""
+        return rehearsal_config()
+
+    @classmethod
+    def published_weights(cls, config: Config) -> Mapping[str, Any] | None:
         """Its pretrained weights by name, and by content where they are a file."""
         if config.weights is None:
             return None
@@ -68,8 +72,8 @@ class Training(Classification):
             "sha256": content(config.weights),
         }
 
-    @staticmethod
-    def known_to(config: Config) -> tuple[str, ...]:
+    @classmethod
+    def pretrained_on(cls, config: Config) -> tuple[str, ...]:
         """Datasets that its pretrained weights are known to have been trained on."""
         return tuple(seen(config))
 
@@ -86,12 +90,8 @@ class Training(Classification):
             return build(self.config.model, self.spec, self.config.weights)
 
     def losses(self, module: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
-        """Mean cross-entropy of the step's segments, dropout drawn for this step.
-
-        Raises:
-            ValueError: the batch has no labels.
-        """
-        with _drawing(self.seed, batch.step, batch.va_B2.device):
+        """Mean cross-entropy of the step's segments, dropout drawn for this step."""
+        with _drawing(self.seed, batch.step, batch.device):
             return super().losses(module, batch)
 
 
@@ -152,5 +152,5 @@ def seen(config: Config) -> Mapping[str, str]:
 LIBRARIES = ("braindecode",)
 """That hold models: another version of one may be another network."""
 
-STAGES = {"train": Training}
-"""Stages by name; each names the `config_type` it is made from."""
+STAGES: Mapping[str, type[Stage]] = {"train": Training}
+"""Stages by name."""

@@ -123,13 +123,14 @@ class Baseline(nn.Module):
         """
         if len(groups) != 1:
             raise ValueError(f"need one dataset in a batch of a baseline, got {len(groups)}")
-        x_BCT = groups[0].x_BCT
+        eeg = groups[0]["eeg"]
+        x_BCT = eeg.x_BCT
         need = (self.spec.n_chans, self.spec.n_times, self.spec.sfreq)
-        came = (*x_BCT.shape[1:], groups[0].sfreq)
+        came = (*x_BCT.shape[1:], eeg.sfreq)
         if came != need:
             raise ValueError(
                 f"need segments of {need[0]} electrodes x {need[1]} samples at {need[2]:g} Hz, "
-                f"got {' x '.join(map(str, x_BCT.shape[1:]))} at {groups[0].sfreq:g} Hz"
+                f"got {' x '.join(map(str, x_BCT.shape[1:]))} at {eeg.sfreq:g} Hz"
             )
         scores_BK: Tensor = self.network(self.prepare(x_BCT), **self._arguments)
         return scores_BK

@@ -58,11 +58,12 @@ def augmented(
         return group
     keys_B = counter_draws.segment_keys(key, group.positions_B, counter_draws.AUGMENTATION + view)
     choice_B = (counter_draws.uniforms(counter_draws.fold(keys_B, 0), 1)[:, 0] * len(on)).long()
-    x_BCT = group.x_BCT
+    eeg = group["eeg"]
+    x_BCT = eeg.x_BCT
     for i, (change, strength) in enumerate(on):
-        changed_BCT = change(group.x_BCT, counter_draws.fold(keys_B, 1), strength)
+        changed_BCT = change(eeg.x_BCT, counter_draws.fold(keys_B, 1), strength)
         x_BCT = torch.where((choice_B == i)[:, None, None], changed_BCT, x_BCT)
-    return replace(group, x_BCT=x_BCT)
+    return replace(group, signals={**group.signals, "eeg": replace(eeg, x_BCT=x_BCT)})
 
 
 def add_noise(x_BCT: Tensor, keys_B: Tensor, strength: float) -> Tensor:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from emoray.batches.batch import Batch, Group
 from emoray.batches.distributed import gather_with_grad
-from emoray.methods.base import InputSpec, Start
+from emoray.batches.plans import RegionRounds
+from emoray.methods.base import Inputs, Stage, Start
 from emoray.methods.classification import Classification
 from emoray.methods.emod.augment import augmented
 from emoray.methods.emod.config import (
@@ -27,43 +28,34 @@ from emoray.methods.emod.config import (
 )
 from emoray.methods.emod.loss import augmentation_contrast, hard_va_contrast, soft_va_contrast
 from emoray.methods.emod.model import DropoutKey, EmodClassifier, EmodPretraining
-from emoray.methods.settings import OptimizerConfig, Precision
 from emoray.runtime.config import to_dict
 
 
-class Pretraining:
+class Pretraining(Stage):
     """The stage `pretrain` of EMOD."""
 
     config_type = Config
-    rehearsal = staticmethod(rehearsal_config)
+    scope = "corpus"
+    target = "va"
 
-    def __init__(self, config: Config) -> None:
+    def __init__(
+        self,
+        config: Config,
+        inputs: Inputs | None = None,
+        starts: Mapping[str, Start] | None = None,
+    ) -> None:
+        super().__init__(config, inputs or Inputs(), starts or {})
         self.config = config
 
-    @property
-    def seed(self) -> int:
-        """Of the initial weights and of every mask."""
-        return self.config.seed
+    @classmethod
+    def rehearsal(cls) -> Config:
+        """A small encoder that learns what is planted within minutes."""
+        return rehearsal_config()
 
     @property
-    def epochs(self) -> int:
-        """How many; one draws as many segments as there are."""
-        return self.config.epochs
-
-    @property
-    def optimizer(self) -> OptimizerConfig:
-        """How weights are updated."""
-        return self.config.optimizer
-
-    @property
-    def precision(self) -> Precision:
-        """Of the forward pass."""
-        return self.config.precision
-
-    @property
-    def compile(self) -> bool:
-        """Whether the module runs through torch.compile."""
-        return self.config.compile
+    def sampling(self) -> RegionRounds:
+        """Rounds that hold each region of each dataset once."""
+        return RegionRounds(self.config.rounds_per_step, self.config.empty)
 
     def build(self) -> EmodPretraining:
         """Encoder and projection head, the same weights for the same seed."""
@@ -71,7 +63,7 @@ class Pretraining:
             torch.manual_seed(self.config.seed)
             return EmodPretraining(self.config.encoder)
 
-    def blind_loss(self, n_segments: int) -> float:
+    def chance_loss(self, n_segments: int) -> float:
         """Equal similarities give each of the other embeddings an equal share of the softmax."""
         n_embeddings = 2 * n_segments if self.config.loss.objective == "augment" else n_segments
         return math.log(n_embeddings - 1)
@@ -80,11 +72,9 @@ class Pretraining:
         """The contrastive loss over the global batch: every worker computes the same value."""
         key = DropoutKey(seed=self.config.seed, step=batch.step)
         if self.config.loss.objective == "augment":
-            total = self._augmentation_loss(module, batch, key)
-        else:
-            z_BD, va_B2 = _gathered_in_order(batch, module(batch.groups, key), batch.va_B2)
-            total = self._emotion_loss(z_BD, va_B2)
-        return {"total": total}
+            return {"contrast": self._augmentation_loss(module, batch, key)}
+        z_BD, va_B2 = _gathered_in_order(batch, module(batch.groups, key), batch["va"])
+        return {"contrast": self._emotion_loss(z_BD, va_B2)}
 
     def _emotion_loss(self, z_BD: Tensor, va_B2: Tensor) -> Tensor:
         loss = self.config.loss
@@ -129,28 +119,26 @@ class Finetuning(Classification):
     """The stage `finetune` of EMOD: a classifier on the encoder, all of it trained."""
 
     config_type = FinetuneConfig
-    rehearsal = staticmethod(rehearsal_finetune_config)
+    may_start_from = ("encoder",)
 
-    def __init__(self, config: FinetuneConfig, spec: InputSpec, start: Start | None) -> None:
-        super().__init__(config, spec, start)
+    def __init__(self, config: FinetuneConfig, inputs: Inputs, starts: Mapping[str, Start]) -> None:
+        super().__init__(config, inputs, starts)
         self.config = config
-        if start is not None:
-            _check_same_encoder(config.encoder, start.config)
+        if "encoder" in starts:
+            _check_same_encoder(config.encoder, starts["encoder"].config)
+
+    @classmethod
+    def rehearsal(cls) -> FinetuneConfig:
+        """A small encoder, and few epochs of small batches."""
+        return rehearsal_finetune_config()
 
     def build(self) -> EmodClassifier:
         """Encoder, with the pretrained weights where there are any, and a new head."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
-            module = EmodClassifier(self.config.encoder, self.spec.n_outputs, self.config.head)
-        if self.start is not None:
-            prefix = "encoder."
-            module.encoder.load_state_dict(
-                {
-                    name.removeprefix(prefix): weights
-                    for name, weights in self.start.model.items()
-                    if name.startswith(prefix)
-                }
-            )
+            module = EmodClassifier(self.config.encoder, self.inputs.n_outputs, self.config.head)
+        if "encoder" in self.starts:
+            module.encoder.load_state_dict(self.starts["encoder"].part("encoder"))
         if self.config.frozen:
             module.encoder.requires_grad_(False)
         return module
@@ -180,6 +168,5 @@ def _check_same_encoder(wanted: EncoderConfig, trained: Mapping[str, Any]) -> No
         )
 
 
-STAGES = {"pretrain": Pretraining, "finetune": Finetuning}
-"""Stages by name; each names the `config_type` that it is made from, and gives the settings of a
-`rehearsal`."""
+STAGES: Mapping[str, type[Stage]] = {"pretrain": Pretraining, "finetune": Finetuning}
+"""Stages by name."""

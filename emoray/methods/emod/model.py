@@ -22,6 +22,7 @@ from emoray.methods import counter_draws
 from emoray.methods.counter_draws import DropoutKey
 from emoray.methods.emod.config import EncoderConfig, HeadKind
 from emoray.methods.emod.frontend import Branch, spectrum
+from emoray.vocabulary import electrodes
 from emoray.vocabulary.electrodes import N_EMBEDDINGS
 
 __all__ = [
@@ -255,27 +256,27 @@ class Encoder(nn.Module):
         Raises:
             ValueError: the group's parts disagree in shape, or its segments are too short.
         """
-        x_BCT = group.x_BCT
-        if x_BCT.ndim != 3 or group.electrode_ids_C.shape != x_BCT.shape[1:2]:
-            came = f"{tuple(x_BCT.shape)} and {tuple(group.electrode_ids_C.shape)}"
-            raise ValueError(f"need EEG (B, C, T) and electrode ids (C,), got {came}")
-        if group.positions_B.shape != x_BCT.shape[:1]:
-            came = f"{tuple(group.positions_B.shape)} for {x_BCT.shape[0]} segments"
+        eeg = group["eeg"]
+        if eeg.x_BCT.ndim != 3 or len(eeg.channels) != eeg.x_BCT.shape[1]:
+            came = f"{tuple(eeg.x_BCT.shape)} and {len(eeg.channels)} electrodes"
+            raise ValueError(f"need EEG (B, C, T) and C electrodes, got {came}")
+        if group.positions_B.shape != eeg.x_BCT.shape[:1]:
+            came = f"{tuple(group.positions_B.shape)} for {eeg.x_BCT.shape[0]} segments"
             raise ValueError(f"need one position per segment, got {came}")
-        n = round(x_BCT.shape[2] / group.sfreq * self.config.tokens_per_s)
+        seconds = eeg.x_BCT.shape[2] / eeg.sfreq
+        n = round(seconds * self.config.tokens_per_s)
         if n < 1:
-            seconds = x_BCT.shape[2] / group.sfreq
             raise ValueError(f"need segments of at least one token, got {seconds:g} s")
         return n
 
     def _encode(self, groups: Sequence[Group], n: int, key: DropoutKey | None) -> list[Tensor]:
         """Tokens of groups of equal K."""
-        shapes = [(g.x_BCT.shape[0], g.x_BCT.shape[1]) for g in groups]
+        shapes = [(g["eeg"].x_BCT.shape[0], g["eeg"].x_BCT.shape[1]) for g in groups]
         h_NKD = self.fuse(torch.cat([self._front(g, n).flatten(0, 1) for g in groups]))
         # From here on the residual stream keeps the parameters' type, also under autocast.
         h_NKD = F.gelu(h_NKD).to(self.fuse.weight.dtype)
         if self.electrodes is not None:
-            ids_N = torch.cat([g.electrode_ids_C.repeat(len(g.x_BCT)) for g in groups])
+            ids_N = torch.cat([_electrode_ids_C(g).repeat(len(g)) for g in groups])
             h_NKD = h_NKD + self.electrodes(ids_N)[:, None]
         key_N = None if key is None else torch.cat([_sequence_keys(g, key) for g in groups])
         for block in self.blocks:
@@ -287,13 +288,14 @@ class Encoder(nn.Module):
 
     def _front(self, group: Group, n: int) -> Tensor:
         """Time and frequency tokens side by side (Eq. 1 before its linear map)."""
-        x_BCT = group.x_BCT.to(self.fuse.weight.dtype)
+        eeg = group["eeg"]
+        x_BCT = eeg.x_BCT.to(self.fuse.weight.dtype)
         parts = []
         if self.time_branch is not None:
             parts.append(self.time_branch(x_BCT, n))
         if self.frequency_branch is not None:
             config = self.config
-            x_BCF = spectrum(x_BCT, group.sfreq, config.spectrum, config.spectrum_max_hz)
+            x_BCF = spectrum(x_BCT, eeg.sfreq, config.spectrum, config.spectrum_max_hz)
             parts.append(self.frequency_branch(x_BCF, n))
         return torch.cat(parts, dim=-1)
 
@@ -490,9 +492,14 @@ class EmodClassifier(nn.Module):
         return torch.cat([tokens.mean((1, 2)) for tokens in self.encoder(groups)])
 
 
+def _electrode_ids_C(group: Group) -> Tensor:
+    """Rows of the embedding for a group's electrodes."""
+    return torch.tensor(electrodes.ids(group["eeg"].channels), device=group.positions_B.device)
+
+
 def _sequence_keys(group: Group, key: DropoutKey) -> Tensor:
     """One dropout key per (segment, electrode), shape (B * C,)."""
-    electrodes_C = torch.arange(group.x_BCT.shape[1], device=group.positions_B.device)
+    electrodes_C = torch.arange(group["eeg"].x_BCT.shape[1], device=group.positions_B.device)
     keys_B = counter_draws.segment_keys(key, group.positions_B, counter_draws.DROPOUT)
     return counter_draws.fold(keys_B[:, None], electrodes_C).flatten()
 

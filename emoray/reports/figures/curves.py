@@ -34,26 +34,36 @@ _ROW_IN, _FOOT_IN = 1.6, 0.45
 
 
 def loss_curve(
-    loss: Sequence[float], *, steps_per_epoch: int, blind: float, title: str, rehearsal: bool
+    loss: Sequence[float],
+    *,
+    steps_per_epoch: int,
+    chance: float | None,
+    title: str,
+    rehearsal: bool,
 ) -> bytes:
     """A run's loss against its epochs, as PNG.
 
     Args:
         loss: one value a step.
         steps_per_epoch: to turn steps into epochs.
-        blind: loss of embeddings that tell no two segments apart, drawn as a line.
+        chance: loss where nothing has been learned, drawn as a line; None where nobody can say.
         title: above the axes.
         rehearsal: whether to say in the picture that it shows rehearsal data.
     """
     return png(
         _loss_figure(
-            loss, steps_per_epoch=steps_per_epoch, blind=blind, title=title, rehearsal=rehearsal
+            loss, steps_per_epoch=steps_per_epoch, chance=chance, title=title, rehearsal=rehearsal
         )
     )
 
 
 def _loss_figure(
-    loss: Sequence[float], *, steps_per_epoch: int, blind: float, title: str, rehearsal: bool
+    loss: Sequence[float],
+    *,
+    steps_per_epoch: int,
+    chance: float | None,
+    title: str,
+    rehearsal: bool,
 ) -> Figure:
     values = np.asarray(loss, dtype=np.float64)
     epochs = np.arange(1, len(values) + 1) / steps_per_epoch
@@ -65,7 +75,8 @@ def _loss_figure(
         smooth = np.convolve(values, np.ones(window) / window, mode="valid")
         label = f"mean of {window} steps"
         axes.plot(epochs[window - 1 :], smooth, color=INK, linewidth=2.0, label=label)
-    axes.axhline(blind, color=GREY, linestyle=":", linewidth=1.2, label="nothing told apart")
+    if chance is not None:
+        axes.axhline(chance, color=GREY, linestyle=":", linewidth=1.2, label="chance")
     axes.set_title("\n".join(wrapped(title, size=TEXT)), fontsize=TEXT)
     axes.set_xlabel("epoch", fontsize=TEXT)
     axes.set_ylabel("loss (nats)", fontsize=TEXT)
