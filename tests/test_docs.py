@@ -17,8 +17,13 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
+from emoray.batches.batch import Batch, Group, Signal
+from emoray.methods.base import Inputs, StreamSpec
+from emoray.training.loop import take_step
+from emoray.training.optimizers import make_optimizer
 from tests.indexes import index_table, published
 from tests.sources import ToneSource
 
@@ -250,3 +255,25 @@ def test_the_changelog_has_this_version_and_known_kinds_of_changes() -> None:
     text = page("CHANGELOG.md")
     assert re.search(rf"^## \[{re.escape(PROJECT['version'])}\] - ", text, flags=re.MULTILINE)
     assert set(re.findall(r"^### (.*)$", text, flags=re.MULTILINE)) <= CHANGES
+
+
+def test_the_worked_method_learns_what_a_line_can() -> None:
+    room = ModuleType("line")
+    sys.modules["line"] = room  # dataclasses look their module up
+    try:
+        exec(example("python", "class Line(nn.Module)"), vars(room))
+    finally:
+        del sys.modules["line"]
+    kind = room.STAGES["train"]
+    inputs = Inputs({"eeg": StreamSpec(("Fp1", "Fp2"), 100.0, 50)}, ("left", "right"))
+    stage = kind(kind.rehearsal(), inputs, {})
+    module = stage.build()
+    label_B = torch.arange(64) % 2
+    louder_B21 = torch.stack([1.0 + label_B, 2.0 - label_B], dim=1)[:, :, None]
+    x_BCT = louder_B21 * torch.randn(64, 2, 50, generator=torch.Generator().manual_seed(0))
+    group = Group("seed", {"eeg": Signal(x_BCT, ("Fp1", "Fp2"), 100.0)}, torch.arange(64))
+    batch = Batch(0, (group,), {"label": label_B})
+    optimizer = make_optimizer(stage.optimizer, module)
+    for _ in range(200):
+        take_step(stage, module, optimizer, batch, 0.05)
+    assert (stage.scores(module, batch.groups).argmax(1) == label_B).float().mean() > 0.95
