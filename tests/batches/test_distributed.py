@@ -21,12 +21,14 @@ from torch import Tensor
 from torch.multiprocessing import spawn
 
 from emoray.batches import distributed
-from emoray.batches.batch import Batch, Group
+from emoray.batches.batch import Batch
 from emoray.batches.plans import share
-from emoray.methods.base import OptimizerConfig
 from emoray.methods.emod.config import Config, EncoderConfig, LossConfig
 from emoray.methods.emod.method import Pretraining
+from emoray.methods.settings import OptimizerConfig
 from emoray.training import loop
+from emoray.vocabulary.electrodes import VOCABULARY
+from tests.groups import eeg_group
 
 N_ROUNDS = 4
 N_STEPS = 3
@@ -106,14 +108,12 @@ def batch(step: int, rank: int, n_workers: int) -> Batch:
     positions_DM9 = np.arange(len(va_B2)).reshape(len(DATASETS), N_ROUNDS, 9)
     positions_DB = torch.from_numpy(share(positions_DM9, rank, n_workers)).flatten(1)
     groups = tuple(
-        Group(
-            x_BCT[positions_B % len(x_BCT)], torch.arange(1, n_electrodes + 1), sfreq, positions_B
-        )
+        eeg_group(x_BCT[positions_B % len(x_BCT)], VOCABULARY[:n_electrodes], sfreq, positions_B)
         for x_BCT, (n_electrodes, sfreq), positions_B in zip(
             signals, DATASETS, positions_DB, strict=True
         )
     )
-    return Batch(step, groups, va_B2[positions_DB.flatten()])
+    return Batch(step, groups, {"va": va_B2[positions_DB.flatten()]})
 
 
 def pretraining(objective: str, precision: str) -> Pretraining:
@@ -141,18 +141,18 @@ def train(objective: str, precision: str) -> dict[str, Tensor]:
     losses, norms, gradients = [], [], []
     for step in range(N_STEPS):
         own = batch(step, distributed.rank(), distributed.world_size()).to(device, dtype)
-        loss, norm = loop.take_step(stage, parallel, optimizer, own, stage.optimizer.learning_rate)
-        losses.append(loss)
+        found, norm = loop.take_step(stage, parallel, optimizer, own, stage.optimizer.learning_rate)
+        losses.append(found["loss"])
         norms.append(norm)
         gradients.append(flat(p.grad for p in module.parameters() if p.grad is not None))
-    found = {
+    results = {
         "losses": torch.stack(losses),
         "norms": torch.stack(norms),
         "gradients": torch.stack(gradients),
         "weights": flat(p.detach() for p in module.parameters()),
         "statistics": flat(module.buffers()),
     }
-    return {f"{objective} {precision} {name}": tensor for name, tensor in found.items()}
+    return {f"{objective} {precision} {name}": tensor for name, tensor in results.items()}
 
 
 def flat(tensors: Iterable[Tensor]) -> Tensor:
@@ -199,7 +199,7 @@ def test_the_comparison_sees_masks_clipping_and_the_place_of_a_segment(
     loss = alone[f"{objective} float64 losses"][0]
     moved = tuple(replace(group, positions_B=group.positions_B + 1) for group in own.groups)
     for other in (replace(own, step=1), replace(own, groups=moved)):
-        assert (stage.losses(module, other)["total"] - loss).abs() > 1e-5
+        assert (stage.losses(module, other)["contrast"] - loss).abs() > 1e-5
 
 
 # The gather ---------------------------------------------------------------------------------------

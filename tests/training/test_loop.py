@@ -12,15 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from emoray.batches.batch import Batch
-from emoray.batches.feeds import PlanFeed, pools
-from emoray.batches.plans import RoundPlan
+from emoray.batches.feeds import PlanFeed, pools, targets_of
+from emoray.batches.plans import Plan, RoundPlan
 from emoray.corpus.read import Corpus, open_corpus
-from emoray.methods.base import OptimizerConfig
 from emoray.methods.emod.config import Config, EncoderConfig, LossConfig
 from emoray.methods.emod.method import Pretraining
+from emoray.methods.settings import OptimizerConfig
 from emoray.training import loop
 from emoray.training.checkpoint import State
 from emoray.training.loop import Trained
+from emoray.training.optimizers import learning_rate
 from tests.corpora import write_corpus
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -55,6 +56,10 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return open_corpus(write_corpus(tmp_path_factory.mktemp("corpus")))
 
 
+def feed_of(corpus: Corpus, plan: Plan) -> PlanFeed:
+    return PlanFeed(corpus.datasets, plan, targets=targets_of(corpus.datasets, "va"))
+
+
 def run(
     corpus: Corpus,
     config: Config,
@@ -66,7 +71,7 @@ def run(
     plan = RoundPlan(pools(corpus, {}), seed=config.seed, rounds_per_step=config.rounds_per_step)
     return loop.train(
         Pretraining(config),
-        PlanFeed(corpus, plan),
+        feed_of(corpus, plan),
         steps_per_epoch=plan.n_steps,
         checkpoints=memory,
         checkpoint_every=every,
@@ -226,11 +231,12 @@ def test_steps_take_the_devices_time_and_nobody_elses(
     device = Device()
     OnDevice, take_step = on(device), loop.take_step
 
-    def launched(*args: Any) -> tuple[Tensor, Tensor]:
-        loss, norm = take_step(*args)
+    def launched(*args: Any) -> tuple[dict[str, Tensor], Tensor]:
+        losses, norm = take_step(*args)
         device.now += launch_s
         device.owed_s += Device.STEP_S
-        return loss.as_subclass(OnDevice), norm.as_subclass(OnDevice)
+        on_device = {name: loss.as_subclass(OnDevice) for name, loss in losses.items()}
+        return on_device, norm.as_subclass(OnDevice)
 
     def score(module: nn.Module) -> float:
         device.passes(Device.SCORE_S)
@@ -255,7 +261,9 @@ def test_the_schedule_is_the_papers_cosine_over_epochs() -> None:
     )
     for epoch in range(n_epochs):
         expected = optimizer.param_groups[0]["lr"]
-        assert loop.learning_rate(config, epoch, n_epochs) == pytest.approx(expected, rel=1e-6)
+        for step in (0, 6):
+            rate = learning_rate(config, 7 * epoch + step, steps_per_epoch=7, n_epochs=n_epochs)
+            assert rate == pytest.approx(expected, rel=1e-6)
         optimizer.step()
         reference.step()
 
@@ -272,8 +280,8 @@ class Diverging(Pretraining):
     """Its loss is infinite from step 2 on."""
 
     def losses(self, module: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
-        total = super().losses(module, batch)["total"]
-        return {"total": total * float("inf") if batch.step >= 2 else total}
+        contrast = super().losses(module, batch)["contrast"]
+        return {"contrast": contrast * float("inf") if batch.step >= 2 else contrast}
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_by_its_step(corpus: Corpus) -> None:
@@ -281,7 +289,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_by_its_step(corpus: Corpus) -> N
     with pytest.raises(FloatingPointError, match=r"loss is inf at step 2"):
         loop.train(
             Diverging(TINY),
-            PlanFeed(corpus, plan),
+            feed_of(corpus, plan),
             steps_per_epoch=plan.n_steps,
             checkpoints=Memory(),
             checkpoint_every=100,
@@ -305,9 +313,8 @@ def test_the_checkpoint_folder_is_enough_to_use_the_encoder(corpus: Corpus, tmp_
     checkpoint.save(tmp_path, memory.states[-1], {"method": "emod"})
     fresh = Pretraining(replace(TINY, seed=5)).build()
     checkpoint.load_model(tmp_path, fresh)
-    (batch,) = PlanFeed(corpus, RoundPlan(pools(corpus, {}), seed=0, rounds_per_step=1)).batches(
-        0, 1
-    )
+    plan = RoundPlan(pools(corpus, {}), seed=0, rounds_per_step=1)
+    (batch,) = feed_of(corpus, plan).batches(0, 1)
     with torch.no_grad():
         expected = module.eval().embed(batch.groups)  # type: ignore[operator]
         torch.testing.assert_close(fresh.eval().embed(batch.groups), expected)
