@@ -356,8 +356,12 @@ class _Mixed:
     @cached_property
     def digest(self) -> str:
         """12 hex digits that change with anything that changes a step."""
-        facts = [_VERSION, self.kind, self.seed, self.batch_size, *map(_facts, self.pools)]
+        facts = [_VERSION, self.kind, self.seed, self.batch_size, *map(self._facts, self.pools)]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
+
+    def _facts(self, pool: Pool) -> tuple[str, ...]:
+        """What the digest says of a pool."""
+        return _facts(pool)
 
     def step(self, epoch: int, step: int) -> IntArray:
         """Places among all pools' segments, one pool after the other: shape (B,).
@@ -440,6 +444,12 @@ class ClassPlan(_Mixed):
             )
             for k in np.unique(label_S)
         ]
+
+    def _facts(self, pool: Pool) -> tuple[str, ...]:
+        """Its labels too: other classes of the same rows are drawn otherwise."""
+        assert pool.label_S is not None  # `__init__` has looked
+        labels = hashlib.sha256(pool.label_S.astype("<i8").tobytes()).hexdigest()
+        return (*super()._facts(pool), labels)
 
     def _drawn(self, numbers: IntArray) -> IntArray:
         turns, class_B = np.divmod(numbers, len(self._decks))

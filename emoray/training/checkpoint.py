@@ -26,7 +26,7 @@ from torch import Tensor
 from emoray import methods
 from emoray.corpus.fingerprints import Signals
 from emoray.evaluation.audit import Seen
-from emoray.methods.base import InputSpec
+from emoray.methods.base import Inputs
 from emoray.runtime import config as configs
 from emoray.runtime.storage import Storage
 
@@ -329,8 +329,8 @@ def load_trained(location: str | Path) -> torch.nn.Module:
 def _trained(folder: Path) -> torch.nn.Module:
     facts = describe(folder)
     kind = methods.get(facts["method"]).STAGES[facts["stage"]]
-    built_for = (configs.from_dict(InputSpec, facts["spec"]), None) if "spec" in facts else ()
-    stage = kind(configs.from_dict(kind.config_type, facts["config"]), *built_for)
+    inputs = configs.from_dict(Inputs, facts.get("inputs", {}))
+    stage = kind(configs.from_dict(kind.config_type, facts["config"]), inputs, {})
     module: torch.nn.Module = stage.build()
     load_model(folder, module)
     return module.eval()

@@ -6,27 +6,25 @@ Shapes: B segments, C electrodes, T samples, D datasets, M rounds of a step, 9 r
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import timedelta
-from pathlib import Path
 from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor
-from torch.multiprocessing import spawn
 
 from emoray.batches import distributed
-from emoray.batches.batch import Batch, Group
+from emoray.batches.batch import Batch
 from emoray.batches.plans import share
-from emoray.methods.base import OptimizerConfig
 from emoray.methods.emod.config import Config, EncoderConfig, LossConfig
 from emoray.methods.emod.method import Pretraining
+from emoray.methods.settings import OptimizerConfig
 from emoray.training import loop
+from emoray.vocabulary.electrodes import VOCABULARY
+from tests.groups import eeg_group
+from tests.workers import Found, found_by
 
 N_ROUNDS = 4
 N_STEPS = 3
@@ -44,43 +42,16 @@ TOLERANCES = {"float64": 1e-10, "float32": 1e-5}
 """By precision, relative to the largest value."""
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
-Found = list[dict[str, Tensor]]
-"""What each process found, by rank."""
 
-
-def run(n_workers: int, out: Path) -> Found:
-    """Do everything below in so many processes of one group."""
-    if n_workers == 1:
-        everything(out)
-    else:
-        spawn(_worker, (n_workers, out), nprocs=n_workers)
-    return [torch.load(out / f"{r}.pt") for r in range(n_workers)]
-
-
-def _worker(rank: int, n_workers: int, out: Path) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{out / 'rendezvous'}",
-        rank=rank,
-        world_size=n_workers,
-        timeout=timedelta(seconds=120),
-    )
-    everything(out)
-    dist.barrier()
-    dist.destroy_process_group()
-    # Not through Python's shutdown: a thread of gloo's may still be letting go of a finished
-    # gather. It then asks for the GIL to free the tensors, is ended by Python instead, and takes
-    # the process along (SIGABRT, "terminate called without an active exception").
-    os._exit(0)
-
-
-def everything(out: Path) -> None:
-    found = gather_rows() | gather_unequal()
+def everything() -> dict[str, Tensor]:
+    found = gather_rows() | {"message": complaint_about(2, 3 + distributed.rank())}
+    found |= {
+        "type": complaint_about(2, 3, dtype=(torch.float32, torch.int64)[distributed.rank() % 2])
+    }
     for objective in OBJECTIVES:
         for precision in TOLERANCES:
             found |= train(objective, precision)
-    torch.save(found, out / f"{distributed.rank()}.pt")
+    return found
 
 
 # The step -----------------------------------------------------------------------------------------
@@ -106,14 +77,12 @@ def batch(step: int, rank: int, n_workers: int) -> Batch:
     positions_DM9 = np.arange(len(va_B2)).reshape(len(DATASETS), N_ROUNDS, 9)
     positions_DB = torch.from_numpy(share(positions_DM9, rank, n_workers)).flatten(1)
     groups = tuple(
-        Group(
-            x_BCT[positions_B % len(x_BCT)], torch.arange(1, n_electrodes + 1), sfreq, positions_B
-        )
+        eeg_group(x_BCT[positions_B % len(x_BCT)], VOCABULARY[:n_electrodes], sfreq, positions_B)
         for x_BCT, (n_electrodes, sfreq), positions_B in zip(
             signals, DATASETS, positions_DB, strict=True
         )
     )
-    return Batch(step, groups, va_B2[positions_DB.flatten()])
+    return Batch(step, groups, {"va": va_B2[positions_DB.flatten()]})
 
 
 def pretraining(objective: str, precision: str) -> Pretraining:
@@ -141,18 +110,18 @@ def train(objective: str, precision: str) -> dict[str, Tensor]:
     losses, norms, gradients = [], [], []
     for step in range(N_STEPS):
         own = batch(step, distributed.rank(), distributed.world_size()).to(device, dtype)
-        loss, norm = loop.take_step(stage, parallel, optimizer, own, stage.optimizer.learning_rate)
-        losses.append(loss)
+        found, norm = loop.take_step(stage, parallel, optimizer, own, stage.optimizer.learning_rate)
+        losses.append(found["loss"])
         norms.append(norm)
         gradients.append(flat(p.grad for p in module.parameters() if p.grad is not None))
-    found = {
+    results = {
         "losses": torch.stack(losses),
         "norms": torch.stack(norms),
         "gradients": torch.stack(gradients),
         "weights": flat(p.detach() for p in module.parameters()),
         "statistics": flat(module.buffers()),
     }
-    return {f"{objective} {precision} {name}": tensor for name, tensor in found.items()}
+    return {f"{objective} {precision} {name}": tensor for name, tensor in results.items()}
 
 
 def flat(tensors: Iterable[Tensor]) -> Tensor:
@@ -161,12 +130,12 @@ def flat(tensors: Iterable[Tensor]) -> Tensor:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
-    return run(1, tmp_path_factory.mktemp("alone"))[0]
+    return found_by(1, tmp_path_factory.mktemp("alone"), everything)[0]
 
 
 @pytest.fixture(scope="module", params=[2, 4])
 def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Found:
-    return run(request.param, tmp_path_factory.mktemp("together"))
+    return found_by(request.param, tmp_path_factory.mktemp("together"), everything)
 
 
 @pytest.mark.parametrize("what", ["losses", "norms", "gradients", "weights", "statistics"])
@@ -199,7 +168,7 @@ def test_the_comparison_sees_masks_clipping_and_the_place_of_a_segment(
     loss = alone[f"{objective} float64 losses"][0]
     moved = tuple(replace(group, positions_B=group.positions_B + 1) for group in own.groups)
     for other in (replace(own, step=1), replace(own, groups=moved)):
-        assert (stage.losses(module, other)["total"] - loss).abs() > 1e-5
+        assert (stage.losses(module, other)["contrast"] - loss).abs() > 1e-5
 
 
 # The gather ---------------------------------------------------------------------------------------
@@ -219,13 +188,14 @@ def gather_rows() -> dict[str, Tensor]:
     return {"rows": gathered.detach(), "gradient": x_BD.grad, "places": places, "world": world}
 
 
-def gather_unequal() -> dict[str, Tensor]:
+def complaint_about(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """What a gather of this worker's rows is refused with, as bytes; none where it is not."""
     message = ""
     try:
-        distributed.gather_with_grad(torch.zeros(2 + distributed.rank(), 3))
+        distributed.gather_with_grad(torch.zeros(shape, dtype=dtype))
     except ValueError as error:
         message = str(error)
-    return {"message": torch.tensor(list(message.encode()), dtype=torch.uint8)}
+    return torch.tensor(list(message.encode()), dtype=torch.uint8)
 
 
 def test_rows_arrive_in_order_of_rank_and_gradients_add_up(together: Found) -> None:
@@ -242,11 +212,13 @@ def test_rows_arrive_in_order_of_rank_and_gradients_add_up(together: Found) -> N
         assert torch.equal(found["gradient"], want.expand(2, 3))
 
 
-def test_unequal_shares_are_named_on_every_worker(together: Found) -> None:
+def test_rows_of_other_shapes_or_types_are_named_on_every_worker(together: Found) -> None:
     for found in together:
         message = bytes(found["message"].tolist()).decode()
         assert "rank 0: (2, 3)" in message
-        assert "rank 1: (3, 3)" in message
+        assert "rank 1: (2, 4)" in message
+        message = bytes(found["type"].tolist()).decode()
+        assert "rank 0: (2, 3) torch.float32, rank 1: (2, 3) torch.int64" in message
 
 
 def test_one_process_is_a_world_of_one(alone: dict[str, Tensor]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,17 +11,16 @@ import torch
 
 from emoray.batches.batch import Batch
 from emoray.batches.feeds import (
-    FoldFeed,
     PlanFeed,
     eligible_rows,
     for_pretraining,
     in_order,
     pools,
+    targets_of,
     with_coordinates,
 )
-from emoray.batches.plans import RoundPlan, SegmentPlan
+from emoray.batches.plans import Plan, Pool, RoundPlan, SegmentPlan
 from emoray.corpus.read import Corpus, CorpusDataset, open_corpus
-from emoray.vocabulary import electrodes
 from tests.corpora import SEED, Made, write_corpus
 
 
@@ -33,32 +33,38 @@ def plan_of(corpus: Corpus, *, rounds: int = 4) -> RoundPlan:
     return RoundPlan(pools(corpus, {}), seed=7, rounds_per_step=rounds)
 
 
+def feed_of(corpus: Corpus, plan: Plan, **options: Any) -> PlanFeed:
+    targets = targets_of(corpus.datasets, "va")
+    return PlanFeed(corpus.datasets, plan, targets=targets, **options)
+
+
 def test_a_batch_holds_the_segments_that_the_plan_names(corpus: Corpus) -> None:
     plan = plan_of(corpus)
-    for step, batch in enumerate(PlanFeed(corpus, plan).batches(0, 2)):
+    for step, batch in enumerate(feed_of(corpus, plan).batches(0, 2)):
         assert batch.step == step
         rows_DM9 = plan.step(0, step)
         for dataset, rows, group in zip(corpus.datasets, rows_DM9, batch.groups, strict=True):
-            np.testing.assert_array_equal(group.x_BCT, dataset.gather(rows.reshape(-1)))
+            np.testing.assert_array_equal(group["eeg"].x_BCT, dataset.gather(rows.reshape(-1)))
+            assert group.dataset == dataset.name
         va = np.concatenate(
             [d.va_S2[rows.reshape(-1)] for d, rows in zip(corpus.datasets, rows_DM9, strict=True)]
         )
-        np.testing.assert_array_equal(batch.va_B2, va)
+        np.testing.assert_array_equal(batch["va"], va)
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
 def test_shares_of_all_workers_are_the_batch_of_one(corpus: Corpus, world_size: int) -> None:
     plan = plan_of(corpus)
-    (whole,) = PlanFeed(corpus, plan).batches(5, 6)
+    (whole,) = feed_of(corpus, plan).batches(5, 6)
     shares = [
-        next(iter(PlanFeed(corpus, plan, rank=r, world_size=world_size).batches(5, 6)))
+        next(iter(feed_of(corpus, plan, rank=r, world_size=world_size).batches(5, 6)))
         for r in range(world_size)
     ]
     for i, group in enumerate(whole.groups):
         positions = torch.cat([share.groups[i].positions_B for share in shares])
-        signals = torch.cat([share.groups[i].x_BCT for share in shares])
+        signals = torch.cat([share.groups[i]["eeg"].x_BCT for share in shares])
         torch.testing.assert_close(positions, group.positions_B, rtol=0, atol=0)
-        torch.testing.assert_close(signals, group.x_BCT, rtol=0, atol=0)
+        torch.testing.assert_close(signals, group["eeg"].x_BCT, rtol=0, atol=0)
     everyone = torch.cat([share.positions_B for share in shares])
     assert sorted(everyone.tolist()) == list(range(plan.n_segments_per_step))
 
@@ -66,14 +72,14 @@ def test_shares_of_all_workers_are_the_batch_of_one(corpus: Corpus, world_size: 
 def test_a_run_picked_up_in_mid_epoch_sees_what_an_unbroken_one_sees(corpus: Corpus) -> None:
     plan = plan_of(corpus)
     first = plan.n_steps + 1
-    unbroken = list(PlanFeed(corpus, plan).batches(0, first + 2))[first:]
-    picked_up = list(PlanFeed(corpus, plan).batches(first, first + 2))
+    unbroken = list(feed_of(corpus, plan).batches(0, first + 2))[first:]
+    picked_up = list(feed_of(corpus, plan).batches(first, first + 2))
     assert_same(unbroken, picked_up)
 
 
 def test_a_number_of_workers_that_does_not_divide_the_rounds_is_refused(corpus: Corpus) -> None:
     with pytest.raises(ValueError, match=r"divides the 4 rounds of a step \(1, 2, 4\), got 3"):
-        PlanFeed(corpus, plan_of(corpus), rank=0, world_size=3)
+        feed_of(corpus, plan_of(corpus), rank=0, world_size=3)
 
 
 def test_subjects_held_out_are_never_drawn(corpus: Corpus) -> None:
@@ -98,7 +104,7 @@ def test_datasets_without_valence_and_arousal_are_left_out(tmp_path: Path) -> No
 
 def test_an_error_while_gathering_reaches_the_worker(tmp_path: Path) -> None:
     corpus = open_corpus(write_corpus(tmp_path))
-    feed = PlanFeed(corpus, plan_of(corpus))
+    feed = feed_of(corpus, plan_of(corpus))
     for shard in tmp_path.glob("*/shards/*.arrow"):
         shard.write_bytes(shard.read_bytes()[:-8] + bytes(8))
     with pytest.raises(ValueError, match=r"SHA-256"):
@@ -108,7 +114,7 @@ def test_an_error_while_gathering_reaches_the_worker(tmp_path: Path) -> None:
 def test_an_abandoned_feed_lets_its_thread_go(corpus: Corpus) -> None:
     import threading
 
-    batches = PlanFeed(corpus, plan_of(corpus)).batches(0, 1000)
+    batches = feed_of(corpus, plan_of(corpus)).batches(0, 1000)
     next(batches)
     batches.close()
     for thread in threading.enumerate():
@@ -119,10 +125,10 @@ def test_an_abandoned_feed_lets_its_thread_go(corpus: Corpus) -> None:
 
 def test_a_float16_corpus_stays_float16_until_it_reaches_the_device(tmp_path: Path) -> None:
     corpus = open_corpus(write_corpus(tmp_path, (Made("made_h", dtype="float16"),)))
-    (batch,) = PlanFeed(corpus, plan_of(corpus)).batches(0, 1)
-    assert batch.groups[0].x_BCT.dtype == torch.float16
+    (batch,) = feed_of(corpus, plan_of(corpus)).batches(0, 1)
+    assert batch.groups[0]["eeg"].x_BCT.dtype == torch.float16
     moved = batch.to(torch.device("cpu"), torch.float32)
-    assert moved.groups[0].x_BCT.dtype == torch.float32
+    assert moved.groups[0]["eeg"].x_BCT.dtype == torch.float32
 
 
 @pytest.mark.ray
@@ -130,8 +136,8 @@ def test_ray_data_gathers_what_the_worker_would(corpus: Corpus, ray_cluster: obj
     plan = plan_of(corpus)
     for rank in range(2):
         kwargs = {"rank": rank, "world_size": 2}
-        near = list(PlanFeed(corpus, plan, gather="worker", **kwargs).batches(1, 5))
-        far = list(PlanFeed(corpus, plan, gather="cluster", **kwargs).batches(1, 5))
+        near = list(feed_of(corpus, plan, gather="worker", **kwargs).batches(1, 5))
+        far = list(feed_of(corpus, plan, gather="cluster", **kwargs).batches(1, 5))
         assert_same(near, far)
 
 
@@ -147,40 +153,42 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> CorpusDataset:
 def segments_of(dataset: CorpusDataset, *, batch_size: int = 10) -> SegmentPlan:
     """A plan of two thirds of the rows, in three steps an epoch of unequal size by one."""
     rows_S = np.flatnonzero(np.arange(len(dataset)) % 3)[:29]
-    return SegmentPlan("seed", dataset.digest, rows_S, seed=3, batch_size=batch_size)
+    pool = Pool("seed", dataset.digest, rows_S)
+    return SegmentPlan([pool], seed=3, batch_size=batch_size)
+
+
+def labelled_feed(dataset: CorpusDataset, plan: Plan) -> PlanFeed:
+    labels = {dataset.name: dataset.column("label").astype(np.int64)}
+    return PlanFeed([dataset], plan, targets=targets_of([dataset], "label", labels))
 
 
 def test_a_labelled_batch_holds_the_segments_that_the_plan_names(labelled: CorpusDataset) -> None:
     plan = segments_of(labelled)
-    batches = list(FoldFeed(labelled, plan).batches(0, 2 * plan.n_steps))
+    batches = list(labelled_feed(labelled, plan).batches(0, 2 * plan.n_steps))
     assert [batch.step for batch in batches] == list(range(6))
     for batch in batches:
-        rows_B = plan.step(*divmod(batch.step, plan.n_steps))
+        (draw,) = plan.draws(batch.step)
+        rows_B = draw.rows_B
         (group,) = batch.groups
-        np.testing.assert_array_equal(group.x_BCT, labelled.gather(rows_B))
-        np.testing.assert_array_equal(batch.va_B2, labelled.va_S2[rows_B])
-        assert batch.labels_B is not None
-        assert batch.labels_B.dtype == torch.int64
-        assert batch.labels_B.tolist() == labelled.column("label")[rows_B].tolist()
+        np.testing.assert_array_equal(group["eeg"].x_BCT, labelled.gather(rows_B))
+        assert list(batch.targets) == ["label"]
+        assert batch["label"].dtype == torch.int64
+        assert batch["label"].tolist() == labelled.column("label")[rows_B].tolist()
         assert group.positions_B.tolist() == list(range(len(rows_B)))
-        assert group.electrode_ids_C.tolist() == list(electrodes.ids(labelled.channels))
-        assert group.sfreq == labelled.sfreq
+        assert group["eeg"].channels == labelled.channels
+        assert group["eeg"].sfreq == labelled.sfreq
 
 
 @pytest.mark.parametrize("first", range(1, 6))
 def test_a_labelled_feed_goes_on_at_any_step(labelled: CorpusDataset, first: int) -> None:
     plan = segments_of(labelled)
-    unbroken = list(FoldFeed(labelled, plan).batches(0, 6))[first:]
-    picked_up = list(FoldFeed(labelled, plan).batches(first, 6))
+    unbroken = list(labelled_feed(labelled, plan).batches(0, 6))[first:]
+    picked_up = list(labelled_feed(labelled, plan).batches(first, 6))
     assert_same(unbroken, picked_up)
-    for a, b in zip(unbroken, picked_up, strict=True):
-        assert a.labels_B is not None
-        assert b.labels_B is not None
-        assert torch.equal(a.labels_B, b.labels_B)
 
 
 def test_a_labelled_feed_counts_what_it_hands_out(labelled: CorpusDataset) -> None:
-    feed = FoldFeed(labelled, segments_of(labelled))
+    feed = labelled_feed(labelled, segments_of(labelled))
     assert list(feed.batches(3, 3)) == []
     assert feed.n_bytes == 0
     list(feed.batches(0, 3))
@@ -191,14 +199,14 @@ def test_a_labelled_feed_counts_what_it_hands_out(labelled: CorpusDataset) -> No
 def test_segments_come_in_the_order_that_was_asked_for(labelled: CorpusDataset) -> None:
     rows_N = np.array([50, 3, 107, 3, 0, 64, 51, 2, 1])
     groups = list(in_order(labelled, rows_N, batch_size=4))
-    assert [len(group.x_BCT) for group in groups] == [4, 4, 1]
+    assert [len(group) for group in groups] == [4, 4, 1]
     np.testing.assert_array_equal(
-        torch.cat([group.x_BCT for group in groups]), labelled.gather(rows_N)
+        torch.cat([group["eeg"].x_BCT for group in groups]), labelled.gather(rows_N)
     )
     for group in groups:
-        assert group.positions_B.tolist() == list(range(len(group.x_BCT)))
-        assert group.electrode_ids_C.tolist() == list(electrodes.ids(labelled.channels))
-        assert group.sfreq == labelled.sfreq
+        assert group.positions_B.tolist() == list(range(len(group)))
+        assert group["eeg"].channels == labelled.channels
+        assert group["eeg"].sfreq == labelled.sfreq
 
 
 def test_no_rows_are_no_groups(labelled: CorpusDataset) -> None:
@@ -207,20 +215,23 @@ def test_no_rows_are_no_groups(labelled: CorpusDataset) -> None:
 
 def test_an_error_in_the_prefetch_thread_reaches_who_asked(labelled: CorpusDataset) -> None:
     groups = in_order(labelled, np.array([0, 1, 2, len(labelled)]), batch_size=2)
-    assert len(next(groups).x_BCT) == 2  # what was made before it is handed out
+    assert len(next(groups)) == 2  # what was made before it is handed out
     with pytest.raises(IndexError, match=r"need rows of seed in \[0, 108\), got 2 to 108"):
         next(groups)
-    plan = SegmentPlan("seed", "", np.array([len(labelled)]), seed=0, batch_size=1)
+    beyond = Pool("seed", "", np.array([len(labelled)]))
+    plan = SegmentPlan([beyond], seed=0, batch_size=1)
     with pytest.raises(IndexError, match="got 108"):
-        list(FoldFeed(labelled, plan).batches(0, 1))
+        list(labelled_feed(labelled, plan).batches(0, 1))
 
 
 def assert_same(first: list[Batch], second: list[Batch]) -> None:
     assert [batch.step for batch in first] == [batch.step for batch in second]
     for a, b in zip(first, second, strict=True):
-        torch.testing.assert_close(a.va_B2, b.va_B2, rtol=0, atol=0)
+        assert a.targets.keys() == b.targets.keys()
+        for name in a.targets:
+            torch.testing.assert_close(a[name], b[name], rtol=0, atol=0)
         for group_a, group_b in zip(a.groups, b.groups, strict=True):
-            torch.testing.assert_close(group_a.x_BCT, group_b.x_BCT, rtol=0, atol=0)
+            torch.testing.assert_close(group_a["eeg"].x_BCT, group_b["eeg"].x_BCT, rtol=0, atol=0)
             torch.testing.assert_close(group_a.positions_B, group_b.positions_B, rtol=0, atol=0)
 
 

@@ -143,7 +143,7 @@ def test_a_tiny_plan_never_changes() -> None:
 def test_another_process_makes_the_same_plan() -> None:
     here = Path(__file__).parent
     program = (
-        f"import sys; sys.path.insert(0, {str(here)!r}); from test_sampling import *;"
+        f"import sys; sys.path.insert(0, {str(here)!r}); from test_plans import *;"
         "plan = RoundPlan(real_pools('emod_code'), seed=3, rounds_per_step=4);"
         "print(plan.digest, hashlib.sha256(plan.epoch(5).tobytes()).hexdigest())"
     )
@@ -373,15 +373,23 @@ def test_workers_that_do_not_divide_the_rounds_are_told_which_do() -> None:
 def segment_plan(
     n: int = 100, *, name: str = "seed", digest: str = "d", seed: int = 0, batch_size: int = 16
 ) -> SegmentPlan:
-    return SegmentPlan(name, digest, 3 * np.arange(n), seed=seed, batch_size=batch_size)
+    return SegmentPlan([Pool(name, digest, 3 * np.arange(n))], seed=seed, batch_size=batch_size)
 
 
 def epoch_of(plan: SegmentPlan, epoch: int) -> list[list[int]]:
-    return [plan.step(epoch, step).tolist() for step in range(plan.n_steps)]
+    """Rows of a plan of one dataset."""
+    first = epoch * plan.n_steps
+    draws = [plan.draws(first + step) for step in range(plan.n_steps)]
+    return [draw.rows_B.tolist() for (draw,) in draws]
 
 
 def order_of(plan: SegmentPlan, epoch: int) -> list[int]:
     return [row for step in epoch_of(plan, epoch) for row in step]
+
+
+def rows_of(plan: SegmentPlan) -> list[int]:
+    (pool,) = plan.pools
+    return pool.rows_S.tolist()
 
 
 numbers_of_segments = st.integers(1, 60)
@@ -390,14 +398,15 @@ seeds = st.integers(0, 2**40)
 
 
 def test_a_tiny_plan_of_segments_never_changes() -> None:
-    plan = SegmentPlan("seed", "d", np.arange(100, 122, 2), seed=7, batch_size=4)
+    pool = Pool("seed", "d", np.arange(100, 122, 2))
+    plan = SegmentPlan([pool], seed=7, batch_size=4)
     assert [epoch_of(plan, epoch) for epoch in (0, 1)] == GOLDEN_EPOCHS
 
 
 def test_another_process_makes_the_same_plan_of_segments() -> None:
     here = Path(__file__).parent
     program = (
-        f"import sys; sys.path.insert(0, {str(here)!r}); from test_sampling import *;"
+        f"import sys; sys.path.insert(0, {str(here)!r}); from test_plans import *;"
         "print(epoch_of(segment_plan(seed=3), 5))"
     )
     done = subprocess.run(
@@ -419,7 +428,7 @@ def test_an_epoch_has_every_segment_once_in_steps_of_one_size_but_for_one_segmen
     plan = segment_plan(n, seed=seed, batch_size=batch_size)
     steps = epoch_of(plan, epoch)
     sizes = [len(step) for step in steps]
-    assert sorted(row for step in steps for row in step) == plan.rows_S.tolist()
+    assert sorted(row for step in steps for row in step) == rows_of(plan)
     assert plan.n_steps == len(steps) == math.ceil(n / batch_size)
     assert max(sizes) <= batch_size
     assert max(sizes) - min(sizes) <= 1
@@ -435,7 +444,7 @@ def test_a_plan_of_segments_follows_its_definition_in_plain_loops(
     philox = np.random.Philox(key=int.from_bytes(hashlib.sha256(key).digest()[:16], "little"))
     for epoch in range(3):
         words = philox.random_raw(n).tolist()
-        rows = plan.rows_S.tolist()
+        rows = rows_of(plan)
         assert order_of(plan, epoch) == [rows[i] for i in sorted(range(n), key=words.__getitem__)]
 
 
@@ -487,7 +496,7 @@ def test_a_step_that_an_epoch_does_not_have_is_refused(place: tuple[int, int]) -
 
 
 def test_no_segments_or_empty_batches_are_refused() -> None:
-    with pytest.raises(ValueError, match="need segments of at least 1, got 0"):
+    with pytest.raises(ValueError, match="seed: need at least one segment to draw from, got none"):
         segment_plan(0)
     with pytest.raises(ValueError, match="need batch_size of at least 1, got 0"):
         segment_plan(batch_size=0)
@@ -566,7 +575,7 @@ def test_segments_without_a_place_in_the_square_are_counted_and_the_first_is_nam
 
 
 def test_unequal_lengths_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"deap: .* got \(3,\) and \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"deap: need valence-arousal .*, S = 3; got \(2, 2\)"):
         Pool("deap", "d", np.arange(3), np.zeros((2, 2)))
 
 

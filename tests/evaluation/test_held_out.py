@@ -43,7 +43,7 @@ class Oracle(nn.Module):
         }
 
     def embed(self, groups: Sequence[Group]) -> Tensor:
-        x_B2 = torch.cat([group.x_BCT[:, 0, :2] for group in groups])
+        x_B2 = torch.cat([group["eeg"].x_BCT[:, 0, :2] for group in groups])
         va_B2 = np.stack([self._known[x_2.numpy().tobytes()] for x_2 in x_B2])
         return torch.from_numpy(va_B2) + 0.1 * x_B2
 
@@ -52,7 +52,7 @@ class Blind(nn.Module):
     """Sees noise, and nothing of the emotion."""
 
     def embed(self, groups: Sequence[Group]) -> Tensor:
-        return torch.cat([group.x_BCT[:, 0, :4] for group in groups])
+        return torch.cat([group["eeg"].x_BCT[:, 0, :4] for group in groups])
 
 
 @pytest.fixture

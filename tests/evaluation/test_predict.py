@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from emoray.batches.batch import Group
+from emoray.batches.plans import ShuffledSegments
 from emoray.corpus.read import CorpusDataset, open_corpus
 from emoray.evaluation.predict import predict
 from emoray.vocabulary.schema import IntArray
@@ -25,13 +26,14 @@ class FirstSamples:
     """A stage whose class scores are the first sample of each electrode."""
 
     batch_size = 4
+    sampling = ShuffledSegments(batch_size)
 
     def __init__(self) -> None:
         self.calls: list[tuple[int, bool, bool, torch.dtype]] = []
 
     def scores(self, module: nn.Module, groups: Sequence[Group]) -> Tensor:
         (group,) = groups
-        x_BCT = group.x_BCT
+        x_BCT = group["eeg"].x_BCT
         called = (len(x_BCT), module.training, torch.is_grad_enabled(), x_BCT.dtype)
         self.calls.append(called)
         return self.of(x_BCT[:, :, 0])

@@ -15,7 +15,8 @@ from emoray.corpus.read import CorpusDataset, open_corpus
 from emoray.experiments import cost
 from emoray.experiments.cost import Estimate, estimate_pretrainings, estimate_runs
 from emoray.experiments.experiment import Planned, pretrainings_of
-from emoray.methods.base import OptimizerConfig, Stage
+from emoray.methods.base import Stage
+from emoray.methods.settings import OptimizerConfig
 from emoray.results.store import ResultRow
 from emoray.runtime.config import to_dict
 from emoray.training.run import FoldRun, fold_of, open_dataset
@@ -177,7 +178,7 @@ def test_a_gpu_is_timed_with_a_whole_batch(
     steps: list[tuple[str, int]] = []
 
     def seconds(stage: Stage, batches: Sequence[Batch], device: torch.device) -> float:
-        steps.extend((device.type, len(batch.va_B2)) for batch in batches)
+        steps.extend((device.type, len(batch.positions_B)) for batch in batches)
         return STEP_S
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

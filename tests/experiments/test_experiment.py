@@ -21,8 +21,8 @@ from emoray.experiments.experiment import (
     missing,
     runs_of,
 )
-from emoray.methods.base import OptimizerConfig
 from emoray.methods.emod.config import FinetuneConfig
+from emoray.methods.settings import OptimizerConfig
 from emoray.results.published import MeanSd
 from emoray.results.store import Metric, ResultStore
 from emoray.runtime.config import from_dict

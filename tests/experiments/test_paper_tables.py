@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from emoray import datasets, methods
-from emoray.batches.feeds import PlanFeed
+from emoray.batches.feeds import PlanFeed, targets_of
 from emoray.corpus.read import open_corpus
 from emoray.experiments.experiment import Origin, pretrainings_of, runs_of
 from emoray.experiments.paper_tables import TABLES, Reproduction
@@ -22,6 +22,7 @@ from emoray.runtime.config import dotted_fields, dotted_values, from_dict
 from emoray.runtime.storage import Storage
 from emoray.training import checkpoint, driver, loop
 from emoray.training.run import execute, start_identity
+from tests.groups import inputs_of
 from tests.small_experiments import PRETRAINED, SETTINGS, TINY, cells, reproduction, write_both
 
 PAPER = published.load("emod")
@@ -75,7 +76,7 @@ def test_every_row_becomes_an_arm_whose_stage_can_be_made(
     for arm, row in zip(arms, found.rows(table), strict=True):
         assert row.reproduce is not None
         kind = methods.get(arm.method).STAGES[arm.stage]
-        assert kind(arm.config, SPEC, None).spec == SPEC
+        assert kind(arm.config, inputs_of(SPEC), {}).spec == SPEC
         assert arm.stage == row.reproduce.stages[-1]
         assert arm.published == row.published
         values = dotted_values(arm.config)
@@ -350,7 +351,7 @@ def pretrain(origin: Origin) -> None:
     facts = driver.facts_of(request, corpus, plan)
     loop.train(
         request.make_stage(),
-        PlanFeed(corpus, plan),
+        PlanFeed(corpus.datasets, plan, targets=targets_of(corpus.datasets, "va")),
         steps_per_epoch=plan.n_steps,
         checkpoints=checkpoint.FolderCheckpoints(request.folder, facts, like=driver.IDENTITY),
         checkpoint_every=plan.n_steps,

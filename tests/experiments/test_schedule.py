@@ -12,7 +12,7 @@ import pytest
 from emoray.corpus.read import open_corpus
 from emoray.experiments import schedule
 from emoray.experiments.experiment import Origin
-from emoray.methods.base import OptimizerConfig
+from emoray.methods.settings import OptimizerConfig
 from emoray.results.store import ResultRow, ResultStore
 from emoray.runtime.config import to_dict
 from emoray.training import checkpoint, driver

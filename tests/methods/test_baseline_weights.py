@@ -17,6 +17,7 @@ from emoray.methods.base import InputSpec
 from emoray.methods.baselines.method import PRETRAINING, Config, Training, seen
 from emoray.methods.baselines.model import MODELS, Baseline, ModelName, build
 from emoray.methods.baselines.weights import is_hub_id, read
+from tests.groups import inputs_of
 
 SPEC = InputSpec(channels=("F7", "F8", "P3", "P4"), sfreq=200.0, n_times=400, n_outputs=3)
 NAMES: tuple[ModelName, ...] = get_args(ModelName)
@@ -38,7 +39,7 @@ def trained(name: ModelName, spec: InputSpec = SPEC) -> dict[str, Tensor]:
 
 def built(name: ModelName, weights: Path | str | None, spec: InputSpec = SPEC) -> Baseline:
     return Training(
-        Config(model=name, weights=None if weights is None else str(weights)), spec, None
+        Config(model=name, weights=None if weights is None else str(weights)), inputs_of(spec), {}
     ).build()
 
 
@@ -257,7 +258,8 @@ def test_a_hub_that_does_not_answer_is_an_error_in_words(monkeypatch: pytest.Mon
     ],
 )
 def test_a_row_names_its_weights(weights: str, words: str) -> None:
-    assert Training(Config(model="labram", weights=weights), SPEC, None).start_words == words
+    trained = Training(Config(model="labram", weights=weights), inputs_of(SPEC), {})
+    assert trained.start_words == words
 
 
 def test_a_file_is_no_hubs_name() -> None:

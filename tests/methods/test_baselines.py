@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emoray import datasets
-from emoray.batches.batch import Batch, Group
-from emoray.methods.base import InputSpec, OptimizerConfig, Start
+from emoray.batches.batch import Batch
+from emoray.methods.base import InputSpec, Start, count
 from emoray.methods.baselines.method import STAGES, Config, Training, rehearsal_config
 from emoray.methods.baselines.model import (
     MODELS,
@@ -28,8 +28,9 @@ from emoray.methods.baselines.model import (
     hemispheres,
     prepared,
 )
-from emoray.methods.classification import count
+from emoray.methods.settings import OptimizerConfig
 from emoray.vocabulary.electrodes import GENEVA_32, SEED_62, VOCABULARY
+from tests.groups import eeg_group, inputs_of, with_eeg
 
 FACED_32 = (*datasets.get("faced").CARD.eeg_channels, "M1", "M2")
 """With the two that are not scalp, which EMOD and CBraMod keep."""
@@ -51,22 +52,22 @@ def one_thread() -> None:
 
 
 def stage(name: ModelName, spec: InputSpec = SMALL, **settings: Any) -> Training:
-    return Training(Config(model=name, **settings), spec, None)
+    return Training(Config(model=name, **settings), inputs_of(spec), {})
 
 
 def batch(spec: InputSpec = SMALL, n: int = 8, step: int = 0, seed: int = 0) -> Batch:
     """Noise with labels in turn: nothing to learn, everything to remember."""
     generator = torch.Generator().manual_seed(seed)
     x_BCT = torch.randn(n, spec.n_chans, spec.n_times, generator=generator)
-    group = Group(x_BCT, torch.arange(spec.n_chans), spec.sfreq, torch.arange(n))
-    return Batch(step, (group,), torch.zeros(n, 2), torch.arange(n) % spec.n_outputs)
+    group = eeg_group(x_BCT, spec.channels, spec.sfreq, torch.arange(n))
+    return Batch(step, (group,), {"label": torch.arange(n) % spec.n_outputs})
 
 
 def train(
     trained: Training, module: nn.Module, optimizer: torch.optim.Optimizer, steps: range, n: int = 8
 ) -> None:
     for step in steps:
-        loss = trained.losses(module, batch(trained.spec, n=n, step=step))["total"]
+        loss = trained.losses(module, batch(trained.spec, n=n, step=step))["cross_entropy"]
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -111,7 +112,7 @@ def test_losses_and_all_gradients_are_finite(name: ModelName, dataset: str) -> N
     module = stage(name, spec).build()
     data = batch(spec, n=2)
     assert module(data.groups).shape == (2, spec.n_outputs)
-    loss = stage(name, spec).losses(module, data)["total"]
+    loss = stage(name, spec).losses(module, data)["cross_entropy"]
     loss.backward()  # type: ignore[no-untyped-call]
     assert loss.isfinite()
     for parameter_name, parameter in module.named_parameters():
@@ -135,15 +136,15 @@ def test_it_overfits_32_segments_of_noise(name: ModelName) -> None:
     module = trained.build()
     optimizer = adamw(module)
     everything = batch(n=32)
-    assert everything.labels_B is not None
+    label_B = everything["label"]
     for first in range(0, 400, 10):
         module.train()
         train(trained, module, optimizer, range(first, first + 10), n=32)
         module.eval()
         predicted_B = trained.scores(module, everything.groups).argmax(1)
-        if torch.equal(predicted_B, everything.labels_B):
+        if torch.equal(predicted_B, label_B):
             return
-    pytest.fail(f"{(predicted_B == everything.labels_B).sum()} of 32 after 400 steps")
+    pytest.fail(f"{(predicted_B == everything['label']).sum()} of 32 after 400 steps")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -185,7 +186,7 @@ def test_every_precision_runs(name: ModelName, precision: str) -> None:
     if precision == "float64":
         module, data = module.double(), data.to(torch.device("cpu"), torch.float64)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
-        loss = trained.losses(module, data)["total"]
+        loss = trained.losses(module, data)["cross_entropy"]
     loss.backward()  # type: ignore[no-untyped-call]
     assert loss.isfinite()
 
@@ -226,7 +227,7 @@ def _loss(name: ModelName, module: nn.Module, *, seed: int = 0, step: int = 0) -
     torch.rand(7)
     before = torch.get_rng_state()
     with torch.no_grad():
-        loss = stage(name, seed=seed).losses(module, replace(batch(), step=step))["total"]
+        loss = stage(name, seed=seed).losses(module, replace(batch(), step=step))["cross_entropy"]
     assert torch.equal(before, torch.get_rng_state())
     return loss.item()
 
@@ -344,7 +345,7 @@ def test_rates_and_lengths(
     after = prepared(MODELS[name], spec)
     assert (after.sfreq, after.n_times) == arrives
     module = build(name, spec)
-    x_BCT = batch(spec, n=2).groups[0].x_BCT
+    x_BCT = batch(spec, n=2).groups[0]["eeg"].x_BCT
     assert module.prepare(x_BCT).shape == (2, spec.n_chans, after.n_times)
     assert module(batch(spec, n=2).groups).isfinite().all()
 
@@ -366,7 +367,7 @@ def test_resampled_signals_are_the_same_signals(sfreq: float) -> None:
 
 def test_a_last_patch_is_filled_with_zeros() -> None:
     spec = replace(SMALL, n_times=300)
-    x_BCT = batch(spec).groups[0].x_BCT
+    x_BCT = batch(spec).groups[0]["eeg"].x_BCT
     prepared_BCT = build("cbramod", spec).prepare(x_BCT)
     assert torch.equal(prepared_BCT[..., :300], x_BCT)
     assert not prepared_BCT[..., 300:].any()
@@ -392,7 +393,7 @@ def test_partners_of_the_hemispheres_lie_across_from_each_other(channels: tuple[
 
 def test_tsception_gets_the_left_hemisphere_first() -> None:
     spec = replace(SMALL, channels=("P4", "F7", "P3", "F8"))
-    x_BCT = batch(spec).groups[0].x_BCT
+    x_BCT = batch(spec).groups[0]["eeg"].x_BCT
     assert torch.equal(build("tsception", spec).prepare(x_BCT), x_BCT[:, [1, 2, 3, 0]])
     assert torch.equal(build("eegnet", spec).prepare(x_BCT), x_BCT)
 
@@ -408,7 +409,7 @@ def test_labram_knows_every_electrode_by_its_name() -> None:
 
 def test_biots_spectra_are_those_of_braindecode() -> None:
     encoder = cast(Any, build("biot", SMALL).network).encoder
-    x_B1T = batch(n=3).groups[0].x_BCT[:, :1]
+    x_B1T = batch(n=3).groups[0]["eeg"].x_BCT[:, :1]
     with pytest.warns(UserWarning, match="A window was not provided"):
         unnamed = type(encoder).stft(encoder, x_B1T)
     assert torch.equal(encoder.stft(x_B1T), unnamed)
@@ -438,9 +439,9 @@ def test_other_segments_than_it_was_built_for_are_refused() -> None:
     module = build("eegnet", SMALL)
     group = batch().groups[0]
     wrong = [
-        replace(group, x_BCT=group.x_BCT[:, :3]),
-        replace(group, x_BCT=group.x_BCT[..., :-1]),
-        replace(group, sfreq=250.0),
+        with_eeg(group, x_BCT=group["eeg"].x_BCT[:, :3]),
+        with_eeg(group, x_BCT=group["eeg"].x_BCT[..., :-1]),
+        with_eeg(group, sfreq=250.0),
     ]
     for other in wrong:
         with pytest.raises(ValueError, match="need segments of 4 electrodes x 200 samples at 200"):
@@ -455,7 +456,7 @@ def test_batches_of_several_datasets_are_refused(n: int) -> None:
 
 def test_a_checkpoint_of_another_stage_is_refused() -> None:
     with pytest.raises(ValueError, match=r"need no checkpoint .* `weights`"):
-        Training(Config(), SMALL, Start(config={}, model={}))
+        Training(Config(), inputs_of(SMALL), {"encoder": Start(config={}, model={})})
 
 
 # Settings -----------------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ from emoray.methods.emod.augment import (
     mask_time,
     shuffle_electrodes,
 )
+from emoray.vocabulary.electrodes import VOCABULARY
+from tests.groups import eeg_group, with_eeg
 
 KEY = DropoutKey(5, 3)
 
@@ -25,7 +27,7 @@ KEY = DropoutKey(5, 3)
 def group(n_segments: int = 12) -> Group:
     generator = torch.Generator().manual_seed(0)
     x_BCT = torch.randn(n_segments, 6, 200, generator=generator)
-    return Group(x_BCT, torch.arange(1, 7), 100.0, torch.arange(40, 40 + n_segments))
+    return eeg_group(x_BCT, VOCABULARY[:6], 100.0, torch.arange(40, 40 + n_segments))
 
 
 def keys(n: int) -> Tensor:
@@ -72,35 +74,37 @@ def test_the_first_view_is_the_segment_itself() -> None:
 def test_every_segment_gets_one_augmentation() -> None:
     whole = group(300)
     view = augmented(whole, KEY, view=1)
-    untouched_B = (view.x_BCT == whole.x_BCT).all(1).float().mean(1)
-    zeroed_B = (view.x_BCT == 0).float().mean((1, 2)) > 0.1
-    noisy_B = (untouched_B == 0) & ~(view.x_BCT.sort(1).values == whole.x_BCT.sort(1).values).any(
-        2
-    ).any(1)
+    x_BCT, before_BCT = view["eeg"].x_BCT, whole["eeg"].x_BCT
+    untouched_B = (x_BCT == before_BCT).all(1).float().mean(1)
+    zeroed_B = (x_BCT == 0).float().mean((1, 2)) > 0.1
+    same_BCT = x_BCT.sort(1).values == before_BCT.sort(1).values
+    noisy_B = (untouched_B == 0) & ~same_BCT.any(2).any(1)
     shares = [zeroed_B.float().mean().item(), noisy_B.float().mean().item()]
     assert all(0.2 < share < 0.47 for share in shares)
     assert not (zeroed_B & noisy_B).any()
-    assert torch.equal(view.electrode_ids_C, whole.electrode_ids_C)
+    assert (view["eeg"].channels, view["eeg"].sfreq) == (whole["eeg"].channels, 100.0)
     assert torch.equal(view.positions_B, whole.positions_B)
 
 
 def test_views_do_not_depend_on_how_a_batch_is_dealt() -> None:
     whole = group()
-    want = augmented(whole, KEY, view=1).x_BCT
+    want = augmented(whole, KEY, view=1)["eeg"].x_BCT
     for share in torch.randperm(12, generator=torch.Generator().manual_seed(2)).view(3, 4):
-        part = replace(whole, x_BCT=whole.x_BCT[share], positions_B=whole.positions_B[share])
-        assert torch.allclose(augmented(part, KEY, view=1).x_BCT, want[share], rtol=0, atol=1e-6)
+        part = with_eeg(whole, x_BCT=whole["eeg"].x_BCT[share])
+        part = replace(part, positions_B=whole.positions_B[share])
+        got = augmented(part, KEY, view=1)["eeg"].x_BCT
+        assert torch.allclose(got, want[share], rtol=0, atol=1e-6)
 
 
 def test_views_change_with_step_and_view() -> None:
     whole = group()
-    one = augmented(whole, KEY, view=1).x_BCT
+    one = augmented(whole, KEY, view=1)["eeg"].x_BCT
     for other in (
-        augmented(whole, DropoutKey(5, 4), view=1).x_BCT,
-        augmented(whole, KEY, view=2).x_BCT,
+        augmented(whole, DropoutKey(5, 4), view=1)["eeg"].x_BCT,
+        augmented(whole, KEY, view=2)["eeg"].x_BCT,
     ):
         assert not torch.equal(one, other)
-    assert torch.equal(one, augmented(whole, KEY, view=1).x_BCT)
+    assert torch.equal(one, augmented(whole, KEY, view=1)["eeg"].x_BCT)
 
 
 @pytest.mark.parametrize("wrong", [{"noise": -0.1}, {"shuffle": 1.5}, {"time_mask": -1.0}])

@@ -19,12 +19,20 @@ from emoray.methods.emod.method import Finetuning, Pretraining
 from emoray.methods.emod.model import EmodClassifier, FeatureNorm, HeadKind
 from emoray.runtime.config import to_dict
 from emoray.training.loop import take_step
+from emoray.vocabulary.electrodes import VOCABULARY
+from tests.groups import eeg_group, inputs_of, with_eeg
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = EncoderConfig(d_model=8, n_heads=2, n_layers=2, d_feedforward=16)
 TINY = FinetuneConfig(encoder=SMALL)
 SPEC = InputSpec(("Fz", "Cz", "Pz"), 100.0, 200, 3)
 SEED_SPEC = InputSpec(tuple(f"E{i}" for i in range(62)), 200.0, 1000, 3)
+
+
+def finetuning(
+    config: FinetuneConfig = TINY, spec: InputSpec = SPEC, start: Start | None = None
+) -> Finetuning:
+    return Finetuning(config, inputs_of(spec), {} if start is None else {"encoder": start})
 
 
 def pretrained(config: EncoderConfig = SMALL) -> Start:
@@ -38,17 +46,14 @@ def group(
     n_segments: int = 4, seconds: float = 2.0, sfreq: float = 100.0, *, seed: int = 0
 ) -> Group:
     generator = torch.Generator().manual_seed(seed)
-    return Group(
-        x_BCT=torch.randn(n_segments, 3, round(seconds * sfreq), generator=generator),
-        electrode_ids_C=torch.tensor([3, 1, 2]),
-        sfreq=sfreq,
-        positions_B=torch.arange(n_segments),
-    )
+    x_BCT = torch.randn(n_segments, 3, round(seconds * sfreq), generator=generator)
+    channels = [VOCABULARY[i] for i in (2, 0, 1)]
+    return eeg_group(x_BCT, channels, sfreq, torch.arange(n_segments))
 
 
 def batch(*groups: Group, n_classes: int = 3, step: int = 5) -> Batch:
-    n = sum(len(g.x_BCT) for g in groups)
-    return Batch(step, groups, torch.full((n, 2), math.nan), torch.arange(n) % n_classes)
+    n = sum(map(len, groups))
+    return Batch(step, groups, {"label": torch.arange(n) % n_classes})
 
 
 def weights_of(module: nn.Module, part: str = "") -> dict[str, Tensor]:
@@ -67,7 +72,7 @@ def test_fine_tuning_starts_with_the_pretrained_encoder_and_a_head_of_its_own(
     head: HeadKind,
 ) -> None:
     start, config = pretrained(), replace(TINY, head=head, seed=3)
-    module, fresh = Finetuning(config, SPEC, start).build(), Finetuning(config, SPEC, None).build()
+    module, fresh = finetuning(config, SPEC, start).build(), finetuning(config, SPEC).build()
     encoder = {n: t for n, t in start.model.items() if n.startswith("encoder.")}
     assert len(encoder) < len(start.model)  # a pretraining's head is there too
     assert same(weights_of(module, "encoder."), encoder)
@@ -80,33 +85,33 @@ def test_fine_tuning_starts_with_the_pretrained_encoder_and_a_head_of_its_own(
 def test_a_start_is_not_changed_by_who_starts_from_it() -> None:
     start = pretrained()
     before = {name: tensor.clone() for name, tensor in start.model.items()}
-    stage = Finetuning(TINY, SPEC, start)
+    stage = finetuning(TINY, SPEC, start)
     module = stage.build()
     optimizer = torch.optim.AdamW(module.parameters())
     take_step(stage, module, optimizer, batch(group()), 0.1)
     assert same(start.model, before)
     assert same(
         weights_of(stage.build(), "encoder."),
-        weights_of(Finetuning(TINY, SPEC, start).build(), "encoder."),
+        weights_of(finetuning(TINY, SPEC, start).build(), "encoder."),
     )
 
 
 def test_a_row_says_where_its_weights_come_from() -> None:
-    assert Finetuning(TINY, SPEC, None).start_words == "from scratch"
-    assert Finetuning(TINY, SPEC, pretrained()).start_words == "pretrained"
+    assert finetuning(TINY, SPEC).start_words == "from scratch"
+    assert finetuning(TINY, SPEC, pretrained()).start_words == "pretrained"
 
 
 def test_a_fine_tuned_classifier_is_a_start_as_well() -> None:
-    trained = Finetuning(replace(TINY, seed=8), replace(SPEC, n_outputs=5), None).build()
+    trained = finetuning(replace(TINY, seed=8), replace(SPEC, n_outputs=5)).build()
     start = Start(to_dict(TINY), trained.state_dict())
-    module = Finetuning(TINY, SPEC, start).build()
+    module = finetuning(TINY, SPEC, start).build()
     assert same(weights_of(module, "encoder."), weights_of(trained, "encoder."))
 
 
 def test_another_architecture_is_refused_by_the_settings_that_differ() -> None:
     wanted = replace(SMALL, d_model=16, spectrum="magnitude", temporal_attention=False)
     with pytest.raises(ValueError, match="need the encoder that the checkpoint was") as refused:
-        Finetuning(replace(TINY, encoder=wanted), SPEC, pretrained())
+        finetuning(replace(TINY, encoder=wanted), SPEC, pretrained())
     said = str(refused.value)
     assert "encoder.d_model 16 instead of 8" in said
     assert "encoder.spectrum 'magnitude' instead of 'real'" in said
@@ -116,7 +121,7 @@ def test_another_architecture_is_refused_by_the_settings_that_differ() -> None:
 
 def test_dropout_and_how_convolutions_run_may_differ_from_the_pretraining() -> None:
     other = replace(SMALL, dropout=0.4, frontend="plain")
-    module = Finetuning(replace(TINY, encoder=other), SPEC, pretrained()).build()
+    module = finetuning(replace(TINY, encoder=other), SPEC, pretrained()).build()
     start = pretrained()
     assert same(
         weights_of(module, "encoder."),
@@ -126,7 +131,7 @@ def test_dropout_and_how_convolutions_run_may_differ_from_the_pretraining() -> N
 
 def test_a_start_without_an_encoder_is_refused() -> None:
     with pytest.raises(ValueError, match="need a checkpoint of EMOD, got one without settings"):
-        Finetuning(TINY, SPEC, Start({"model": "eegnet"}, {}))
+        finetuning(TINY, SPEC, Start({"model": "eegnet"}, {}))
 
 
 @pytest.mark.parametrize("origin", [lambda: None, pretrained], ids=["scratch", "pretrained"])
@@ -136,11 +141,11 @@ def test_the_same_seed_gives_the_same_weights_and_touches_no_generator(
     start = origin()
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
-    first = Finetuning(TINY, SPEC, start).build()
+    first = finetuning(TINY, SPEC, start).build()
     assert torch.equal(torch.random.get_rng_state(), before)
     torch.manual_seed(2)
-    assert same(weights_of(first), weights_of(Finetuning(TINY, SPEC, start).build()))
-    other = Finetuning(replace(TINY, seed=1), SPEC, start).build()
+    assert same(weights_of(first), weights_of(finetuning(TINY, SPEC, start).build()))
+    other = finetuning(replace(TINY, seed=1), SPEC, start).build()
     assert not torch.equal(first.head.out.weight, other.head.out.weight)
 
 
@@ -149,7 +154,7 @@ def test_the_same_seed_gives_the_same_weights_and_touches_no_generator(
 
 def step_of(config: FinetuneConfig) -> tuple[EmodClassifier, dict[str, Tensor]]:
     """A module after one step, and its weights before."""
-    stage = Finetuning(config, SPEC, pretrained())
+    stage = finetuning(config, SPEC, pretrained())
     module = stage.build()
     before = weights_of(module)
     optimizer = torch.optim.AdamW(module.parameters(), weight_decay=0.1)
@@ -178,15 +183,15 @@ def test_unfrozen_every_parameter_learns_but_what_cancels_in_a_softmax() -> None
 
 
 def test_the_papers_encoder_has_845384_parameters_beside_the_head() -> None:
-    linear = Finetuning(FinetuneConfig(), SEED_SPEC, None)
+    linear = finetuning(FinetuneConfig(), SEED_SPEC)
     assert linear.n_parameters(linear.build()) == {"encoder": 845_384, "head": 128 * 3 + 3}
-    mlp = Finetuning(FinetuneConfig(head="mlp"), SEED_SPEC, None)
+    mlp = finetuning(FinetuneConfig(head="mlp"), SEED_SPEC)
     n_head = 128 * 512 + 512 + 512 * 3 + 3
     assert mlp.n_parameters(mlp.build()) == {"encoder": 845_384, "head": n_head}
 
 
 def test_a_frozen_encoder_has_no_parameters_that_learn() -> None:
-    stage = Finetuning(replace(TINY, frozen=True), SPEC, None)
+    stage = finetuning(replace(TINY, frozen=True), SPEC)
     assert stage.n_parameters(stage.build()) == {"encoder": 0, "head": 8 * 3 + 3}
 
 
@@ -263,8 +268,8 @@ def test_no_gradient_reaches_the_running_statistics() -> None:
 
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 def test_class_scores_are_a_map_of_the_mean_token(head: HeadKind) -> None:
-    module = Finetuning(replace(TINY, head=head), SPEC, None).build().double().eval()
-    whole = replace(group(), x_BCT=group().x_BCT.double())
+    module = finetuning(replace(TINY, head=head), SPEC).build().double().eval()
+    whole = doubled(group())
     with torch.no_grad():
         (tokens_BCKD,) = module.encoder([whole])
         n = tokens_BCKD.shape[1] * tokens_BCKD.shape[2]
@@ -277,48 +282,47 @@ def test_class_scores_are_a_map_of_the_mean_token(head: HeadKind) -> None:
 
 
 def test_the_loss_is_cross_entropy_in_plain_loops() -> None:
-    stage = Finetuning(TINY, SPEC, None)
+    stage = finetuning(TINY, SPEC)
     module = stage.build()
     of_step = batch(group(5), step=9)
-    total = stage.losses(module, of_step)["total"]
+    total = stage.losses(module, of_step)["cross_entropy"]
     again = stage.build()  # running statistics and dropout as the first time
     scores_BK = again(of_step.groups, DropoutKey(stage.seed, 9))
-    assert of_step.labels_B is not None
     wanted = 0.0
-    for scores, label in zip(scores_BK.tolist(), of_step.labels_B.tolist(), strict=True):
+    for scores, label in zip(scores_BK.tolist(), of_step["label"].tolist(), strict=True):
         wanted += math.log(sum(math.exp(s) for s in scores)) - scores[label]
     assert total.item() == pytest.approx(wanted / 5, rel=1e-5)
 
 
 def test_dropout_depends_on_the_step_and_not_on_the_call() -> None:
-    stage = Finetuning(replace(TINY, encoder=replace(SMALL, dropout=0.5)), SPEC, None)
+    stage = finetuning(replace(TINY, encoder=replace(SMALL, dropout=0.5)), SPEC)
 
     def loss(step: int) -> float:
-        return stage.losses(stage.build(), batch(group(), step=step))["total"].item()
+        return stage.losses(stage.build(), batch(group(), step=step))["cross_entropy"].item()
 
     assert loss(3) == loss(3)
     assert loss(3) != loss(4)
 
 
 def test_a_batch_without_labels_is_refused() -> None:
-    stage = Finetuning(TINY, SPEC, None)
-    with pytest.raises(ValueError, match="need a batch with labels"):
-        stage.losses(stage.build(), replace(batch(group()), labels_B=None))
+    stage = finetuning(TINY, SPEC)
+    with pytest.raises(ValueError, match="need the target 'label' in a batch, got nothing"):
+        stage.losses(stage.build(), replace(batch(group()), targets={}))
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 9])
 def test_who_knows_nothing_loses_the_logarithm_of_the_number_of_classes(n_classes: int) -> None:
-    stage = Finetuning(TINY, replace(SPEC, n_outputs=n_classes), None)
+    stage = finetuning(TINY, replace(SPEC, n_outputs=n_classes))
     module = stage.build()
     nn.init.zeros_(module.head.out.weight)
     nn.init.zeros_(module.head.out.bias)
-    total = stage.losses(module, batch(group(), n_classes=n_classes))["total"].item()
+    total = stage.losses(module, batch(group(), n_classes=n_classes))["cross_entropy"].item()
     assert stage.chance_loss(64) == pytest.approx(math.log(n_classes))
     assert total == pytest.approx(stage.chance_loss(64), rel=1e-6)
 
 
 def test_scores_are_of_the_module_without_dropout_or_gradient() -> None:
-    stage = Finetuning(replace(TINY, encoder=replace(SMALL, dropout=0.9)), SPEC, None)
+    stage = finetuning(replace(TINY, encoder=replace(SMALL, dropout=0.9)), SPEC)
     module = stage.build().eval()
     scores_BK = stage.scores(module, [group()])
     assert not scores_BK.requires_grad
@@ -334,12 +338,12 @@ RATES = (128.0, 200.0, 250.0, 300.0)
 
 def test_segments_of_1_to_60_seconds_at_128_to_300_hz_go_through_one_encoder() -> None:
     """Seconds and rates of the paper's datasets and beyond; 60 s are six times the offsets."""
-    stage = Finetuning(TINY, SPEC, pretrained())
+    stage = finetuning(TINY, SPEC, pretrained())
     module = stage.build()
     for seconds in LENGTHS:
         for sfreq in RATES:
             module.zero_grad(set_to_none=True)
-            total = stage.losses(module, batch(group(2, seconds, sfreq)))["total"]
+            total = stage.losses(module, batch(group(2, seconds, sfreq)))["cross_entropy"]
             assert torch.isfinite(total), (seconds, sfreq)
             total.backward()  # type: ignore[no-untyped-call]
             for name, parameter in module.named_parameters():
@@ -349,7 +353,7 @@ def test_segments_of_1_to_60_seconds_at_128_to_300_hz_go_through_one_encoder() -
 
 
 def test_a_segments_scores_do_not_depend_on_what_else_is_scored() -> None:
-    module = Finetuning(TINY, SPEC, pretrained()).build().double().eval()
+    module = finetuning(TINY, SPEC, pretrained()).build().double().eval()
     groups = [doubled(group(2, seconds, sfreq)) for seconds in (1.0, 3.0) for sfreq in RATES]
     with torch.no_grad():
         together = module(groups)
@@ -358,7 +362,7 @@ def test_a_segments_scores_do_not_depend_on_what_else_is_scored() -> None:
 
 
 def doubled(one: Group) -> Group:
-    return replace(one, x_BCT=one.x_BCT.double())
+    return with_eeg(one, x_BCT=one["eeg"].x_BCT.double())
 
 
 @pytest.mark.parametrize("wrong", [{"epochs": 0}, {"batch_size": 0}])

@@ -28,6 +28,8 @@ from emoray.methods.emod.model import (
     SegmentDropout,
     relative_attention,
 )
+from emoray.vocabulary.electrodes import VOCABULARY
+from tests.groups import eeg_group, with_eeg
 
 SMALL = EncoderConfig(d_model=16, n_heads=2, n_layers=2, d_feedforward=32)
 ABLATIONS = (
@@ -50,16 +52,14 @@ def group(
 ) -> Group:
     generator = torch.Generator().manual_seed(seed)
     shape = (n_segments, n_electrodes, round(seconds * sfreq))
-    return Group(
-        x_BCT=torch.randn(shape, generator=generator, dtype=torch.float64),
-        electrode_ids_C=torch.arange(1, n_electrodes + 1),
-        sfreq=sfreq,
-        positions_B=torch.arange(first, first + n_segments),
-    )
+    x_BCT = torch.randn(shape, generator=generator, dtype=torch.float64)
+    positions_B = torch.arange(first, first + n_segments)
+    return eeg_group(x_BCT, VOCABULARY[:n_electrodes], sfreq, positions_B)
 
 
 def rows(whole: Group, chosen: Tensor) -> Group:
-    return replace(whole, x_BCT=whole.x_BCT[chosen], positions_B=whole.positions_B[chosen])
+    part = with_eeg(whole, x_BCT=whole["eeg"].x_BCT[chosen])
+    return replace(part, positions_B=whole.positions_B[chosen])
 
 
 def encoder(config: EncoderConfig = SMALL, seed: int = 0) -> Encoder:
@@ -189,7 +189,8 @@ def test_token_windows_are_those_of_adaptive_pooling(n_samples: int, n_tokens: i
 
 def test_group_statistics_belong_to_one_segment() -> None:
     whole = group(n_segments=3)
-    louder = replace(whole, x_BCT=whole.x_BCT * torch.tensor([1.0, 50.0, 1.0])[:, None, None])
+    loudness_B11 = torch.tensor([1.0, 50.0, 1.0])[:, None, None]
+    louder = with_eeg(whole, x_BCT=whole["eeg"].x_BCT * loudness_B11)
     backbone = encoder().eval()
     (before,), (after,) = backbone([whole]), backbone([louder])
     assert close(before[[0, 2]], after[[0, 2]], 1e-12)
@@ -198,7 +199,7 @@ def test_group_statistics_belong_to_one_segment() -> None:
 @pytest.mark.parametrize("part", ["real", "magnitude"])
 def test_both_branches_start_out_seeing_the_signal_whatever_its_scale(part: str) -> None:
     """Fourier coefficients are some fifty times smaller than the signal they come from."""
-    x_BCT = group(seconds=10).x_BCT
+    x_BCT = group(seconds=10)["eeg"].x_BCT
     spectrum_BCF = spectrum(x_BCT, 128.0, part, None)
     torch.manual_seed(0)
     branch = Branch(8, 25, 4).double()
@@ -209,7 +210,7 @@ def test_both_branches_start_out_seeing_the_signal_whatever_its_scale(part: str)
 
 
 def test_the_spectrum_is_the_released_one_and_pools_equal_hz_on_request() -> None:
-    x_BCT = group(sfreq=100.0).x_BCT
+    x_BCT = group(sfreq=100.0)["eeg"].x_BCT
     at = torch.arange(200, dtype=torch.float64) / 200
     for f in (0, 3, 100):
         want = (x_BCT * torch.cos(2 * math.pi * f * at)).mean(-1)
@@ -225,7 +226,7 @@ def test_the_spectrum_is_the_released_one_and_pools_equal_hz_on_request() -> Non
 
 
 def test_magnitudes_do_not_depend_on_where_a_segment_starts() -> None:
-    x_BCT = group().x_BCT
+    x_BCT = group()["eeg"].x_BCT
     moved_BCT = x_BCT.roll(17, -1)
     assert close(*(spectrum(x, 128.0, "magnitude", None) for x in (x_BCT, moved_BCT)), 1e-12)
     assert not close(*(spectrum(x, 128.0, "real", None) for x in (x_BCT, moved_BCT)), 1e-3)
@@ -331,14 +332,14 @@ def test_lengths_from_1_to_60_seconds_go_through_one_encoder() -> None:
 
 
 def test_electrodes_are_a_set_known_by_their_ids() -> None:
-    whole, order = group(), torch.tensor([2, 0, 3, 1])
-    moved = replace(
-        whole, x_BCT=whole.x_BCT[:, order], electrode_ids_C=whole.electrode_ids_C[order]
-    )
+    whole, order = group(), [2, 0, 3, 1]
+    eeg = whole["eeg"]
+    channels = tuple(eeg.channels[i] for i in order)
+    moved = with_eeg(whole, x_BCT=eeg.x_BCT[:, order], channels=channels)
     module = EmodPretraining(SMALL).double().eval()
     assert close(module.encoder([whole])[0][:, order], module.encoder([moved])[0], 1e-11)
     assert close(module([whole]), module([moved]), 1e-11)
-    renamed = replace(whole, electrode_ids_C=whole.electrode_ids_C + 1)
+    renamed = with_eeg(whole, channels=VOCABULARY[1:5])
     assert not close(module([whole]), module([renamed]), 1e-3)
 
 
@@ -346,8 +347,8 @@ def test_inputs_that_disagree_are_refused() -> None:
     whole, backbone = group(), encoder().eval()
     with pytest.raises(ValueError, match="at least one group"):
         backbone([])
-    with pytest.raises(ValueError, match=r"electrode ids \(C,\), got \(3, 4, 256\) and \(3,\)"):
-        backbone([replace(whole, electrode_ids_C=torch.arange(3))])
+    with pytest.raises(ValueError, match=r"C electrodes, got \(3, 4, 256\) and 3 electrodes"):
+        backbone([with_eeg(whole, channels=VOCABULARY[:3])])
     with pytest.raises(ValueError, match="one position per segment"):
         backbone([replace(whole, positions_B=torch.arange(2))])
     with pytest.raises(ValueError, match=r"at least one token, got 0\.05 s"):
@@ -485,7 +486,7 @@ def test_read_outs_see_the_mean_token() -> None:
 def test_bf16_autocast_stays_near_float32(mode: frontend.Mode) -> None:
     torch.manual_seed(0)
     module = EmodPretraining(replace(SMALL, frontend=mode)).float().eval()
-    groups = [replace(g, x_BCT=g.x_BCT.float()) for g in MIXED]
+    groups = [with_eeg(g, x_BCT=g["eeg"].x_BCT.float()) for g in MIXED]
     want = module(groups)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         got = module(groups)
@@ -497,7 +498,7 @@ def test_bf16_autocast_stays_near_float32(mode: frontend.Mode) -> None:
 
 def test_a_float16_corpus_is_read_in_the_parameters_type() -> None:
     module = EmodPretraining(SMALL).float().eval()
-    halved = replace(group(), x_BCT=group().x_BCT.half())
+    halved = with_eeg(group(), x_BCT=group()["eeg"].x_BCT.half())
     assert torch.isfinite(module([halved])).all()
 
 

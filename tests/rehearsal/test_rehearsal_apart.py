@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from emoray.batches.batch import Batch, Group
+from emoray.batches.batch import Batch
 from emoray.batches.feeds import Feed
 from emoray.datasets.seed import LABELS, PLANTED
 from emoray.evaluation.metrics import classification_scores
@@ -23,6 +23,7 @@ from emoray.rehearsal.world import World
 from emoray.training import loop
 from emoray.training.checkpoint import State
 from emoray.vocabulary import electrodes
+from tests.groups import eeg_group, inputs_of
 
 SFREQ, SEGMENT_S, N_SEGMENTS = 100.0, 5.0, 2
 THIRD = REHEARSAL_SUBJECTS // 3
@@ -65,9 +66,9 @@ class Side(Feed):
         return np.fft.irfft(spectrum_CF, x_CT.shape[1])
 
     def batch(self, step: int, rows: torch.Tensor) -> Batch:
-        ids_C = torch.tensor(electrodes.ids(electrodes.EPOC_14))
-        group = Group(self.x_NCT[rows], ids_C, SFREQ, torch.arange(len(rows)))
-        return Batch(step, (group,), torch.zeros(len(rows), 2), labels_B=self.labels_N[rows])
+        positions_B = torch.arange(len(rows))
+        group = eeg_group(self.x_NCT[rows], electrodes.EPOC_14, SFREQ, positions_B)
+        return Batch(step, (group,), {"label": self.labels_N[rows]})
 
     def _make(self, steps: range) -> Iterator[Batch]:
         for step in steps:
@@ -92,7 +93,7 @@ def fold() -> dict[str, Side]:
 
 def trained_kappa(fold: dict[str, Side]) -> float:
     spec = InputSpec(electrodes.EPOC_14, SFREQ, int(SFREQ * SEGMENT_S), len(PLANTED))
-    stage = Finetuning(rehearsal_finetune_config(), spec, None)
+    stage = Finetuning(rehearsal_finetune_config(), inputs_of(spec), {})
     trained = loop.train(
         stage,
         fold["train"],
@@ -103,9 +104,8 @@ def trained_kappa(fold: dict[str, Side]) -> float:
     )
     batch = fold["test"].batch(0, torch.arange(len(fold["test"].labels_N)))
     read_N = stage.scores(trained.module.eval(), batch.groups).argmax(1)
-    assert batch.labels_B is not None
     return classification_scores(
-        batch.labels_B.numpy(), read_N.numpy(), n_classes=len(PLANTED)
+        batch["label"].numpy(), read_N.numpy(), n_classes=len(PLANTED)
     ).kappa
 
 

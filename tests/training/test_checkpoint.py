@@ -15,7 +15,6 @@ import torch
 from pyarrow import fs
 from torch import nn
 
-from emoray.batches.batch import Group
 from emoray.methods.base import InputSpec
 from emoray.methods.emod.config import EncoderConfig, FinetuneConfig
 from emoray.methods.emod.method import Finetuning
@@ -24,6 +23,7 @@ from emoray.runtime.storage import HashingFile, Storage
 from emoray.training import checkpoint
 from emoray.training.checkpoint import HISTORY, Best, CheckpointError, FolderCheckpoints, State
 from tests.disks import full_disk
+from tests.groups import eeg_group, inputs_of
 
 FACTS = {"method": "emod", "config": {"loss": {"d_max": 5.0}}}
 
@@ -351,7 +351,8 @@ def test_a_classifier_is_built_again_by_what_its_checkpoint_says(tmp_path: Path)
         seed=3,
     )
     spec = InputSpec(("Fz", "Cz"), 100.0, 200, 5)
-    module = Finetuning(config, spec, None).build()
+    inputs = inputs_of(spec)
+    module = Finetuning(config, inputs, {}).build()
     with torch.no_grad():
         for tensor in module.state_dict().values():  # no weights that a seed would give
             tensor.add_(0.01)
@@ -359,12 +360,12 @@ def test_a_classifier_is_built_again_by_what_its_checkpoint_says(tmp_path: Path)
         "method": "emod",
         "stage": "finetune",
         "config": to_dict(config),
-        "spec": to_dict(spec),
+        "inputs": to_dict(inputs),
     }
     checkpoint.save(tmp_path, State(1, module.state_dict(), {}), facts)
     found = checkpoint.load_trained(tmp_path)
     assert not found.training
-    group = Group(torch.randn(3, 2, 200), torch.tensor([1, 2]), 100.0, torch.arange(3))
+    group = eeg_group(torch.randn(3, 2, 200), ("Fp1", "Fpz"), 100.0, torch.arange(3))
     with torch.no_grad():
         scores_BK = found([group])
         assert scores_BK.shape == (3, 5)

@@ -5,23 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from emoray.batches.batch import Batch
-from emoray.batches.feeds import PlanFeed, pools
-from emoray.batches.plans import RoundPlan
+from emoray.batches.feeds import PlanFeed, pools, targets_of
+from emoray.batches.plans import Plan, RoundPlan
 from emoray.corpus.read import Corpus, open_corpus
-from emoray.methods.base import OptimizerConfig
 from emoray.methods.emod.config import Config, EncoderConfig, LossConfig
 from emoray.methods.emod.method import Pretraining
-from emoray.training import loop
-from emoray.training.checkpoint import State
+from emoray.methods.settings import OptimizerConfig
+from emoray.training import checkpoint, loop
+from emoray.training.checkpoint import HISTORY, State
 from emoray.training.loop import Trained
+from emoray.training.optimizers import make_optimizer
 from tests.corpora import write_corpus
+from tests.memory import Memory
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = Config(
@@ -31,28 +33,13 @@ TINY = Config(
 )
 
 
-class Memory:
-    """Checkpoints that a test can look at."""
-
-    def __init__(self, start: State | None = None) -> None:
-        self.states: list[State] = [] if start is None else [start]
-        self.start = start
-
-    def latest(self) -> State | None:
-        return self.start
-
-    def save(self, state: State) -> None:
-        copied = {name: tensor.clone() for name, tensor in state.model.items()}
-        optimizer = torch.utils._pytree.tree_map(
-            lambda x: x.clone() if isinstance(x, Tensor) else x, dict(state.optimizer)
-        )
-        history = {name: list(values) for name, values in state.history.items()}
-        self.states.append(State(state.step, copied, optimizer, history, state.best))
-
-
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return open_corpus(write_corpus(tmp_path_factory.mktemp("corpus")))
+
+
+def feed_of(corpus: Corpus, plan: Plan) -> PlanFeed:
+    return PlanFeed(corpus.datasets, plan, targets=targets_of(corpus.datasets, "va"))
 
 
 def run(
@@ -62,11 +49,12 @@ def run(
     *,
     every: int = 100,
     score: Callable[[nn.Module], float] | None = None,
+    stage: type[Pretraining] = Pretraining,
 ) -> Trained:
     plan = RoundPlan(pools(corpus, {}), seed=config.seed, rounds_per_step=config.rounds_per_step)
     return loop.train(
-        Pretraining(config),
-        PlanFeed(corpus, plan),
+        stage(config),
+        feed_of(corpus, plan),
         steps_per_epoch=plan.n_steps,
         checkpoints=memory,
         checkpoint_every=every,
@@ -226,11 +214,12 @@ def test_steps_take_the_devices_time_and_nobody_elses(
     device = Device()
     OnDevice, take_step = on(device), loop.take_step
 
-    def launched(*args: Any) -> tuple[Tensor, Tensor]:
-        loss, norm = take_step(*args)
+    def launched(*args: Any) -> tuple[dict[str, Tensor], Tensor]:
+        losses, norm = take_step(*args)
         device.now += launch_s
         device.owed_s += Device.STEP_S
-        return loss.as_subclass(OnDevice), norm.as_subclass(OnDevice)
+        on_device = {name: loss.as_subclass(OnDevice) for name, loss in losses.items()}
+        return on_device, norm.as_subclass(OnDevice)
 
     def score(module: nn.Module) -> float:
         device.passes(Device.SCORE_S)
@@ -247,19 +236,6 @@ def test_steps_take_the_devices_time_and_nobody_elses(
     assert device.now == pytest.approx(sum(steps_s) + elsewhere_s)
 
 
-def test_the_schedule_is_the_papers_cosine_over_epochs() -> None:
-    config, n_epochs = OptimizerConfig(), 100
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=config.learning_rate)
-    reference = torch.optim.lr_scheduler.CosineAnnealingLR(
-        optimizer, n_epochs, eta_min=config.min_learning_rate
-    )
-    for epoch in range(n_epochs):
-        expected = optimizer.param_groups[0]["lr"]
-        assert loop.learning_rate(config, epoch, n_epochs) == pytest.approx(expected, rel=1e-6)
-        optimizer.step()
-        reference.step()
-
-
 def test_learning_lowers_the_loss(corpus: Corpus) -> None:
     memory = Memory()
     config = replace(TINY, epochs=15, optimizer=OptimizerConfig(learning_rate=3e-3))
@@ -272,8 +248,8 @@ class Diverging(Pretraining):
     """Its loss is infinite from step 2 on."""
 
     def losses(self, module: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
-        total = super().losses(module, batch)["total"]
-        return {"total": total * float("inf") if batch.step >= 2 else total}
+        contrast = super().losses(module, batch)["contrast"]
+        return {"contrast": contrast * float("inf") if batch.step >= 2 else contrast}
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_by_its_step(corpus: Corpus) -> None:
@@ -281,7 +257,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_by_its_step(corpus: Corpus) -> N
     with pytest.raises(FloatingPointError, match=r"loss is inf at step 2"):
         loop.train(
             Diverging(TINY),
-            PlanFeed(corpus, plan),
+            feed_of(corpus, plan),
             steps_per_epoch=plan.n_steps,
             checkpoints=Memory(),
             checkpoint_every=100,
@@ -298,16 +274,134 @@ def test_a_temperature_or_d_max_that_is_not_positive_is_refused(field: str, valu
 
 
 def test_the_checkpoint_folder_is_enough_to_use_the_encoder(corpus: Corpus, tmp_path: Path) -> None:
-    from emoray.training import checkpoint
-
     memory = Memory()
     module = run(corpus, TINY, memory).module
     checkpoint.save(tmp_path, memory.states[-1], {"method": "emod"})
     fresh = Pretraining(replace(TINY, seed=5)).build()
     checkpoint.load_model(tmp_path, fresh)
-    (batch,) = PlanFeed(corpus, RoundPlan(pools(corpus, {}), seed=0, rounds_per_step=1)).batches(
-        0, 1
-    )
+    plan = RoundPlan(pools(corpus, {}), seed=0, rounds_per_step=1)
+    (batch,) = feed_of(corpus, plan).batches(0, 1)
     with torch.no_grad():
         expected = module.eval().embed(batch.groups)  # type: ignore[operator]
         torch.testing.assert_close(fresh.eval().embed(batch.groups), expected)
+
+
+# Named losses ------------------------------------------------------------------------------------
+
+
+class Several(Pretraining):
+    """The contrast, half the size of the embeddings' weights, and a loss that is watched only."""
+
+    weights: ClassVar[Mapping[str, float]] = {"size": 0.5, "watched": 0.0}
+
+    @property
+    def loss_weights(self) -> Mapping[str, float]:
+        return self.weights
+
+    def losses(self, module: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
+        size = sum((p.square().sum() for p in module.parameters()), torch.zeros(()))
+        return {**super().losses(module, batch), "size": size, "watched": 3 * size}
+
+
+class Sum(Several):
+    """What `Several` minimises, as one loss."""
+
+    weights: ClassVar[Mapping[str, float]] = {}
+
+    def losses(self, module: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
+        found = super().losses(module, batch)
+        return {"sum": found["contrast"] + 0.5 * found["size"]}
+
+
+def test_each_of_several_losses_has_a_column_and_their_weighted_sum_is_the_loss(
+    corpus: Corpus,
+) -> None:
+    history = run(corpus, TINY, Memory(), stage=Several).history
+    assert set(history) == {*HISTORY, "contrast", "size", "watched"}
+    assert len({len(column) for column in history.values()}) == 1
+    columns = (history[name] for name in ("loss", "contrast", "size", "watched"))
+    for loss, contrast, size, watched in zip(*columns, strict=True):
+        assert loss == pytest.approx(contrast + 0.5 * size, rel=1e-6)
+        assert watched == pytest.approx(3 * size, rel=1e-6)
+
+
+def test_one_loss_is_the_column_loss_and_no_other(corpus: Corpus) -> None:
+    assert tuple(run(corpus, TINY, Memory()).history) == HISTORY
+
+
+def test_the_weighted_sum_is_what_is_minimised(corpus: Corpus) -> None:
+    weighted, whole = (run(corpus, TINY, Memory(), stage=kind) for kind in (Several, Sum))
+    alone = run(corpus, TINY, Memory())
+    assert weighted.history["loss"] == whole.history["loss"]
+    for name, weights in whole.module.state_dict().items():
+        assert torch.equal(weighted.module.state_dict()[name], weights), name
+    assert weighted.history["contrast"][0] == alone.history["loss"][0]
+    assert weighted.history["contrast"][-1] != alone.history["loss"][-1]
+
+
+class WithHead(Several):
+    """Watches a head of its own."""
+
+    def build(self) -> nn.Module:
+        module = super().build()
+        module.watched = nn.Linear(1, 1)
+        return module
+
+    def losses(self, module: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
+        found = dict(super().losses(module, batch))
+        watched: nn.Module = module.get_submodule("watched")
+        return {**found, "watched": watched(torch.ones(1)).square().sum()}
+
+
+def test_what_only_a_watched_loss_reaches_has_a_gradient_of_zero(corpus: Corpus) -> None:
+    """Not none: workers wait for the gradient of every parameter."""
+    stage = WithHead(TINY)
+    module = stage.build()
+    plan = RoundPlan(pools(corpus, {}), seed=0, rounds_per_step=1)
+    (batch,) = feed_of(corpus, plan).batches(0, 1)
+    loop.take_step(stage, module, make_optimizer(stage.optimizer, module), batch, 0.1)
+    for parameter in module.get_submodule("watched").parameters():
+        assert parameter.grad is not None
+        assert not parameter.grad.any()
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_a_run_picked_up_keeps_the_columns_of_its_losses(corpus: Corpus, first: int) -> None:
+    unbroken = Memory()
+    run(corpus, TINY, unbroken, every=first, stage=Several)
+    picked_up = Memory(unbroken.states[0])
+    assert set(unbroken.states[0].history) > {"contrast", "size", "watched"}
+    run(corpus, TINY, picked_up, stage=Several)
+    for name in ("loss", "contrast", "size", "watched"):
+        assert picked_up.states[-1].history[name] == unbroken.states[-1].history[name], name
+
+
+def test_the_columns_of_losses_come_back_from_a_folder(corpus: Corpus, tmp_path: Path) -> None:
+    memory = Memory()
+    history = run(corpus, TINY, memory, stage=Several).history
+    checkpoint.save(tmp_path, memory.states[-1], {"method": "emod"})
+    assert checkpoint.load(tmp_path).history == history
+
+
+class Misnamed(Several):
+    weights: ClassVar[Mapping[str, float]] = {"size": 0.5, "sise": 1.0}
+
+
+class NamedLikeTheSum(Several):
+    def losses(self, module: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
+        found = super().losses(module, batch)
+        return {"loss": found["contrast"], "size": found["size"], "watched": found["watched"]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (Misnamed, "need weights of losses among contrast, size, watched; got sise"),
+        (NamedLikeTheSum, "need another name for one of several losses: `loss` is their sum"),
+    ],
+)
+def test_weights_and_names_that_cannot_be_are_refused(
+    corpus: Corpus, kind: type[Pretraining], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        run(corpus, TINY, Memory(), stage=kind)

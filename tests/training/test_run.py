@@ -26,9 +26,9 @@ from emoray.evaluation.audit import Audit, LeakageError
 from emoray.evaluation.folds import Fold, folds
 from emoray.evaluation.metrics import classification_scores
 from emoray.evaluation.predict import predict
-from emoray.methods.base import OptimizerConfig
 from emoray.methods.emod.config import Config, EncoderConfig, FinetuneConfig
 from emoray.methods.emod.method import Finetuning, Pretraining
+from emoray.methods.settings import OptimizerConfig
 from emoray.results.store import ResultRow, ResultStore
 from emoray.runtime.config import to_dict
 from emoray.runtime.storage import Storage
@@ -40,8 +40,8 @@ from emoray.training.run import (
     FoldRun,
     code_of,
     execute,
+    inputs_of,
     merged,
-    spec_of,
     start_identity,
 )
 from tests.corpora import SEED, write_corpus
@@ -155,7 +155,7 @@ def test_a_row_counts_every_test_segment_under_its_true_class(
 def test_a_row_counts_the_parameters_of_encoder_and_head(
     dataset: CorpusDataset, unbroken: Watched
 ) -> None:
-    module = Finetuning(TINY, spec_of(dataset), None).build()
+    module = Finetuning(TINY, inputs_of(dataset), {}).build()
     assert unbroken.row.n_parameters == sum(p.numel() for p in module.parameters())
     assert unbroken.row.n_head_parameters == 8 * 3 + 3
 
@@ -205,7 +205,7 @@ def test_the_row_is_of_the_first_epoch_with_the_highest_validation_kappa(
     assert 0 < row.best_epoch < row.n_epochs - 1
     assert row.val_kappa == max(kappas) > max(kappas[0], kappas[-1])
     # The weights that were left give the best epoch's score on validation, and the row's on test.
-    stage, fold = runs.make_stage(run, spec_of(dataset), None), fold_of(run, dataset)
+    stage, fold = runs.make_stage(run, inputs_of(dataset), None), fold_of(run, dataset)
     module = checkpoint.load_trained(only_folder(tmp_path / "run"))
 
     def scores(rows_N: np.ndarray) -> Any:
@@ -508,7 +508,7 @@ def test_a_dataset_without_classes_is_refused(tmp_path: Path) -> None:
         write_corpus(tmp_path, (replace(SEED, name="deap", classes=()),))
     ).datasets
     with pytest.raises(ValueError, match="deap: need class labels, got none"):
-        spec_of(rated)
+        inputs_of(rated)
 
 
 # Killed and run again ----------------------------------------------------------------------------
