@@ -91,11 +91,13 @@ def batch(n_segments: int, seconds: float, device: str) -> list[Group]:
     groups = []
     for d, name in enumerate(datasets.names("pretraining")):
         card = datasets.get(name).CARD
-        shape = (n_segments, len(card.eeg_channels), round(seconds * card.sfreq_paper))
+        eeg = card.eeg
+        assert eeg is not None  # EMOD's
+        shape = (n_segments, len(eeg.channels), round(seconds * eeg.sfreq_paper))
         group = Group(
             x_BCT=torch.randn(shape),
-            electrode_ids_C=torch.tensor(electrodes.ids(card.eeg_channels)),
-            sfreq=card.sfreq_paper,
+            electrode_ids_C=torch.tensor(electrodes.ids(eeg.channels)),
+            sfreq=eeg.sfreq_paper,
             positions_B=torch.arange(n_segments) + d * n_segments,
         )
         groups.append(group.to(torch.device(device), torch.float32))

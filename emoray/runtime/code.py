@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -64,16 +65,24 @@ _STOPS = tuple([room] for room in DECIDES_NOTHING)
 
 
 def _file(name: str) -> Path | None:
-    """A module's file; None where there is no such module."""
-    package = Path(emoray.__file__).parent
+    """A module's file, looked for where Python would; None where there is no such module."""
     head, *rest = name.split(".")
     if head != PACKAGE:
         return None
-    path = package.joinpath(*rest)
-    for file in (path.with_suffix(".py") if rest else path / "__init__.py", path / "__init__.py"):
-        if file.is_file():
-            return file
+    *folders, last = rest or ["__init__"]
+    for path in _paths(".".join((PACKAGE, *folders))):
+        for file in (Path(path, f"{last}.py"), Path(path, last, "__init__.py")):
+            if file.is_file():
+                return file
     return None
+
+
+def _paths(package: str) -> Sequence[str]:
+    """Folders that a package's modules lie in; a loaded one may have been given more of them."""
+    if package in sys.modules:
+        return list(getattr(sys.modules[package], "__path__", ()))
+    parent, _, name = package.rpartition(".")
+    return [str(Path(path, name)) for path in _paths(parent)]
 
 
 def _imported(name: str) -> Iterator[str]:

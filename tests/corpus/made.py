@@ -13,7 +13,7 @@ from emoray.corpus.build.recording import Part
 from emoray.corpus.manifest import Layout, Manifest, build_digest
 from emoray.corpus.shards import write_shard
 from emoray.runtime.storage import Storage
-from emoray.signals import Recipe
+from emoray.signals import EegRecipe
 
 N_CHANS, N_TIMES = 14, 40
 N_LEADS, N_ECG = 2, 80
@@ -33,11 +33,11 @@ def make_dataset(
     n_segments: int = 5,
     dtype: str = "float32",
     ecg: bool = True,
-    recipe: Recipe | None = None,
+    recipe: EegRecipe | None = None,
     rehearsal: bool = True,
 ) -> Manifest:
     """Write one dataset of a corpus; segments lie in their shards in reversed order."""
-    recipe = Recipe() if recipe is None else recipe
+    recipe = EegRecipe() if recipe is None else recipe
     card = datasets.get(name).CARD
     effective = recipe.for_dataset(name)
     folder = f"{name}-{_digest(name, effective, rehearsal)}"
@@ -49,7 +49,7 @@ def make_dataset(
     return assemble(storage, card, effective, parts, rehearsal=rehearsal)
 
 
-def _digest(name: str, recipe: Recipe, rehearsal: bool) -> str:
+def _digest(name: str, recipe: EegRecipe, rehearsal: bool) -> str:
     return build_digest(datasets.get(name).CARD, asdict(recipe), rehearsal=rehearsal)
 
 

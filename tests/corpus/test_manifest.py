@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from emoray import datasets
 from emoray.corpus.manifest import INDEX_FIELDS, Manifest, build_digest, index_digest
-from emoray.signals import Recipe
+from emoray.signals import EegRecipe
 from emoray.vocabulary.schema import DataError
 from tests.corpus.made import make_dataset
 
 CARD = datasets.get("dreamer").CARD
-RECIPE = asdict(Recipe())
+RECIPE = asdict(EegRecipe())
 
 
 def test_a_manifest_reads_back(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from pyarrow import fs
 from emoray.corpus.manifest import INDEX, MANIFEST, SHARDS
 from emoray.corpus.read import Corpus, CorpusDataset, open_corpus
 from emoray.runtime.storage import Storage
-from emoray.signals import Recipe
+from emoray.signals import EegRecipe
 from emoray.vocabulary.schema import DataError
 from tests.corpus.made import N_CHANS, N_ECG, N_LEADS, N_TIMES, eeg_of, make_dataset
 
@@ -346,15 +346,15 @@ def test_a_dataset_that_is_not_there_is_named_beside_those_that_are(tmp_path: Pa
 
 
 def test_a_corpus_of_another_recipe_says_what_differs(tmp_path: Path) -> None:
-    make_dataset(tmp_path / "corpus", recipe=Recipe(band_low_hz=0.5))
-    assert len(_open(tmp_path / "corpus", recipe=Recipe(band_low_hz=0.5))) == 15
+    make_dataset(tmp_path / "corpus", recipe=EegRecipe(band_low_hz=0.5))
+    assert len(_open(tmp_path / "corpus", recipe=EegRecipe(band_low_hz=0.5))) == 15
     with pytest.raises(DataError, match=r"another recipe: .* has band_low_hz=0\.5 instead of 0\.3"):
-        _open(tmp_path / "corpus", recipe=Recipe())
+        _open(tmp_path / "corpus", recipe=EegRecipe())
 
 
 def test_exceptions_for_other_datasets_do_not_matter(tmp_path: Path) -> None:
     make_dataset(tmp_path / "corpus")
-    assert len(_open(tmp_path / "corpus", recipe=Recipe(exceptions={"faced": {"ica": "none"}})))
+    assert len(_open(tmp_path / "corpus", recipe=EegRecipe(exceptions={"faced": {"ica": "none"}})))
 
 
 @pytest.mark.parametrize("asked", [None, ["dreamer"]])
@@ -362,17 +362,19 @@ def test_two_builds_of_a_dataset_are_listed_under_the_names_to_ask_for(
     tmp_path: Path, asked: list[str] | None
 ) -> None:
     first = make_dataset(tmp_path / "corpus")
-    second = make_dataset(tmp_path / "corpus", recipe=Recipe(ica="none"))
+    second = make_dataset(tmp_path / "corpus", recipe=EegRecipe(ica="none"))
     folders = ", ".join(sorted([first.folder, second.folder]))
     message = f"need one build of dreamer, got {folders}; each can be asked for by that name"
     with pytest.raises(DataError, match=message):
         _open(tmp_path / "corpus", datasets=asked)
-    chosen = _open(tmp_path / "corpus", datasets=asked, recipe=Recipe(ica="none"))["dreamer"]
+    chosen = _open(tmp_path / "corpus", datasets=asked, recipe=EegRecipe(ica="none"))["dreamer"]
     assert chosen.manifest.folder == second.folder
 
 
 def test_one_of_two_builds_is_asked_for_by_its_folder(tmp_path: Path) -> None:
-    builds = [make_dataset(tmp_path / "corpus", recipe=Recipe(ica=i)) for i in ("fastica", "none")]
+    builds = [
+        make_dataset(tmp_path / "corpus", recipe=EegRecipe(ica=i)) for i in ("fastica", "none")
+    ]
     make_dataset(tmp_path / "corpus", name="amigos")
     for build in builds:
         corpus = _open(tmp_path / "corpus", datasets=["amigos", build.folder])
@@ -388,7 +390,7 @@ def test_the_folder_and_the_name_of_an_only_build_are_the_same(tmp_path: Path) -
 
 def test_builds_of_one_dataset_are_not_opened_together(tmp_path: Path) -> None:
     one = make_dataset(tmp_path / "corpus").folder
-    other = make_dataset(tmp_path / "corpus", recipe=Recipe(ica="none")).folder
+    other = make_dataset(tmp_path / "corpus", recipe=EegRecipe(ica="none")).folder
     for asked in ([one, other], ["dreamer", one]):
         with pytest.raises(DataError, match=f"one build of dreamer, asked for {', '.join(asked)}"):
             _open(tmp_path / "corpus", datasets=asked)
@@ -398,16 +400,16 @@ def test_a_folder_asked_for_must_be_there_and_of_the_recipe_asked_for(tmp_path: 
     folder = make_dataset(tmp_path / "corpus").folder
     with pytest.raises(DataError, match="need the datasets dreamer-0123456789ab, got dreamer"):
         _open(tmp_path / "corpus", datasets=["dreamer-0123456789ab"])
-    assert len(_open(tmp_path / "corpus", datasets=[folder], recipe=Recipe())) == 15
+    assert len(_open(tmp_path / "corpus", datasets=[folder], recipe=EegRecipe())) == 15
     with pytest.raises(DataError, match=r"another recipe: .* has ica='fastica' instead of 'none'"):
-        _open(tmp_path / "corpus", datasets=[folder], recipe=Recipe(ica="none"))
+        _open(tmp_path / "corpus", datasets=[folder], recipe=EegRecipe(ica="none"))
 
 
 def test_rehearsal_data_and_real_data_of_one_dataset_are_not_mixed(tmp_path: Path) -> None:
     make_dataset(tmp_path / "corpus", rehearsal=True)
     make_dataset(tmp_path / "corpus", rehearsal=False)
     with pytest.raises(DataError, match="need one build of dreamer"):
-        _open(tmp_path / "corpus", recipe=Recipe())
+        _open(tmp_path / "corpus", recipe=EegRecipe())
 
 
 def test_another_format_version_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from scipy import stats
 
 from emoray import datasets
 from emoray.rehearsal.world import REACH, RHYTHMS, World, _bump_C, position
-from emoray.signals import Recipe
+from emoray.signals import EegRecipe
 from emoray.signals.eeg.prepare import prepare
 from emoray.vocabulary import electrodes
 from emoray.vocabulary.schema import Presentation, Recording, RecordingRef, Stretch
@@ -42,7 +42,7 @@ def test_every_cap_is_mirrored_and_sees_both_halves_alike(name: str) -> None:
         assert left == pytest.approx(right, rel=1e-12)
 
 
-def segments_of(name: str, subject: int, recipe: Recipe, va_N2: np.ndarray) -> np.ndarray:
+def segments_of(name: str, subject: int, recipe: EegRecipe, va_N2: np.ndarray) -> np.ndarray:
     """One 10-s segment for each presentation, through the recipe: (N, C, T)."""
     card = datasets.get(name).CARD
     eeg = [
@@ -78,7 +78,7 @@ def read_by_simple_features(ica: str) -> dict[tuple[str, str, str], float]:
     """r of each feature with each axis: mean within people, and over everybody together."""
     columns: dict[str, list[np.ndarray]] = {}
     ratings = []
-    recipe = Recipe(ica=ica, segment_s=10.0)  # type: ignore[arg-type]
+    recipe = EegRecipe(ica=ica, segment_s=10.0)  # type: ignore[arg-type]
     for name in CAPS:
         sfreq = recipe.sfreq_of(datasets.get(name).CARD)
         for subject in range(1, N_PEOPLE + 1):
