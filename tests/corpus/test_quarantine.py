@@ -14,7 +14,7 @@ from emoray import datasets
 from emoray.corpus.build import check as checking
 from emoray.corpus.build.build import build
 from emoray.corpus.build.check import Found, _Counter, _list
-from emoray.corpus.build.recording import Job, hash_sources, make_part, stat_sources, unchanged
+from emoray.corpus.build.recording import Build, hash_sources, make_part, stat_sources, unchanged
 from emoray.runtime.storage import Storage, sha256_of
 from emoray.signals import EegRecipe
 from emoray.vocabulary.schema import DataError
@@ -30,8 +30,8 @@ RAISED = [
 ]
 
 
-def job(name: str, root: Path, out: Path) -> Job:
-    return Job(name, root, Storage.at(out), EegRecipe())
+def job(name: str, root: Path, out: Path) -> Build:
+    return Build(name, root, Storage.at(out), EegRecipe())
 
 
 @pytest.fixture

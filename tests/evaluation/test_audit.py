@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from emoray import datasets
 from emoray.corpus.build.index import assemble
-from emoray.corpus.build.recording import Job, make_part
-from emoray.corpus.manifest import build_digest
+from emoray.corpus.build.recording import Build, make_part
+from emoray.corpus.manifest import build_digest, folder_name
 from emoray.corpus.read import CorpusDataset, open_corpus
 from emoray.evaluation.audit import Audit, Leak, LeakageError, audit, check
 from emoray.evaluation.doubts import Fitted
@@ -166,12 +166,12 @@ class Noise(ToneSource):
 def built(raw: Path, name: str, out: Path, **settings: Any) -> CorpusDataset:
     """A dataset's folder as a corpus holds it, made without a cluster."""
     module, recipe = datasets.get(name), EegRecipe(ica="none", **settings)
-    digest = build_digest(module.CARD, asdict(recipe), rehearsal=True)
-    job = Job(name, raw, Storage.at(out / f"{name}-{digest}"), recipe)
-    parts = [make_part(job, ref) for ref in module.find(raw).recordings]
+    digest = build_digest(module.CARD, recipe, rehearsal=True)
+    build = Build(name, raw, Storage.at(out / folder_name(name, recipe.stream, digest)), recipe)
+    parts = [make_part(build, ref) for ref in module.find(raw).recordings]
     assert not [part.error for part in parts if part.error]
-    assemble(job.storage, module.CARD, recipe, parts, rehearsal=True)
-    (opened,) = open_corpus(out, datasets=[f"{name}-{digest}"]).datasets
+    folder = assemble(build.storage, module.CARD, recipe, parts, rehearsal=True).folder
+    (opened,) = open_corpus(out, datasets=[folder]).datasets
     return opened
 
 

@@ -78,7 +78,9 @@ class Build:
     """With this dataset's exceptions applied."""
 
 
-def make_part(build: Build, ref: RecordingRef, read: Callable[[], Recording]) -> Part:
+def make_part(
+    build: Build, ref: RecordingRef, read: Callable[[], Recording] | None = None
+) -> Part:
     """Read one recording, prepare it, write its shard.
 
     The part itself is not written: whether a recording that cannot be read ends the build or
@@ -87,14 +89,14 @@ def make_part(build: Build, ref: RecordingRef, read: Callable[[], Recording]) ->
     Args:
         build: for which.
         ref: the recording.
-        read: reads it; not called where the shard that is there is still true.
+        read: reads it, where another build may have done so; the dataset's reader without it.
 
     Raises:
         OSError: the storage cannot be written.
         MemoryError: there is not enough memory for the recording.
     """
     # Before the limit below, which holds for loaded libraries.
-    prepare = _preparation(build.recipe)
+    module, prepare = datasets.get(ref.dataset), _preparation(build.recipe)
     sources = hash_sources(build.root, ref)
     code = code_version(ref.dataset, prepare.func.__module__)
     blank = Part(ref.key, ref.subject, ref.session, sources, code)
@@ -104,8 +106,8 @@ def make_part(build: Build, ref: RecordingRef, read: Callable[[], Recording]) ->
     try:
         # One CPU a task; and the number of BLAS threads changes the last bits of a shard.
         with threadpool_limits(1):
-            recording = read()
-            prepared = prepare(recording, datasets.get(ref.dataset).CARD)
+            recording = module.read(build.root, ref) if read is None else read()
+            prepared = prepare(recording, module.CARD)
     except MemoryError:
         raise  # the machine's, not the file's
     except Exception as error:
