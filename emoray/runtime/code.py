@@ -65,24 +65,22 @@ _STOPS = tuple([room] for room in DECIDES_NOTHING)
 
 
 def _file(name: str) -> Path | None:
-    """A module's file, looked for where Python would; None where there is no such module."""
+    """A module's file; None where there is no such module."""
     head, *rest = name.split(".")
     if head != PACKAGE:
         return None
     *folders, last = rest or ["__init__"]
-    for path in _paths(".".join((PACKAGE, *folders))):
-        for file in (Path(path, f"{last}.py"), Path(path, last, "__init__.py")):
+    own = Path(emoray.__file__).parent.joinpath(*folders)
+    for folder in (own, *_added(".".join((PACKAGE, *folders)))):
+        for file in (folder / f"{last}.py", folder / last / "__init__.py"):
             if file.is_file():
                 return file
     return None
 
 
-def _paths(package: str) -> Sequence[str]:
-    """Folders that a package's modules lie in; a loaded one may have been given more of them."""
-    if package in sys.modules:
-        return list(getattr(sys.modules[package], "__path__", ()))
-    parent, _, name = package.rpartition(".")
-    return [str(Path(path, name)) for path in _paths(parent)]
+def _added(package: str) -> Sequence[Path]:
+    """Folders that a loaded package was given beside its own: modules lie there as well."""
+    return [Path(path) for path in list(getattr(sys.modules.get(package), "__path__", ()))[1:]]
 
 
 def _imported(name: str) -> Iterator[str]:

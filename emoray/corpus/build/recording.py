@@ -78,9 +78,7 @@ class Build:
     """With this dataset's exceptions applied."""
 
 
-def make_part(
-    build: Build, ref: RecordingRef, read: Callable[[], Recording] | None = None
-) -> Part:
+def make_part(build: Build, ref: RecordingRef, read: Callable[[], Recording] | None = None) -> Part:
     """Read one recording, prepare it, write its shard.
 
     The part itself is not written: whether a recording that cannot be read ends the build or
