@@ -21,7 +21,7 @@ import tyro
 from emoray.corpus.build.build import BuildReport, build
 from emoray.rehearsal.release import write_release
 from emoray.runtime import cluster
-from emoray.signals import Recipe
+from emoray.signals import EegRecipe
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Options:
 
 
 def main(options: Options) -> None:
-    recipe = Recipe() if options.ica else Recipe(ica="none")
+    recipe = EegRecipe() if options.ica else EegRecipe(ica="none")
     print(cluster.cpu_model())
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch, "data")
@@ -68,7 +68,7 @@ def main(options: Options) -> None:
         print(f"2 CPUs take 1/{best[1] / best[2]:.2f} of the time of 1 (2.00 would be linear)")
 
 
-def timed_build(root: Path, out: Path, recipe: Recipe, n_cpus: int) -> tuple[float, BuildReport]:
+def timed_build(root: Path, out: Path, recipe: EegRecipe, n_cpus: int) -> tuple[float, BuildReport]:
     """Seconds and report of one build on a cluster of its own, its workers warm."""
     ray.init(
         address="local",

@@ -90,10 +90,12 @@ def batch(n_segments: int, seconds: float, device: str) -> list[Group]:
     groups = []
     for d, name in enumerate(datasets.names("pretraining")):
         card = datasets.get(name).CARD
-        shape = (n_segments, len(card.eeg_channels), round(seconds * card.sfreq_paper))
+        eeg = card.eeg
+        assert eeg is not None  # EMOD's
+        shape = (n_segments, len(eeg.channels), round(seconds * eeg.sfreq_paper))
         group = Group(
             dataset=name,
-            signals={"eeg": Signal(torch.randn(shape), card.eeg_channels, card.sfreq_paper)},
+            signals={"eeg": Signal(torch.randn(shape), eeg.channels, eeg.sfreq_paper)},
             positions_B=torch.arange(n_segments) + d * n_segments,
         )
         groups.append(group.to(torch.device(device), torch.float32))

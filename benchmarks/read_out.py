@@ -26,6 +26,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from emoray import datasets as registry
 from emoray.batches.feeds import PlanFeed, eligible_rows, for_pretraining, pools, targets_of
 from emoray.batches.plans import make_plan
 from emoray.corpus.build.rehearsal import rehearsal_corpus
@@ -80,7 +81,8 @@ def main(options: Options) -> None:
     if location is None:
         folder = Path("~/emoray/rehearsal").expanduser()
         location = str(folder / "corpus")
-        rehearsal_corpus(folder / "raw", location)
+        pretraining = registry.names("pretraining")
+        rehearsal_corpus(folder / "raw", location, datasets=pretraining)
     corpus = for_pretraining(open_corpus(location))
     held_out = driver.held_out_of(corpus, fraction=options.held_out, seed=0)
     config = rehearsal_config()

@@ -19,7 +19,7 @@ if __name__ == "__main__":
     options = tyro.cli(
         Build,
         description=__doc__,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+        config=(tyro.conf.FlagCreatePairsOff,),
     )
     from emoray.jobs.build_corpus import run  # loads Ray: seconds, once options are read
 

@@ -12,9 +12,9 @@ import pytest
 
 from emoray.corpus.read import Corpus, open_corpus
 from emoray.rehearsal.release import write_release
-from emoray.signals import Recipe
+from emoray.signals import EegRecipe
 
-QUICK_RECIPE = Recipe(ica="none", segment_s=2.0)
+QUICK_RECIPE = EegRecipe(ica="none", segment_s=2.0)
 """Everything but ICA, on short segments: a recording takes a tenth of a second."""
 
 TINY_DATASETS = ("dreamer", "seed")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,11 @@ import numpy as np
 
 from emoray.corpus.build.index import assemble
 from emoray.corpus.build.recording import Part
-from emoray.corpus.manifest import Layout, build_digest
+from emoray.corpus.manifest import Layout, build_digest, folder_name
 from emoray.corpus.shards import write_shard
 from emoray.runtime.storage import Storage
-from emoray.signals import Recipe
-from emoray.vocabulary.schema import Card
+from emoray.signals import EegRecipe
+from emoray.vocabulary.schema import Card, EegCard
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ def write_corpus(folder: Path, made: tuple[Made, ...] = TWO, *, seed: int = 0) -
 
 
 def _write(corpus: Storage, made: Made, rng: np.random.Generator) -> None:
-    card, recipe = _card(made), Recipe(ica="none")
-    digest = build_digest(card, asdict(recipe), rehearsal=True)
-    storage = corpus.sub(f"{made.name}-{digest}")
+    card, recipe = _card(made), EegRecipe(ica="none")
+    digest = build_digest(card, recipe, rehearsal=True)
+    storage = corpus.sub(folder_name(made.name, recipe.stream, digest))
     parts = [
         _part(storage, made, f"{subject + 1:02}", f"{session + 1}", rng)
         for subject in range(made.n_subjects)
@@ -104,7 +104,7 @@ def _row(made: Made, place: int, rng: np.random.Generator) -> dict[str, Any]:
         "arousal": arousal,
         "label": label,
         "emotion": made.classes[label] if made.classes else "",
-        "has_ecg": False,
+        "ratings": {},
     }
 
 
@@ -118,11 +118,7 @@ def _card(made: Made) -> Card:
         n_subjects=made.n_subjects,
         n_recordings=made.n_subjects * made.n_sessions,
         n_presentations=made.n_stimuli or made.n_segments,
-        eeg_channels=made.channels,
-        eeg_sfreq=made.sfreq,
-        eeg_unit="uV",
-        sfreq_paper=made.sfreq,
-        sfreq_code=made.sfreq,
+        eeg=EegCard(made.channels, made.sfreq, "uV", made.sfreq, made.sfreq),
         segment_s=made.segment_s,
         emotions=made.classes,
     )

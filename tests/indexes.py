@@ -42,7 +42,7 @@ def published(dataset: str, n_subjects: int | None = None) -> list[Shown]:
 
 
 def _faced(n_subjects: int | None) -> Iterable[Shown]:
-    n_segments = int(faced.SHAPE[2] / faced.CARD.eeg_sfreq / faced.CARD.segment_s)
+    n_segments = int(faced.SHAPE[2] / faced.EEG.sfreq / faced.CARD.segment_s)
     for subject in range(n_subjects or faced.CARD.n_subjects):
         for k, label in enumerate(faced.LABELS):
             yield Shown("faced", f"{subject:03d}", "1", f"{k + 1:02d}", k, label, n_segments)
@@ -93,7 +93,7 @@ def index_table(shown: Sequence[Shown], *, rehearsal: bool = False) -> pa.Table:
     columns["valence"] = columns["arousal"] = np.full(n, np.nan)
     columns["emotion"] = np.full(n, "", dtype=object)
     columns["shard"], columns["row"] = columns["recording"], np.arange(n)
-    columns["has_ecg"], columns["rehearsal"] = np.zeros(n, bool), np.full(n, rehearsal)
+    columns["rehearsal"] = np.full(n, rehearsal)
     arrays = {name: pa.array(columns[name], kind) for name, kind in INDEX_FIELDS}
     words = {name for name, kind in INDEX_FIELDS if kind == pa.string()}
     return pa.table(

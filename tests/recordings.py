@@ -10,21 +10,35 @@ from typing import Any
 
 import numpy as np
 
-from emoray.signals.eeg.prepare import Prepared
+from emoray.signals.segments import Prepared
 from emoray.vocabulary.schema import (
     Card,
+    EcgCard,
+    EegCard,
     FloatArray,
     Presentation,
     Recording,
     RecordingRef,
     Scale,
     Stretch,
+    Unit,
 )
 
 FIVE = ("Fz", "C3", "C4", "Pz", "Oz")
 
 
-def make_card(channels: Sequence[str] = FIVE, sfreq: float = 128.0, **changes: Any) -> Card:
+LEADS = EcgCard(("I", "II"), 256.0, "arbitrary")
+
+
+def make_card(
+    channels: Sequence[str] = FIVE,
+    sfreq: float = 128.0,
+    *,
+    unit: Unit = "uV",
+    sfreq_paper: float | None = None,
+    sfreq_code: float | None = None,
+    **changes: Any,
+) -> Card:
     facts: dict[str, Any] = {
         "name": "example",
         "title": "Example",
@@ -34,11 +48,7 @@ def make_card(channels: Sequence[str] = FIVE, sfreq: float = 128.0, **changes: A
         "n_subjects": 1,
         "n_recordings": 1,
         "n_presentations": 1,
-        "eeg_channels": tuple(channels),
-        "eeg_sfreq": sfreq,
-        "eeg_unit": "uV",
-        "sfreq_paper": sfreq,
-        "sfreq_code": sfreq,
+        "eeg": EegCard(tuple(channels), sfreq, unit, sfreq_paper or sfreq, sfreq_code or sfreq),
         "segment_s": 10.0,
         "scale": Scale(1, 9),
     }
@@ -69,7 +79,7 @@ def make_recording(
             Presentation(f"v{i}", i, stretch, start_s, stop_s, **said)
             for i, (stretch, start_s, stop_s) in enumerate(places)
         ),
-        ecg_leads=("I", "II") if ecg is not None else (),
+        ecg_leads=LEADS.leads if ecg is not None else (),
         ecg_sfreq=ecg_sfreq,
     )
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from emoray.vocabulary.schema import Stream
+
 
 @dataclass(frozen=True, slots=True)
 class Signal:
@@ -28,12 +30,12 @@ class Group:
     """Segments of equal shape: one dataset's part of a batch."""
 
     dataset: str
-    signals: Mapping[str, Signal]
-    """By stream (`eeg`, `ecg`); row i of each covers the same seconds."""
+    signals: Mapping[Stream, Signal]
+    """By stream; row i of each covers the same seconds."""
     positions_B: Tensor
     """Place of each segment in the step's global batch, int64: the same however it is dealt."""
 
-    def __getitem__(self, stream: str) -> Signal:
+    def __getitem__(self, stream: Stream) -> Signal:
         """A stream by name.
 
         Raises:

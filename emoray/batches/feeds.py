@@ -24,11 +24,15 @@ from torch import Tensor
 from emoray import datasets as registry
 from emoray.batches.batch import Batch, Group, Signal
 from emoray.batches.plans import Draw, Plan, Pool
+from emoray.corpus.paired import PairedDataset
 from emoray.corpus.read import Corpus, CorpusDataset
 from emoray.vocabulary.choices import Gather
-from emoray.vocabulary.schema import IntArray
+from emoray.vocabulary.schema import IntArray, Stream
 
 Item = TypeVar("Item")
+
+Segments = CorpusDataset | PairedDataset
+"""One dataset's segments: of one stream, or of two of the same instants."""
 
 Columns = Mapping[str, Mapping[str, NDArray[Any]]]
 """Targets of all segments: target -> dataset -> one value or row for each of its segments."""
@@ -89,7 +93,7 @@ def eligible_rows(dataset: CorpusDataset, held_out: Sequence[str]) -> IntArray:
 
 
 def targets_of(
-    datasets: Sequence[CorpusDataset],
+    datasets: Sequence[Segments],
     target: str | None,
     labels: Mapping[str, NDArray[np.int64]] | None = None,
 ) -> Columns:
@@ -165,10 +169,10 @@ class PlanFeed(Feed):
 
     def __init__(
         self,
-        datasets: Sequence[CorpusDataset],
+        datasets: Sequence[Segments],
         plan: Plan,
         *,
-        streams: Sequence[str] = ("eeg",),
+        streams: Sequence[Stream] = ("eeg",),
         targets: Columns | None = None,
         rank: int = 0,
         world_size: int = 1,
@@ -229,7 +233,7 @@ class PlanFeed(Feed):
             yield self._assemble(step, self._draws(step), signals)
 
     def _assemble(
-        self, step: int, draws: Sequence[Draw], signals: Sequence[Mapping[str, Tensor]]
+        self, step: int, draws: Sequence[Draw], signals: Sequence[Mapping[Stream, Tensor]]
     ) -> Batch:
         drawn = [
             (dataset, draw, found)
@@ -247,11 +251,11 @@ class PlanFeed(Feed):
 
 
 def in_order(
-    dataset: CorpusDataset,
+    dataset: Segments,
     rows_N: IntArray,
     *,
     batch_size: int,
-    streams: Sequence[str] = ("eeg",),
+    streams: Sequence[Stream] = ("eeg",),
     pin_memory: bool = False,
 ) -> Iterator[Group]:
     """Segments of some rows of a dataset, in their order, prefetched."""
@@ -265,7 +269,7 @@ def in_order(
     return prefetched(make())
 
 
-def _group(dataset: CorpusDataset, found: Mapping[str, Tensor], positions_B: IntArray) -> Group:
+def _group(dataset: Segments, found: Mapping[Stream, Tensor], positions_B: IntArray) -> Group:
     signals = {
         name: Signal(x_BCT, dataset.stream(name).channels, dataset.stream(name).sfreq)
         for name, x_BCT in found.items()
@@ -276,9 +280,7 @@ def _group(dataset: CorpusDataset, found: Mapping[str, Tensor], positions_B: Int
 class StepGatherer:
     """Gathers a worker's share of a step inside a Ray Data actor; datasets travel as locations."""
 
-    def __init__(
-        self, datasets: Sequence[CorpusDataset], plan: Plan, streams: Sequence[str]
-    ) -> None:
+    def __init__(self, datasets: Sequence[Segments], plan: Plan, streams: Sequence[Stream]) -> None:
         self._datasets = datasets
         self._plan = plan
         self._streams = streams
@@ -299,11 +301,11 @@ def _column(dataset: str, stream: str) -> str:
     return f"{dataset} {stream}"
 
 
-def _gathered(dataset: CorpusDataset, stream: str, rows_B: IntArray, *, pin: bool) -> Tensor:
+def _gathered(dataset: Segments, stream: Stream, rows_B: IntArray, *, pin: bool) -> Tensor:
     """Segments of the rows, straight into the tensor that the batch will hold: (B, C, T)."""
     source = dataset.stream(stream)
     x_BCT = torch.empty(
-        (rows_B.size, source.n_chans, source.n_times),
+        (rows_B.size, len(source.channels), source.n_times),
         dtype=torch.float16 if source.dtype == np.float16 else torch.float32,
         pin_memory=pin,
     )

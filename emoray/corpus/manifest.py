@@ -1,9 +1,10 @@
 """What a built dataset says of itself: its address, sources, shards, and what was left out.
 
-A dataset lies in `<corpus>/<name>-<digest12>/`, where the digest covers everything that decides
-the numbers: card, recipe, reader version, format version. In it: `manifest.json` (this file's
-`Manifest`), `index.parquet` (one row per segment), `shards/*.arrow` (signals), `parts/*.json`
-(what each recording gave; a build resumes from these).
+A build is of one stream of a dataset by one recipe. It lies in
+`<corpus>/<name>-<stream>-<digest12>/`, where the digest covers everything that decides the numbers:
+card, recipe, reader version, format version; so builds by several recipes lie side by side. In
+each: `manifest.json` (this file's `Manifest`), `index.parquet` (one row per segment),
+`shards/*.arrow` (signals), `parts/*.json` (what each recording gave; a build resumes from these).
 """
 
 from __future__ import annotations
@@ -11,17 +12,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from emoray.runtime.config import canonical_json
-from emoray.vocabulary.schema import Card, DataError
+from emoray.vocabulary.schema import STREAMS, Card, DataError, Stream
 
-FORMAT_VERSION = 1
+if TYPE_CHECKING:
+    from emoray.signals import Recipe
+
+FORMAT_VERSION = 2
 """Raise it when the files' layout changes; corpora of another version are refused."""
 
 MANIFEST = "manifest.json"
@@ -45,10 +49,13 @@ INDEX_FIELDS: tuple[tuple[str, pa.DataType], ...] = (
     ("emotion", pa.string()),
     ("shard", pa.string()),
     ("row", pa.int32()),
-    ("has_ecg", pa.bool_()),
     ("rehearsal", pa.bool_()),
 )
-"""Columns of `index.parquet`, in order."""
+"""Columns of `index.parquet`, in order; after them a column for each of the publisher's ratings."""
+
+RATING = "rating_"
+"""What the names of the ratings' columns start with (`rating_valence`): float64, on the dataset's
+own scale, NaN where a presentation lacks it."""
 
 DECIDING = (
     "subject",
@@ -62,7 +69,8 @@ DECIDING = (
 )
 """Columns that decide what a plan draws; `index_digest` covers these and no path or machine."""
 
-_PROSE = ("title", "reference", "layout", "notes", "people", "clips")
+_PROSE = ("title", "reference", "role", "layout", "notes", "people", "clips")
+_N_HEX = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +98,19 @@ class ShardFile:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The one shape that all segments of a dataset have."""
+    """The one shape that all segments of a build have."""
 
     channels: tuple[str, ...]
+    """Electrodes or leads."""
     sfreq: float
     """Hz."""
     n_times: int
     dtype: str
     """`float32` or `float16`."""
-    ecg_leads: tuple[str, ...] = ()
-    ecg_sfreq: float | None = None
-    ecg_n_times: int = 0
 
     @property
     def n_chans(self) -> int:
-        """Electrodes."""
+        """Electrodes or leads."""
         return len(self.channels)
 
 
@@ -113,6 +119,7 @@ class Manifest:
     """Everything a reader must know before it opens a shard."""
 
     dataset: str
+    stream: Stream
     digest: str
     """First 12 hex digits of `build_digest`; part of the folder's name."""
     rehearsal: bool
@@ -144,7 +151,7 @@ class Manifest:
     @property
     def folder(self) -> str:
         """Name of the folder in the corpus."""
-        return f"{self.dataset}-{self.digest}"
+        return folder_name(self.dataset, self.stream, self.digest)
 
     @property
     def n_segments(self) -> int:
@@ -189,25 +196,80 @@ def digest_of(value: object) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-def card_digest(card: Card) -> str:
-    """Digest of a card's facts; what it says of other datasets, and prose, decide nothing."""
-    facts = {name: value for name, value in asdict(card).items() if name not in _PROSE}
-    return digest_of(facts)
+class BuildName(NamedTuple):
+    """What the name of a build's folder says."""
+
+    dataset: str
+    stream: str
+    digest: str
 
 
-def build_digest(card: Card, recipe: Mapping[str, Any], *, rehearsal: bool) -> str:
-    """Address of a dataset built from this card by this recipe: 12 hex digits.
+def folder_name(dataset: str, stream: Stream, digest: str) -> str:
+    """Name of a build's folder in the corpus: `deap-eeg-0123456789ab`."""
+    return f"{dataset}-{stream}-{digest}"
+
+
+def parse_folder(folder: str) -> BuildName | None:
+    """Read `folder_name` back; None where the folder is no build's."""
+    dataset, _, rest = folder.partition("-")
+    stream, _, digest = rest.partition("-")
+    if dataset and stream in STREAMS and len(digest) == _N_HEX and digest.isalnum():
+        return BuildName(dataset, stream, digest)
+    return None
+
+
+def changed(value: object) -> object:
+    """A dataclass as plain data, less the fields that have their default.
+
+    So a new optional field changes no digest of what does not use it. A default must then never
+    change by itself: `Recipe.version`, `Card.reader_version` and `FORMAT_VERSION` say so.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        found = {f.name: getattr(value, f.name) for f in fields(value)}
+        defaults = {f.name: _default(f) for f in fields(value)}
+        return {n: changed(v) for n, v in found.items() if v != defaults[n]}
+    if isinstance(value, Mapping):
+        return {key: changed(entry) for key, entry in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [changed(entry) for entry in value]
+    return value
+
+
+def _default(field: Field[Any]) -> object:
+    """A field's; `MISSING`, which equals no value, where it has none."""
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def card_digest(card: Card, stream: Stream) -> str:
+    """Digest of a card's facts; what it says of other datasets, and prose, decide nothing.
+
+    Nor does what it says of the other stream.
+    """
+    others = [name for name in STREAMS if name != stream]
+    facts = changed(card)
+    assert isinstance(facts, dict)
+    return digest_of({n: v for n, v in facts.items() if n not in (*_PROSE, *others)})
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """Digest of what differs from a recipe's defaults, and of their version."""
+    facts = {"version": recipe.version, "changed": changed(recipe)}
+    return digest_of({"stream": recipe.stream, **facts})
+
+
+def build_digest(card: Card, recipe: Recipe, *, rehearsal: bool) -> str:
+    """Address of a stream of a dataset built from this card by this recipe: 12 hex digits.
 
     Rehearsal data get another address than a publisher's, so neither replaces the other.
     """
     decides = {
-        "card": card_digest(card),
-        "recipe": dict(recipe),
+        "card": card_digest(card, recipe.stream),
+        "recipe": recipe_digest(recipe),
         "reader": card.reader_version,
         "format": FORMAT_VERSION,
         "rehearsal": rehearsal,
     }
-    return digest_of(decides)[:12]
+    return digest_of(decides)[:_N_HEX]
 
 
 def index_digest(index: pa.Table) -> str:
@@ -255,9 +317,6 @@ def layout_to_metadata(layout: Layout, digest: str) -> dict[str, str]:
         "sfreq": repr(layout.sfreq),
         "channels": json.dumps(layout.channels),
         "dtype": layout.dtype,
-        "ecg_leads": json.dumps(layout.ecg_leads),
-        "ecg_sfreq": json.dumps(layout.ecg_sfreq),
-        "ecg_n_times": str(layout.ecg_n_times),
         "digest": digest,
     }
 
@@ -275,9 +334,6 @@ def layout_from_metadata(metadata: Mapping[bytes, bytes] | None, *, where: str) 
             sfreq=float(found["sfreq"]),
             n_times=int(found["n_times"]),
             dtype=found["dtype"],
-            ecg_leads=tuple(json.loads(found["ecg_leads"])),
-            ecg_sfreq=json.loads(found["ecg_sfreq"]),
-            ecg_n_times=int(found["ecg_n_times"]),
         )
     except KeyError as error:
         raise DataError(f"{where}: need {error} in the schema's metadata, got none") from error

@@ -1,6 +1,6 @@
 """Open a corpus: decisions from the index, signals by row out of memory-mapped shards.
 
-Shapes: N rows asked for, S segments of a dataset, C electrodes, L leads, T samples,
+Shapes: N rows asked for, S segments of a dataset, C channels (electrodes or leads), T samples,
 2 = (valence, arousal).
 """
 
@@ -13,7 +13,7 @@ from dataclasses import asdict
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import pyarrow as pa
@@ -31,11 +31,13 @@ from emoray.corpus.manifest import (
     digest_of,
     index_digest,
     layout_from_metadata,
+    parse_folder,
+    recipe_digest,
 )
 from emoray.corpus.node_cache import LocalShards
-from emoray.corpus.shards import ShardMap, Signals
+from emoray.corpus.shards import Signals
 from emoray.runtime.storage import Storage
-from emoray.vocabulary.schema import DataError, FloatArray, IntArray
+from emoray.vocabulary.schema import DataError, FloatArray, IntArray, Stream
 
 if TYPE_CHECKING:
     from emoray.signals import Recipe
@@ -44,7 +46,7 @@ _VERIFY_THREADS = 4
 
 
 class CorpusDataset:
-    """One dataset of a corpus: its index in memory, its signals by row.
+    """One stream of a dataset of a corpus: its index in memory, its signals by row.
 
     Pickling sends the location; the index is read and shards are mapped where it arrives.
     """
@@ -90,14 +92,24 @@ class CorpusDataset:
         """Digest of the index rows that decide a plan; no path or machine enters it."""
         return self.manifest.index_digest
 
+    def stream(self, name: Stream) -> Self:
+        """Itself, for the stream that it is of.
+
+        Raises:
+            ValueError: it is of another.
+        """
+        if name != self.manifest.stream:
+            raise ValueError(f"need {name} of {self.name}, got {self.manifest.folder}")
+        return self
+
     @property
     def channels(self) -> tuple[str, ...]:
-        """Electrodes in the order of the arrays."""
+        """Electrodes or leads in the order of the arrays."""
         return self.layout.channels
 
     @property
     def n_chans(self) -> int:
-        """Electrodes."""
+        """Electrodes or leads."""
         return self.layout.n_chans
 
     @property
@@ -131,16 +143,6 @@ class CorpusDataset:
             raise ValueError(f"need a column among {known}; got {name!r}")
         return cast(NDArray[Any], self.index.column(name).to_numpy())
 
-    def stream(self, name: str) -> CorpusDataset:
-        """What gathers a stream of these segments: this build, of the one stream that it holds.
-
-        Raises:
-            ValueError: it holds another.
-        """
-        if name != "eeg":
-            raise ValueError(f"{self.manifest.folder}: need the stream {name!r}, got eeg")
-        return self
-
     def seen(self, rows_N: IntArray) -> dict[str, list[str]]:
         """Whom and what these rows show: subject -> stimuli. Leakage audits rely on it."""
         subjects, stimuli = self.column("subject")[rows_N], self.column("stimulus")[rows_N]
@@ -170,7 +172,7 @@ class CorpusDataset:
         out: Signals | None = None,
         dtype: DTypeLike | None = None,
     ) -> Signals:
-        """EEG of these rows, in their order, copied once from the mapped shards.
+        """Signals of these rows, in their order, copied once from the mapped shards.
 
         Args:
             rows: N rows of the index, repeats allowed.
@@ -185,31 +187,7 @@ class CorpusDataset:
             ValueError: `out` has another shape.
             DataError: a shard is missing or damaged.
         """
-        return self._gather("eeg", rows, (self.n_chans, self.n_times), out, dtype)
-
-    def gather_ecg(
-        self,
-        rows: IntArray | Sequence[int],
-        *,
-        out: Signals | None = None,
-        dtype: DTypeLike | None = None,
-    ) -> Signals:
-        """ECG of these rows, shape (N, L, T), otherwise as `gather`.
-
-        Raises:
-            DataError: a row's recording has no ECG; it is named.
-        """
-        shape = (len(self.layout.ecg_leads), self.layout.ecg_n_times)
-        return self._gather("ecg", rows, shape, out, dtype)
-
-    def _gather(
-        self,
-        kind: str,
-        rows: IntArray | Sequence[int],
-        shape: tuple[int, int],
-        out: Signals | None,
-        dtype: DTypeLike | None,
-    ) -> Signals:
+        shape = (self.n_chans, self.n_times)
         rows_N = self._checked(rows)
         if out is None:
             out = np.empty((len(rows_N), *shape), self.dtype if dtype is None else dtype)
@@ -220,18 +198,10 @@ class CorpusDataset:
         order_N = np.lexsort((places_N, shards_N))
         for shard, of_shard in groupby(order_N.tolist(), key=shards_N.tolist().__getitem__):
             mapped = self._local.map(self.manifest.shards[shard])
-            source = self._signals(mapped, kind, shard)
             for i in of_shard:
-                out[i] = source[places_N[i]].reshape(shape)
+                out[i] = mapped.signals[places_N[i]].reshape(shape)
             mapped.release()
         return out
-
-    def _signals(self, mapped: ShardMap, kind: str, shard: int) -> Signals:
-        signals = mapped.eeg if kind == "eeg" else mapped.ecg
-        if signals is None:
-            file = self.manifest.shards[shard].file
-            raise DataError(f"need ECG in {self.manifest.folder}/{SHARDS}/{file}, got none")
-        return signals
 
     def _checked(self, rows: IntArray | Sequence[int]) -> IntArray:
         rows_N = np.asarray(rows, dtype=np.int64)
@@ -330,6 +300,7 @@ def open_corpus(
     location: str | Path | Storage,
     *,
     datasets: Sequence[str] | None = None,
+    stream: Stream = "eeg",
     recipe: Recipe | None = None,
     cache_dir: Path | None = None,
     verify: bool = True,
@@ -340,18 +311,22 @@ def open_corpus(
         location: folder, or URI that `pyarrow.fs` opens (`s3://bucket/corpus`). Shards that are
             not local are copied to `cache_dir` on first use.
         datasets: those wanted, each by its name or by the exact folder of one build
-            (`deap-0123456789ab`); all that are there without it.
-        recipe: the recipe that they must have been built by; any without it.
+            (`deap-eeg-0123456789ab`); all that have the stream without it.
+        stream: which signals.
+        recipe: the recipe that they must have been built by; without it each must have one build.
         cache_dir: node-local folder for copies and for the marks of checked files.
         verify: compare each shard's SHA-256 with the manifest before its first use on a node.
 
     Raises:
-        DataError: there is no corpus, a dataset is missing, was built by another recipe or
-            format version, is there twice, or a shard is missing or has another size.
+        DataError: there is no corpus, a dataset or its stream is missing, was built by another
+            recipe or format version, or by several, or a shard is missing or has another size.
+        ValueError: a recipe of another stream.
     """
+    if recipe is not None and recipe.stream != stream:
+        raise ValueError(f"need a recipe of {stream}, got {type(recipe).__name__}")
     storage = Storage.at(location)
     cache = default_cache() if cache_dir is None else Path(cache_dir)
-    found = _built(storage)
+    found = _built(storage, stream)
     wanted = found if datasets is None else _wanted(storage, found, datasets)
     chosen = [_choose(storage, name, folders, recipe) for name, folders in wanted.items()]
     return Corpus(
@@ -363,19 +338,24 @@ def _reopen_dataset(storage: Storage, cache_dir: Path, verify: bool) -> CorpusDa
     return CorpusDataset(storage, cache_dir=cache_dir, verify=verify)
 
 
-def _built(storage: Storage) -> dict[str, list[str]]:
+def _built(storage: Storage, stream: Stream) -> dict[str, list[str]]:
     """Folders with a manifest by dataset name."""
     if not storage.exists():
         raise DataError(f"need a corpus at {storage}, got no such folder")
     found: dict[str, list[str]] = {}
+    others = []
     for folder in storage.folders():
-        name, _, digest = folder.rpartition("-")
-        if name and len(digest) == 12 and MANIFEST in storage.sub(folder).files():
-            found.setdefault(name, []).append(folder)
+        name = parse_folder(folder)
+        if name is None or MANIFEST not in storage.sub(folder).files():
+            continue
+        if name.stream == stream:
+            found.setdefault(name.dataset, []).append(folder)
+        else:
+            others.append(folder)
     if not found:
         raise DataError(
-            f"{storage}: need folders such as deap-0123456789ab with a {MANIFEST}, got none; "
-            "a build that has not ended shows none either"
+            f"{storage}: need folders such as deap-{stream}-0123456789ab with a {MANIFEST}, "
+            f"got {', '.join(others) or 'none'}; a build that has not ended shows none either"
         )
     return found
 
@@ -403,25 +383,23 @@ def _wanted(
 
 def _choose(storage: Storage, name: str, folders: Sequence[str], recipe: Recipe | None) -> str:
     if recipe is not None:
-        folders = _built_by(storage, name, folders, asdict(recipe.for_dataset(name)))
+        folders = _built_by(storage, name, folders, recipe.for_dataset(name))
     if len(folders) > 1:
         raise DataError(
             f"{storage}: need one build of {name}, got {', '.join(folders)}; "
-            "each can be asked for by that name"
+            "each can be asked for by that name, or by its recipe"
         )
     return folders[0]
 
 
-def _built_by(
-    storage: Storage, name: str, folders: Sequence[str], recipe: Mapping[str, Any]
-) -> Sequence[str]:
+def _built_by(storage: Storage, name: str, folders: Sequence[str], recipe: Recipe) -> Sequence[str]:
     """Those of the folders that the recipe made; two where one holds rehearsal data."""
-    wanted = digest_of(dict(recipe))
+    wanted, settings = recipe_digest(recipe), asdict(recipe)
     manifests = [_read_manifest(storage.sub(folder)) for folder in folders]
     matching = [m.folder for m in manifests if m.recipe_digest == wanted]
     if matching:
         return matching
-    differs = "; ".join(f"{m.folder} has {_differences(m.recipe, recipe)}" for m in manifests)
+    differs = "; ".join(f"{m.folder} has {_differences(m.recipe, settings)}" for m in manifests)
     raise DataError(f"{storage}: need {name} built by another recipe: {differs}")
 
 

@@ -1,8 +1,8 @@
 """One recording's segments as an Arrow IPC file: written once, mapped, read a row at a time.
 
-A file holds one record batch with the columns `eeg` (fixed-size lists of C*T values) and, where
-the ECG was recorded too, `ecg` (L*T), so that row r of a column is one slice of the file.
-Shapes: S segments, C electrodes, L leads, T samples.
+A file holds one record batch with one column, named after the stream (`eeg`, `ecg`): fixed-size
+lists of C*T values, so that a row is one slice of the file.
+Shapes: S segments, C channels (electrodes or leads), T samples.
 """
 
 from __future__ import annotations
@@ -19,36 +19,33 @@ from numpy.typing import NDArray
 
 from emoray.corpus.manifest import SHARDS, ShardFile
 from emoray.runtime.storage import Storage
-from emoray.vocabulary.schema import DataError
+from emoray.vocabulary.schema import STREAMS, DataError, Stream
 
 Signals = NDArray[np.floating[Any]]
 
 
 def write_shard(
-    storage: Storage, recording: str, eeg_SCT: Signals, ecg_SLT: Signals | None = None
+    storage: Storage, recording: str, x_SCT: Signals, stream: Stream = "eeg"
 ) -> ShardFile:
     """Write one recording's signals, atomically.
 
     The same arrays always give the same bytes.
 
     Args:
-        storage: the dataset's folder in the corpus.
+        storage: the build's folder in the corpus.
         recording: names the file.
-        eeg_SCT: float32 or float16.
-        ecg_SLT: the same segments' ECG, or None.
+        x_SCT: float32 or float16.
+        stream: what the signals are.
 
     Raises:
         OSError: the folder cannot be written or is full.
     """
-    columns = {"eeg": _column(eeg_SCT)}
-    if ecg_SLT is not None:
-        columns["ecg"] = _column(ecg_SLT)
-    batch = pa.RecordBatch.from_pydict(columns)
+    batch = pa.RecordBatch.from_pydict({stream: _column(x_SCT)})
     name = f"{recording}.arrow"
     with storage.write(f"{SHARDS}/{name}", n_bytes=batch.nbytes) as file:
         with pa.ipc.new_file(file, batch.schema) as writer:
             writer.write_batch(batch)
-        return ShardFile(name, len(eeg_SCT), file.size, file.sha256)
+        return ShardFile(name, len(x_SCT), file.size, file.sha256)
 
 
 def _column(signals: Signals) -> pa.FixedSizeListArray:
@@ -60,19 +57,15 @@ def _column(signals: Signals) -> pa.FixedSizeListArray:
 class ShardMap:
     """A mapped shard; rows are read from the page cache when they are touched."""
 
-    eeg: Signals
+    signals: Signals
     """Shape (S, C*T)."""
-    ecg: Signals | None
-    """Shape (S, L*T)."""
 
     def release(self) -> None:
         """Let the pages that were touched leave this process; the system's cache keeps them.
 
         Without it a worker that draws from everywhere would come to hold the whole corpus.
         """
-        for signals in (self.eeg, self.ecg):
-            if signals is not None:
-                _let_go(signals)
+        _let_go(self.signals)
 
 
 def map_shard(path: Path) -> ShardMap:
@@ -92,10 +85,9 @@ def map_shard(path: Path) -> ShardMap:
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: need an Arrow file with one record batch, got {error}") from error
     names = batch.schema.names
-    if "eeg" not in names:
-        raise DataError(f"{path}: need a column `eeg`, got {', '.join(names)}")
-    ecg = _rows(batch.column("ecg")) if "ecg" in names else None
-    return ShardMap(_rows(batch.column("eeg")), ecg)
+    if len(names) != 1 or names[0] not in STREAMS:
+        raise DataError(f"{path}: need one column, {' or '.join(STREAMS)}, got {', '.join(names)}")
+    return ShardMap(_rows(batch.column(0)))
 
 
 _MADVISE = getattr(ctypes.CDLL(None), "madvise", None)

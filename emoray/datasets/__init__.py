@@ -1,6 +1,6 @@
 """The datasets: one file each, and the folder is the registry.
 
-A file that does not start with an underscore is a dataset and offers what
+A file that does not start with an underscore is a dataset (a folder is none) and offers what
 `emoray.vocabulary.schema.DatasetModule` asks: CARD, find, read, write_example.
 """
 
@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from functools import cache
 from pathlib import Path
 from typing import Literal, cast
 
 from emoray.vocabulary.schema import DatasetModule, RecordingRef
 
 
-@cache
 def names(role: Literal["pretraining", "evaluation"] | None = None) -> tuple[str, ...]:
     """Names of all datasets in this folder, sorted; with `role`, of that kind only."""
-    found = sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+    modules = pkgutil.iter_modules(__path__)
+    found = sorted(m.name for m in modules if not m.ispkg and not m.name.startswith("_"))
     return tuple(n for n in found if role is None or get(n).CARD.role == role)
 
 
@@ -28,8 +27,8 @@ def get(name: str) -> DatasetModule:
     Raises:
         ValueError: there is none; the message lists those there are.
     """
-    if name not in {m.name for m in pkgutil.iter_modules(__path__) if m.name[0] != "_"}:
-        raise ValueError(f"need a dataset among {', '.join(names())}; got {name!r}")
+    if name not in (known := names()):
+        raise ValueError(f"need a dataset among {', '.join(known)}; got {name!r}")
     return cast(DatasetModule, importlib.import_module(f"{__name__}.{name}"))
 
 

@@ -116,10 +116,11 @@ def read_recording(
         )
         for k, (stimulus, label) in enumerate(zip(stimuli, labels, strict=True))
     )
+    assert card.eeg is not None
     return Recording(
         ref=ref,
-        eeg_channels=card.eeg_channels,
-        eeg_sfreq=card.eeg_sfreq,
+        eeg_channels=card.eeg.channels,
+        eeg_sfreq=card.eeg.sfreq,
         stretches=tuple(Stretch(eeg_CT) for eeg_CT in eeg),
         presentations=tuple(presentations),
     )

@@ -21,6 +21,7 @@ from emoray.vocabulary.schema import (
     DataError,
     Dropped,
     EcgCard,
+    EegCard,
     FloatArray,
     Listing,
     Presentation,
@@ -31,6 +32,14 @@ from emoray.vocabulary.schema import (
     Stretch,
 )
 
+EEG = EegCard(
+    channels=electrodes.EPOC_14,
+    sfreq=128.0,
+    unit="uV",
+    sfreq_paper=128.0,
+    sfreq_code=128.0,
+)
+ECG = EcgCard(leads=("right", "left"), sfreq=128.0, unit="arbitrary")
 CARD = Card(
     name="amigos",
     title="AMIGOS",
@@ -43,16 +52,12 @@ Data_preprocessed/Data_Preprocessed_P01/Data_Preprocessed_P01.mat (as some archi
     n_subjects=40,
     n_recordings=40,
     n_presentations=16,
-    eeg_channels=electrodes.EPOC_14,
-    eeg_sfreq=128.0,
-    eeg_unit="uV",
-    sfreq_paper=128.0,
-    sfreq_code=128.0,
+    eeg=EEG,
     segment_s=10.0,
     scale=Scale(1.0, 9.0),
     n_segments_paper=4389,
     n_segments_per_subject=133,
-    ecg=EcgCard(leads=("right", "left"), sfreq=128.0, unit="arbitrary"),
+    ecg=ECG,
     clips=_overlap.NUMBERED_FILMS,
     notes="EMOD's 4389 = 33 x 133: its code leaves out subjects 9, 12, 21, 22, 23, 24 and 33. "
     "Here only the presentations are left out that lack samples or ratings, or hold NaN.",
@@ -132,18 +137,17 @@ def read(root: Path, ref: RecordingRef) -> Recording:
         if reason := _gap(data[i], row, where):
             dropped.append(Dropped("presentation", where, reason))
             continue
-        stop_s = len(data[i]) / CARD.eeg_sfreq
+        stop_s = len(data[i]) / EEG.sfreq
         presentations.append(_presentation(i, stimulus, len(stretches), stop_s, row, where))
         stretches.append(_stretch(data[i]))
-    assert CARD.ecg is not None
     return Recording(
         ref=ref,
-        eeg_channels=CARD.eeg_channels,
-        eeg_sfreq=CARD.eeg_sfreq,
+        eeg_channels=EEG.channels,
+        eeg_sfreq=EEG.sfreq,
         stretches=tuple(stretches),
         presentations=tuple(presentations),
-        ecg_leads=CARD.ecg.leads,
-        ecg_sfreq=CARD.ecg.sfreq,
+        ecg_leads=ECG.leads,
+        ecg_sfreq=ECG.sfreq,
         dropped=tuple(dropped),
     )
 
@@ -180,7 +184,7 @@ def _gap(data_TK: FloatArray, labels: FloatArray, where: str) -> str:
     _layout.check_shape(
         data_TK, (None, _N_COLUMNS), where=f"{where} joined_data", axes="samples, columns"
     )
-    if len(data_TK) <= _REST_S * CARD.eeg_sfreq:
+    if len(data_TK) <= _REST_S * EEG.sfreq:
         return "no samples after the rest"
     if labels.size < _N_LABELS:
         return "no complete self-assessment"
@@ -192,7 +196,7 @@ def _gap(data_TK: FloatArray, labels: FloatArray, where: str) -> str:
 
 
 def _stretch(data_TK: FloatArray) -> Stretch:
-    n_eeg = len(CARD.eeg_channels)
+    n_eeg = len(EEG.channels)
     return Stretch(
         _layout.signals(data_TK[:, :n_eeg].T), _layout.signals(data_TK[:, n_eeg:_N_SIGNALS].T)
     )
@@ -261,20 +265,17 @@ def _example_presentation(
 ) -> tuple[FloatArray, FloatArray]:
     """Samples by columns, and the row of labels."""
     assert CARD.scale is not None
-    assert CARD.ecg is not None
     va = source.rating(CARD.name, subject, video)
     ratings = _layout.to_scale(va, CARD.scale, integer=False)
-    shown_s = seconds + _ODD_SAMPLES / CARD.eeg_sfreq
+    shown_s = seconds + _ODD_SAMPLES / EEG.sfreq
     parts = []
     for stimulus, length_s, point in (
         (f"rest before {video}", _REST_S, (0.0, 0.0)),
         (video, shown_s, va),
     ):
-        eeg_CT = source.eeg(
-            CARD.name, subject, stimulus, CARD.eeg_channels, CARD.eeg_sfreq, length_s, point
-        )
+        eeg_CT = source.eeg(CARD.name, subject, stimulus, EEG.channels, EEG.sfreq, length_s, point)
         ecg_LT = source.ecg(
-            CARD.name, subject, stimulus, len(CARD.ecg.leads), CARD.ecg.sfreq, length_s, point
+            CARD.name, subject, stimulus, len(ECG.leads), ECG.sfreq, length_s, point
         )
         skin_1T = np.full((1, eeg_CT.shape[1]), 500.0)
         parts.append(np.concatenate((eeg_CT, ecg_LT, skin_1T)))

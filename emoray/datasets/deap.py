@@ -18,6 +18,7 @@ from emoray.vocabulary import electrodes
 from emoray.vocabulary.schema import (
     Card,
     DataError,
+    EegCard,
     FloatArray,
     Listing,
     Presentation,
@@ -28,6 +29,13 @@ from emoray.vocabulary.schema import (
     Stretch,
 )
 
+EEG = EegCard(
+    channels=electrodes.GENEVA_32,
+    sfreq=128.0,
+    unit="uV",
+    sfreq_paper=128.0,
+    sfreq_code=128.0,
+)
 CARD = Card(
     name="deap",
     title="DEAP",
@@ -40,11 +48,7 @@ data_preprocessed_matlab/s01.mat .. s32.mat (for subjects without a .dat)""",
     n_subjects=32,
     n_recordings=32,
     n_presentations=40,
-    eeg_channels=electrodes.GENEVA_32,
-    eeg_sfreq=128.0,
-    eeg_unit="uV",
-    sfreq_paper=128.0,
-    sfreq_code=128.0,
+    eeg=EEG,
     segment_s=10.0,
     scale=Scale(1.0, 9.0),
     n_segments_paper=3840,
@@ -61,7 +65,7 @@ _REST_S = 3.0
 _PRESENTATION_S = 60.0
 _N_SAMPLES = 8064
 """(3 + 60) s x 128 Hz."""
-_N_SHOWN = round(_PRESENTATION_S * CARD.eeg_sfreq)
+_N_SHOWN = round(_PRESENTATION_S * EEG.sfreq)
 REST_MARKER = 50.0
 """Microvolts in the 3 s before each presentation of the example."""
 _BESIDE = (
@@ -115,11 +119,11 @@ def read(root: Path, ref: RecordingRef) -> Recording:
     presentations = tuple(
         _presentation(i, row, f"{path.name} presentation {i + 1}") for i, row in enumerate(labels)
     )
-    n_eeg = len(CARD.eeg_channels)
+    n_eeg = len(EEG.channels)
     return Recording(
         ref=ref,
-        eeg_channels=CARD.eeg_channels,
-        eeg_sfreq=CARD.eeg_sfreq,
+        eeg_channels=EEG.channels,
+        eeg_sfreq=EEG.sfreq,
         stretches=tuple(Stretch(_layout.signals(x_CT[:n_eeg])) for x_CT in data),
         presentations=presentations,
     )
@@ -168,7 +172,7 @@ def write_example(
         data = np.full((CARD.n_presentations, _N_CHANNELS, _N_SAMPLES), REST_MARKER)
         labels = np.zeros((CARD.n_presentations, len(_RATINGS)))
         for i in range(CARD.n_presentations):
-            labels[i], data[i, : len(CARD.eeg_channels), -_N_SHOWN:] = _example_presentation(
+            labels[i], data[i, : len(EEG.channels), -_N_SHOWN:] = _example_presentation(
                 source, subject, f"{i + 1:02}"
             )
         plain_pickle.dump_python2(folder / f"s{subject:02}.dat", {"data": data, "labels": labels})
@@ -181,8 +185,6 @@ def _example_presentation(
     assert CARD.scale is not None
     va = source.rating(CARD.name, subject, stimulus)
     ratings = _layout.to_scale(va, CARD.scale, integer=False)
-    x_CT = source.eeg(
-        CARD.name, subject, stimulus, CARD.eeg_channels, CARD.eeg_sfreq, _PRESENTATION_S, va
-    )
+    x_CT = source.eeg(CARD.name, subject, stimulus, EEG.channels, EEG.sfreq, _PRESENTATION_S, va)
     third = _layout.other_rating(ratings, CARD.scale)
     return (*ratings, third, CARD.scale.low), x_CT

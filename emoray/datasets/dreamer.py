@@ -19,6 +19,8 @@ from emoray.vocabulary.schema import (
     Card,
     DataError,
     EcgCard,
+    EegCard,
+    Float32Array,
     FloatArray,
     Listing,
     Presentation,
@@ -29,6 +31,14 @@ from emoray.vocabulary.schema import (
     Stretch,
 )
 
+EEG = EegCard(
+    channels=electrodes.EPOC_14,
+    sfreq=128.0,
+    unit="arbitrary",
+    sfreq_paper=128.0,
+    sfreq_code=128.0,
+)
+ECG = EcgCard(leads=("ecg1", "ecg2"), sfreq=256.0, unit="arbitrary")
 CARD = Card(
     name="dreamer",
     title="DREAMER",
@@ -40,16 +50,12 @@ DREAMER.mat""",
     n_subjects=23,
     n_recordings=23,
     n_presentations=18,
-    eeg_channels=electrodes.EPOC_14,
-    eeg_sfreq=128.0,
-    eeg_unit="arbitrary",
-    sfreq_paper=128.0,
-    sfreq_code=128.0,
+    eeg=EEG,
     segment_s=10.0,
     scale=Scale(1.0, 5.0),
     n_segments_paper=8372,
     n_segments_per_subject=364,
-    ecg=EcgCard(leads=("ecg1", "ecg2"), sfreq=256.0, unit="arbitrary"),
+    ecg=ECG,
     notes="Raw Emotiv values with an offset near 4000. The 61 s before each clip are arrays of "
     "their own and are not read.",
 )
@@ -110,19 +116,18 @@ def read(root: Path, ref: RecordingRef) -> Recording:
     eeg, ecg = _clips(eeg, f"{where} EEG"), _clips(ecg, f"{where} ECG")
     rows = {k: _scores(v, f"{where} {k}") for k, v in zip(_RATINGS, scores, strict=True)}
     place = f"{path.name} subject {ref.subject} presentation"
-    stretches = [_stretch(eeg[i], ecg[i], f"{place} {i + 1}") for i in range(len(eeg))]
-    assert CARD.ecg is not None
+    shown = [_same_seconds(eeg[i], ecg[i], f"{place} {i + 1}") for i in range(len(eeg))]
     return Recording(
         ref=ref,
-        eeg_channels=CARD.eeg_channels,
-        eeg_sfreq=CARD.eeg_sfreq,
-        stretches=tuple(stretches),
+        eeg_channels=EEG.channels,
+        eeg_sfreq=EEG.sfreq,
+        stretches=tuple(Stretch(eeg_CT, ecg_LT) for eeg_CT, ecg_LT in shown),
         presentations=tuple(
-            _presentation(i, stretch, {k: v[i] for k, v in rows.items()}, f"{place} {i + 1}")
-            for i, stretch in enumerate(stretches)
+            _presentation(i, eeg_CT, {k: v[i] for k, v in rows.items()}, f"{place} {i + 1}")
+            for i, (eeg_CT, _) in enumerate(shown)
         ),
-        ecg_leads=CARD.ecg.leads,
-        ecg_sfreq=CARD.ecg.sfreq,
+        ecg_leads=ECG.leads,
+        ecg_sfreq=ECG.sfreq,
     )
 
 
@@ -131,10 +136,9 @@ def _n_cells(path: Path) -> int:
 
 
 def _check_head(path: Path, eeg_hz: Any, ecg_hz: Any, names: Any) -> None:
-    assert CARD.ecg is not None
     for name, value, published in (
-        ("EEG_SamplingRate", eeg_hz, CARD.eeg_sfreq),
-        ("ECG_SamplingRate", ecg_hz, CARD.ecg.sfreq),
+        ("EEG_SamplingRate", eeg_hz, EEG.sfreq),
+        ("ECG_SamplingRate", ecg_hz, ECG.sfreq),
     ):
         if np.ravel(value).tolist() != [published]:
             raise DataError(
@@ -144,8 +148,8 @@ def _check_head(path: Path, eeg_hz: Any, ecg_hz: Any, names: Any) -> None:
     found = tuple(
         electrodes.canonical(str(np.ravel(name)[0]), where=where) for name in np.ravel(names)
     )
-    if found != CARD.eeg_channels:
-        raise DataError(f"{where}: need {' '.join(CARD.eeg_channels)}, found {' '.join(found)}")
+    if found != EEG.channels:
+        raise DataError(f"{where}: need {' '.join(EEG.channels)}, found {' '.join(found)}")
 
 
 def _clips(cells: Any, where: str) -> Any:
@@ -164,31 +168,34 @@ def _scores(scores: Any, where: str) -> list[float]:
     return [float(score) for score in row]
 
 
-def _stretch(eeg_TC: FloatArray, ecg_TL: FloatArray, where: str) -> Stretch:
+def _same_seconds(
+    eeg_TC: FloatArray, ecg_TL: FloatArray, where: str
+) -> tuple[Float32Array, Float32Array]:
     """Both devices' samples of the same seconds; the longer loses what is under a second more."""
-    assert CARD.ecg is not None
-    n_eeg, n_leads = len(CARD.eeg_channels), len(CARD.ecg.leads)
+    n_eeg, n_leads = len(EEG.channels), len(ECG.leads)
     _layout.check_shape(eeg_TC, (None, n_eeg), where=f"{where} EEG", axes="samples, electrodes")
     _layout.check_shape(ecg_TL, (None, n_leads), where=f"{where} ECG", axes="samples, leads")
-    eeg_s, ecg_s = len(eeg_TC) / CARD.eeg_sfreq, len(ecg_TL) / CARD.ecg.sfreq
+    eeg_s, ecg_s = len(eeg_TC) / EEG.sfreq, len(ecg_TL) / ECG.sfreq
     if abs(eeg_s - ecg_s) >= 1.0:
         raise DataError(
             f"{where}: need EEG and ECG of the same seconds, "
-            f"found {eeg_s:g} s at {CARD.eeg_sfreq:g} Hz and {ecg_s:g} s at {CARD.ecg.sfreq:g} Hz"
+            f"found {eeg_s:g} s at {EEG.sfreq:g} Hz and {ecg_s:g} s at {ECG.sfreq:g} Hz"
         )
-    n = int(min(eeg_s, ecg_s) * CARD.eeg_sfreq)
-    n_ecg = round(n * CARD.ecg.sfreq / CARD.eeg_sfreq)
-    return Stretch(_layout.signals(eeg_TC[:n].T), _layout.signals(ecg_TL[:n_ecg].T))
+    n = int(min(eeg_s, ecg_s) * EEG.sfreq)
+    n_ecg = round(n * ECG.sfreq / EEG.sfreq)
+    return _layout.signals(eeg_TC[:n].T), _layout.signals(ecg_TL[:n_ecg].T)
 
 
-def _presentation(i: int, stretch: Stretch, scores: dict[str, float], where: str) -> Presentation:
+def _presentation(
+    i: int, eeg_CT: Float32Array, scores: dict[str, float], where: str
+) -> Presentation:
     assert CARD.scale is not None
     return Presentation(
         stimulus=f"{i + 1:02}",
         ordinal=i,
         stretch=i,
         start_s=0.0,
-        stop_s=stretch.eeg_CT.shape[1] / CARD.eeg_sfreq,
+        stop_s=eeg_CT.shape[1] / EEG.sfreq,
         ratings={
             name: _layout.check_rating(score, CARD.scale, name=name, where=where, integer=True)
             for name, score in scores.items()
@@ -210,12 +217,11 @@ def write_example(
     data = np.empty((1, len(subjects)), dtype=object)
     for i, subject in enumerate(subjects):
         data[0, i] = _example_subject(source, subject, lengths, min(_REST_S, duration_s or _REST_S))
-    assert CARD.ecg is not None
     release = {
         "Data": data,
-        "EEG_SamplingRate": CARD.eeg_sfreq,
-        "ECG_SamplingRate": CARD.ecg.sfreq,
-        "EEG_Electrodes": np.array([CARD.eeg_channels], dtype=object),
+        "EEG_SamplingRate": EEG.sfreq,
+        "ECG_SamplingRate": ECG.sfreq,
+        "EEG_Electrodes": np.array([EEG.channels], dtype=object),
         "noOfSubjects": float(len(subjects)),
         "noOfVideoSequences": float(CARD.n_presentations),
     }
@@ -226,7 +232,6 @@ def _example_subject(
     source: SignalSource, subject: int, lengths: list[float], rest_s: float
 ) -> dict[str, Any]:
     assert CARD.scale is not None
-    assert CARD.ecg is not None
     cells = {
         name: np.empty((CARD.n_presentations, 1), dtype=object)
         for name in ("eeg", "eeg_rest", "ecg", "ecg_rest")
@@ -238,16 +243,12 @@ def _example_subject(
             source.rating(CARD.name, subject, stimulus), CARD.scale, integer=True
         )
         va = _layout.from_scale(ratings, CARD.scale)
-        eeg_CT = source.eeg(
-            CARD.name, subject, stimulus, CARD.eeg_channels, CARD.eeg_sfreq, seconds, va
-        )
-        ecg_LT = source.ecg(
-            CARD.name, subject, stimulus, len(CARD.ecg.leads), CARD.ecg.sfreq, seconds, va
-        )
+        eeg_CT = source.eeg(CARD.name, subject, stimulus, EEG.channels, EEG.sfreq, seconds, va)
+        ecg_LT = source.ecg(CARD.name, subject, stimulus, len(ECG.leads), ECG.sfreq, seconds, va)
         cells["eeg"][i, 0] = eeg_CT.T + OFFSET
         cells["ecg"][i, 0] = ecg_LT.T
-        cells["eeg_rest"][i, 0] = np.full((round(rest_s * CARD.eeg_sfreq), len(eeg_CT)), OFFSET)
-        cells["ecg_rest"][i, 0] = np.zeros((round(rest_s * CARD.ecg.sfreq), len(ecg_LT)))
+        cells["eeg_rest"][i, 0] = np.full((round(rest_s * EEG.sfreq), len(eeg_CT)), OFFSET)
+        cells["ecg_rest"][i, 0] = np.zeros((round(rest_s * ECG.sfreq), len(ecg_LT)))
         scores[:, i, 0] = (*ratings, _layout.other_rating(ratings, CARD.scale))
     return {
         "Age": str(20 + subject),

@@ -21,6 +21,7 @@ from emoray.vocabulary import affect
 from emoray.vocabulary.schema import (
     Card,
     Dropped,
+    EegCard,
     FloatArray,
     IntArray,
     Listing,
@@ -31,6 +32,18 @@ from emoray.vocabulary.schema import (
     Stretch,
 )
 
+EEG = EegCard(
+    channels=tuple(
+        """
+        Fp1 Fp2 Fz F3 F4 F7 F8 FC1 FC2 FC5 FC6 Cz C3 C4 T7 T8 CP1 CP2 CP5 CP6 Pz P3 P4 P7 P8 PO3
+        PO4 Oz O1 O2
+        """.split()
+    ),
+    sfreq=250.0,
+    unit="uV",
+    sfreq_paper=200.0,
+    sfreq_code=250.0,
+)
 CARD = Card(
     name="faced",
     title="FACED",
@@ -41,16 +54,7 @@ CARD = Card(
     n_subjects=123,
     n_recordings=123,
     n_presentations=28,
-    eeg_channels=tuple(
-        """
-        Fp1 Fp2 Fz F3 F4 F7 F8 FC1 FC2 FC5 FC6 Cz C3 C4 T7 T8 CP1 CP2 CP5 CP6 Pz P3 P4 P7 P8 PO3
-        PO4 Oz O1 O2
-        """.split()
-    ),
-    eeg_sfreq=250.0,
-    eeg_unit="uV",
-    sfreq_paper=200.0,
-    sfreq_code=250.0,
+    eeg=EEG,
     segment_s=10.0,
     emotions=(
         *("anger", "disgust", "fear", "sadness", "neutral"),
@@ -127,8 +131,8 @@ def read(root: Path, ref: RecordingRef) -> Recording:
     moved = Dropped("channel", path.name, f"ears in rows {ears} by the signals, not {default}", n=2)
     return Recording(
         ref=ref,
-        eeg_channels=CARD.eeg_channels,
-        eeg_sfreq=CARD.eeg_sfreq,
+        eeg_channels=EEG.channels,
+        eeg_sfreq=EEG.sfreq,
         stretches=tuple(Stretch(_layout.signals(x_RT[list(EARS[ears])])) for x_RT in eeg_VRT),
         presentations=tuple(
             Presentation(
@@ -136,7 +140,7 @@ def read(root: Path, ref: RecordingRef) -> Recording:
                 ordinal=k,
                 stretch=k,
                 start_s=0.0,
-                stop_s=SHAPE[2] / CARD.eeg_sfreq,
+                stop_s=SHAPE[2] / EEG.sfreq,
                 emotion=CARD.emotions[label],
                 label=label,
             )
@@ -194,7 +198,7 @@ def _pairs() -> tuple[IntArray, IntArray, FloatArray]:
     import mne  # takes seconds, which a listing need not
 
     sites = mne.channels.make_standard_montage("colin27_1020").get_positions()["ch_pos"]
-    xyz_C3 = np.array([sites[name] for name in CARD.eeg_channels])
+    xyz_C3 = np.array([sites[name] for name in EEG.channels])
     apart_CC = np.linalg.norm(xyz_C3[:, None] - xyz_C3[None], axis=-1)
     first = next(k for k, rows in enumerate(zip(*EARS.values(), strict=True)) if len({*rows}) > 1)
     i_P, j_P = np.triu_indices(len(xyz_C3), k=1)
@@ -221,13 +225,13 @@ def write_example(
 def _subject(source: SignalSource, subject: int) -> FloatArray:
     eeg_VCT = np.full(SHAPE, 5000.0)
     for k, label in enumerate(LABELS):
-        eeg_VCT[k, : len(CARD.eeg_channels)] = source.eeg(
+        eeg_VCT[k, : len(EEG.channels)] = source.eeg(
             CARD.name,
             subject,
             f"{k + 1:02d}",
-            CARD.eeg_channels,
-            CARD.eeg_sfreq,
-            SHAPE[2] / CARD.eeg_sfreq,
+            EEG.channels,
+            EEG.sfreq,
+            SHAPE[2] / EEG.sfreq,
             affect.place_emotion(CARD.emotions[label]),
         )
     return eeg_VCT

@@ -22,6 +22,7 @@ from emoray.vocabulary.schema import (
     DataError,
     Dropped,
     EcgCard,
+    EegCard,
     FloatArray,
     Listing,
     Presentation,
@@ -32,6 +33,14 @@ from emoray.vocabulary.schema import (
     Stretch,
 )
 
+EEG = EegCard(
+    channels=electrodes.GENEVA_32,
+    sfreq=256.0,
+    unit="uV",
+    sfreq_paper=256.0,
+    sfreq_code=128.0,
+)
+ECG = EcgCard(leads=("EXG1", "EXG2", "EXG3"), sfreq=256.0, unit="uV")
 CARD = Card(
     name="mahnob_hci",
     title="MAHNOB-HCI",
@@ -44,15 +53,11 @@ Sessions/<id>/session.xml""",
     n_subjects=27,
     n_recordings=27,
     n_presentations=20,
-    eeg_channels=electrodes.GENEVA_32,
-    eeg_sfreq=256.0,
-    eeg_unit="uV",
-    sfreq_paper=256.0,
-    sfreq_code=128.0,
+    eeg=EEG,
     segment_s=10.0,
     scale=Scale(1.0, 9.0),
     n_segments_paper=3955,
-    ecg=EcgCard(leads=("EXG1", "EXG2", "EXG3"), sfreq=256.0, unit="uV"),
+    ecg=ECG,
     clips=_overlap.NUMBERED_FILMS,
     notes="Subjects 12, 15 and 26 are not in the release; 3, 9 and 16 saw 17, 14 and 16 clips. "
     "The ECG electrodes lie on the right and left upper chest and the left abdomen; a lead is the "
@@ -134,15 +139,14 @@ def read(root: Path, ref: RecordingRef) -> Recording:
             _presentation(path, root / xml, session, len(stretches), start_s=start_s, stop_s=stop_s)
         )
         stretches.append(stretch)
-    assert CARD.ecg is not None
     return Recording(
         ref=ref,
-        eeg_channels=CARD.eeg_channels,
-        eeg_sfreq=CARD.eeg_sfreq,
+        eeg_channels=EEG.channels,
+        eeg_sfreq=EEG.sfreq,
         stretches=tuple(stretches),
         presentations=tuple(presentations),
-        ecg_leads=CARD.ecg.leads,
-        ecg_sfreq=CARD.ecg.sfreq,
+        ecg_leads=ECG.leads,
+        ecg_sfreq=ECG.sfreq,
         dropped=tuple(dropped),
     )
 
@@ -172,7 +176,6 @@ def _session(path: Path) -> dict[str, str]:
 
 def _stretch(path: Path) -> tuple[Stretch, float, float]:
     """Signals of one file in microvolts, and the seconds at which its clip starts and stops."""
-    assert CARD.ecg is not None
     names = _names(path)
     try:
         raw = mne.io.read_raw_bdf(
@@ -181,7 +184,7 @@ def _stretch(path: Path) -> tuple[Stretch, float, float]:
         pulses = mne.find_events(raw, stim_channel=biosemi.STATUS, verbose="ERROR")[:, 0]
         x_CT, ecg_LT = (
             raw.get_data(picks=[names[n] for n in group], verbose="ERROR") * 1e6  # volts
-            for group in (CARD.eeg_channels, CARD.ecg.leads)
+            for group in (EEG.channels, ECG.leads)
         )
     except MemoryError:
         raise
@@ -189,7 +192,7 @@ def _stretch(path: Path) -> tuple[Stretch, float, float]:
         raise DataError(
             f"{path}: need a BioSemi file that MNE reads, found {type(error).__name__}: {error}"
         ) from error
-    sfreq = CARD.eeg_sfreq
+    sfreq = EEG.sfreq
     if len(pulses) != 2:
         at = ", ".join(f"{pulse / sfreq:.1f} s" for pulse in pulses) or "none"
         raise DataError(
@@ -205,16 +208,15 @@ def _names(path: Path) -> dict[str, str]:
 
     What the header says of them has been checked then.
     """
-    assert CARD.ecg is not None
     header = biosemi.read_header(path)
     names = {electrodes.canonical(x): x for x in header.labels if electrodes.is_electrode(x)}
-    names |= {x: x for x in header.labels if x in (*CARD.ecg.leads, biosemi.STATUS)}
-    wanted = (*CARD.eeg_channels, *CARD.ecg.leads, biosemi.STATUS)
+    names |= {x: x for x in header.labels if x in (*ECG.leads, biosemi.STATUS)}
+    wanted = (*EEG.channels, *ECG.leads, biosemi.STATUS)
     if absent := [name for name in wanted if name not in names]:
         found = ", ".join(header.labels)
         raise DataError(f"{path}: need signals {', '.join(absent)}; found {found}")
     names = {name: names[name] for name in wanted}
-    biosemi.check_signals(path, header, names.values(), sfreq=CARD.eeg_sfreq)
+    biosemi.check_signals(path, header, names.values(), sfreq=EEG.sfreq)
     return names
 
 
@@ -301,13 +303,12 @@ def _write_signals(
     seconds: float,
 ) -> None:
     """One `.bdf`: what is read, in shuffled order, then eight signals that are not."""
-    assert CARD.ecg is not None
     parts = _example_parts(source, subject, stimulus, ratings, seconds)
     x_KT = np.concatenate(parts, axis=1)
     others = ("EXG4", "EXG5", "EXG6", "EXG7", "EXG8", "GSR1", "Resp", "Temp")
-    n_eeg = len(CARD.eeg_channels)
+    n_eeg = len(EEG.channels)
     order = np.random.default_rng(subject).permutation(n_eeg)
-    labels = (*(CARD.eeg_channels[i] for i in order), *CARD.ecg.leads, *others)
+    labels = (*(EEG.channels[i] for i in order), *ECG.leads, *others)
     flat_KT = np.full((len(others), x_KT.shape[1]), 1000.0)
     status_T = np.zeros(x_KT.shape[1], dtype=np.int64)
     for onset in np.cumsum([part.shape[1] for part in parts[:2]]):
@@ -317,7 +318,7 @@ def _write_signals(
         labels,
         np.concatenate((x_KT[:n_eeg][order], x_KT[n_eeg:], flat_KT)),
         status_T,
-        sfreq=round(CARD.eeg_sfreq),
+        sfreq=round(EEG.sfreq),
     )
 
 
@@ -330,8 +331,7 @@ def _example_parts(
 ) -> list[FloatArray]:
     """Before, during and after the clip: electrodes, then ECG electrodes, in microvolts."""
     assert CARD.scale is not None
-    assert CARD.ecg is not None
-    sfreq = round(CARD.eeg_sfreq)
+    sfreq = round(EEG.sfreq)
     n_lead, n_shown = round(min(_LEAD_S, seconds) * sfreq), round(seconds * sfreq)
     # Records last one second, so the time after the clip fills up the last of them.
     n_after = n_lead + -(2 * n_lead + n_shown) % sfreq
@@ -341,8 +341,8 @@ def _example_parts(
         (stimulus, n_shown, _layout.from_scale(ratings, CARD.scale)),
         (f"after {stimulus}", n_after, (0.0, 0.0)),
     ):
-        x_CT = source.eeg(CARD.name, subject, name, CARD.eeg_channels, sfreq, n / sfreq, va)
-        ecg_LT = source.ecg(CARD.name, subject, name, len(CARD.ecg.leads), sfreq, n / sfreq, va)
+        x_CT = source.eeg(CARD.name, subject, name, EEG.channels, sfreq, n / sfreq, va)
+        ecg_LT = source.ecg(CARD.name, subject, name, len(ECG.leads), sfreq, n / sfreq, va)
         parts.append(np.concatenate((x_CT, 1e3 * ecg_LT)))  # the source gives millivolts
     return parts
 

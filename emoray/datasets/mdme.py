@@ -22,6 +22,7 @@ from emoray.vocabulary.schema import (
     Card,
     DataError,
     Dropped,
+    EegCard,
     FloatArray,
     IntArray,
     Listing,
@@ -46,6 +47,13 @@ The release does not name its rows, and the two orders cannot both be right. `re
 EMOD's, whose numbers ours are compared with; `read_rows` takes either.
 """
 
+EEG = EegCard(
+    channels=EMOD_ROWS,
+    sfreq=300.0,
+    unit="uV",
+    sfreq_paper=300.0,
+    sfreq_code=300.0,
+)
 CARD = Card(
     name="mdme",
     title="MDME",
@@ -58,11 +66,7 @@ raw_data/<subject>/<subject>/Arousal_Valence.csv""",
     n_subjects=73,
     n_recordings=73,
     n_presentations=32,
-    eeg_channels=EMOD_ROWS,
-    eeg_sfreq=300.0,
-    eeg_unit="uV",
-    sfreq_paper=300.0,
-    sfreq_code=300.0,
+    eeg=EEG,
     segment_s=10.0,
     scale=Scale(1.0, 9.0),
     n_segments_paper=5329,
@@ -136,9 +140,9 @@ def read_rows(root: Path, ref: RecordingRef, rows: tuple[str, ...]) -> Recording
             missing or outside 1-9.
         ValueError: `rows` are not the card's electrodes.
     """
-    if sorted(rows) != sorted(CARD.eeg_channels):
+    if sorted(rows) != sorted(EEG.channels):
         raise ValueError(
-            f"need rows of {' '.join(sorted(CARD.eeg_channels))}, got {' '.join(sorted(rows))}"
+            f"need rows of {' '.join(sorted(EEG.channels))}, got {' '.join(sorted(rows))}"
         )
     path, ratings_path = (root / name for name in ref.files)
     ratings = _ratings(ratings_path)
@@ -149,7 +153,7 @@ def read_rows(root: Path, ref: RecordingRef, rows: tuple[str, ...]) -> Recording
         axes="18 electrodes and the video's id, samples",
     )
     pieces = _pieces(x_KN[-1], where=f"{path} {_VARIABLE} row {_N_ROWS}")
-    order = [rows.index(name) for name in CARD.eeg_channels]
+    order = [rows.index(name) for name in EEG.channels]
     stretches: list[Stretch] = []
     presentations: list[Presentation] = []
     dropped: list[Dropped] = []
@@ -167,15 +171,15 @@ def read_rows(root: Path, ref: RecordingRef, rows: tuple[str, ...]) -> Recording
                 ordinal=video,
                 stretch=len(stretches),
                 start_s=0.0,
-                stop_s=(stop - start) / CARD.eeg_sfreq,
+                stop_s=(stop - start) / EEG.sfreq,
                 ratings=ratings[video],
             )
         )
         stretches.append(Stretch(_layout.signals(x_KN[order, start:stop])))
     return Recording(
         ref=ref,
-        eeg_channels=CARD.eeg_channels,
-        eeg_sfreq=CARD.eeg_sfreq,
+        eeg_channels=EEG.channels,
+        eeg_sfreq=EEG.sfreq,
         stretches=tuple(stretches),
         presentations=tuple(presentations),
         dropped=tuple(dropped),
@@ -263,7 +267,7 @@ def write_example(
         for video, n in enumerate(_LENGTHS):
             (valence, arousal, third), va = _example_rating(source, subject, f"{video:02}")
             lines.append(f"{video},{arousal:g},{valence:g},{third:g}\n")
-            seconds = duration_s or n / CARD.eeg_sfreq
+            seconds = duration_s or n / EEG.sfreq
             pieces.append(_example_piece(source, subject, video, f"{video:02}", va, seconds))
         scipy.io.savemat(folder / "datas.mat", {_VARIABLE: np.concatenate(pieces, axis=1)})
         order = np.random.default_rng(subject).permutation(len(lines))
@@ -290,5 +294,5 @@ def _example_piece(
     va: tuple[float, float],
     seconds: float,
 ) -> FloatArray:
-    x_CT = source.eeg(CARD.name, subject, stimulus, EMOD_ROWS, CARD.eeg_sfreq, seconds, va)
+    x_CT = source.eeg(CARD.name, subject, stimulus, EMOD_ROWS, EEG.sfreq, seconds, va)
     return np.concatenate((x_CT, np.full((1, x_CT.shape[1]), float(video))))

@@ -22,6 +22,7 @@ from emoray.vocabulary import affect, electrodes
 from emoray.vocabulary.schema import (
     Card,
     DataError,
+    EegCard,
     Float32Array,
     FloatArray,
     Listing,
@@ -32,6 +33,13 @@ from emoray.vocabulary.schema import (
     Stretch,
 )
 
+EEG = EegCard(
+    channels=electrodes.SEED_62,
+    sfreq=1000.0,
+    unit="uV",
+    sfreq_paper=200.0,
+    sfreq_code=200.0,
+)
 CARD = Card(
     name="mped",
     title="MPED",
@@ -45,11 +53,7 @@ CARD = Card(
     n_subjects=23,
     n_recordings=23,
     n_presentations=28,
-    eeg_channels=electrodes.SEED_62,
-    eeg_sfreq=1000.0,
-    eeg_unit="uV",
-    sfreq_paper=200.0,
-    sfreq_code=200.0,
+    eeg=EEG,
     segment_s=10.0,
     emotions=("neutral", "joy", "amusement", "anger", "fear", "disgust", "sadness"),
     n_segments_paper=12_190,
@@ -233,23 +237,23 @@ def read(root: Path, ref: RecordingRef) -> Recording:
     paths = locate(root, ref)
     for path in paths[2:]:
         _check_labels(path)
-    stretches = []
+    eeg = []
     for number in STIMULI:
         half = int(number > _LAST_OF_FIRST_FILE)
         with _anonymous(paths[half], ref.files[half]):
-            stretches.append(Stretch(_read_eeg(paths[half], f"raw_eeg{number}")))
+            eeg.append(_read_eeg(paths[half], f"raw_eeg{number}"))
     return Recording(
         ref=ref,
-        eeg_channels=CARD.eeg_channels,
-        eeg_sfreq=CARD.eeg_sfreq,
-        stretches=tuple(stretches),
+        eeg_channels=EEG.channels,
+        eeg_sfreq=EEG.sfreq,
+        stretches=tuple(Stretch(eeg_CT) for eeg_CT in eeg),
         presentations=tuple(
             Presentation(
                 stimulus=f"{number:02d}",
                 ordinal=number - 1,
                 stretch=i,
                 start_s=0.0,
-                stop_s=stretches[i].eeg_CT.shape[1] / CARD.eeg_sfreq,
+                stop_s=eeg[i].shape[1] / EEG.sfreq,
                 emotion=emotion_of(number),
                 label=PUBLISHED[number - 1] - 1,
             )
@@ -339,8 +343,8 @@ def _matrix(
         CARD.name,
         subject,
         f"{number:02d}",
-        CARD.eeg_channels,
-        CARD.eeg_sfreq,
+        EEG.channels,
+        EEG.sfreq,
         duration_s or example_seconds(number),
         affect.place_emotion(emotion_of(number)),
     )

@@ -18,6 +18,7 @@ from emoray.vocabulary import electrodes
 from emoray.vocabulary.schema import (
     Card,
     DataError,
+    EegCard,
     FloatArray,
     Listing,
     Recording,
@@ -25,6 +26,13 @@ from emoray.vocabulary.schema import (
     SignalSource,
 )
 
+EEG = EegCard(
+    channels=electrodes.SEED_62,
+    sfreq=200.0,
+    unit="uV",
+    sfreq_paper=200.0,
+    sfreq_code=200.0,
+)
 CARD = Card(
     name="seed",
     title="SEED",
@@ -35,11 +43,7 @@ CARD = Card(
     n_subjects=15,
     n_recordings=45,
     n_presentations=15,
-    eeg_channels=electrodes.SEED_62,
-    eeg_sfreq=200.0,
-    eeg_unit="uV",
-    sfreq_paper=200.0,
-    sfreq_code=200.0,
+    eeg=EEG,
     segment_s=5.0,
     # Classes of approval, not emotions: EMOD gives them no valence and arousal.
     emotions=("negative", "neutral", "positive"),
@@ -206,8 +210,8 @@ def _matrix(
         CARD.name,
         subject,
         f"{number:02d}@{visit}",
-        CARD.eeg_channels,
-        CARD.eeg_sfreq,
+        EEG.channels,
+        EEG.sfreq,
         duration_s or SECONDS[number - 1],
         PLANTED[LABELS[number - 1] + 1],
     )

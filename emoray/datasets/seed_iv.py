@@ -12,6 +12,7 @@ from emoray.datasets import _layout, _overlap, _seed_family
 from emoray.vocabulary import affect, electrodes
 from emoray.vocabulary.schema import (
     Card,
+    EegCard,
     FloatArray,
     Listing,
     Recording,
@@ -19,6 +20,13 @@ from emoray.vocabulary.schema import (
     SignalSource,
 )
 
+EEG = EegCard(
+    channels=electrodes.SEED_62,
+    sfreq=200.0,
+    unit="uV",
+    sfreq_paper=200.0,
+    sfreq_code=200.0,
+)
 CARD = Card(
     name="seed_iv",
     title="SEED-IV",
@@ -29,11 +37,7 @@ CARD = Card(
     n_subjects=15,
     n_recordings=45,
     n_presentations=24,
-    eeg_channels=electrodes.SEED_62,
-    eeg_sfreq=200.0,
-    eeg_unit="uV",
-    sfreq_paper=200.0,
-    sfreq_code=200.0,
+    eeg=EEG,
     segment_s=10.0,
     emotions=("neutral", "sadness", "fear", "joy"),
     n_segments_paper=14_655,
@@ -144,8 +148,8 @@ def _matrix(
         CARD.name,
         subject,
         stimulus_name(session, number),
-        CARD.eeg_channels,
-        CARD.eeg_sfreq,
+        EEG.channels,
+        EEG.sfreq,
         duration_s or example_seconds(session)[number - 1],
         affect.place_emotion(CARD.emotions[LABELS[session][number - 1]]),
     )

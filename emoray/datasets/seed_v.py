@@ -20,6 +20,7 @@ from emoray.vocabulary.schema import (
     Card,
     DataError,
     Dropped,
+    EegCard,
     FloatArray,
     Listing,
     Presentation,
@@ -29,6 +30,13 @@ from emoray.vocabulary.schema import (
     Stretch,
 )
 
+EEG = EegCard(
+    channels=electrodes.SEED_62,
+    sfreq=1000.0,
+    unit="uV",
+    sfreq_paper=200.0,
+    sfreq_code=200.0,
+)
 CARD = Card(
     name="seed_v",
     title="SEED-V",
@@ -39,11 +47,7 @@ CARD = Card(
     n_subjects=16,
     n_recordings=48,
     n_presentations=15,
-    eeg_channels=electrodes.SEED_62,
-    eeg_sfreq=1000.0,
-    eeg_unit="uV",
-    sfreq_paper=200.0,
-    sfreq_code=200.0,
+    eeg=EEG,
     segment_s=1.0,
     emotions=("disgust", "fear", "sadness", "neutral", "joy"),
     n_segments_paper=117_744,
@@ -141,8 +145,8 @@ def read(root: Path, ref: RecordingRef) -> Recording:
     """
     path = root / ref.files[0]
     header = neuroscan.check_cnt(path)
-    if header.sfreq != CARD.eeg_sfreq:
-        raise DataError(f"{path}: need {CARD.eeg_sfreq:g} Hz, found {header.sfreq:g} Hz")
+    if header.sfreq != EEG.sfreq:
+        raise DataError(f"{path}: need {EEG.sfreq:g} Hz, found {header.sfreq:g} Hz")
     rows = _scalp_rows(path, header.channels)
     n_s = header.n_samples / header.sfreq
     clock = clock_of(root, ref.session)
@@ -156,8 +160,8 @@ def read(root: Path, ref: RecordingRef) -> Recording:
     eeg = neuroscan.read_windows(path, header, rows, windows)
     return Recording(
         ref=ref,
-        eeg_channels=CARD.eeg_channels,
-        eeg_sfreq=CARD.eeg_sfreq,
+        eeg_channels=EEG.channels,
+        eeg_sfreq=EEG.sfreq,
         stretches=tuple(Stretch(eeg_CT) for eeg_CT in eeg),
         presentations=tuple(
             _presentation(ref.session, k, i, clock[k], windows[i][0]) for i, k in enumerate(kept)
@@ -210,13 +214,13 @@ def _presentation(
 ) -> Presentation:
     """The presentation in a stretch that begins at sample `origin` of the file."""
     label = LABELS[session][k]
-    start, stop = (round(second * CARD.eeg_sfreq) - origin for second in span)
+    start, stop = (round(second * EEG.sfreq) - origin for second in span)
     return Presentation(
         stimulus=stimulus_name(session, k),
         ordinal=k,
         stretch=stretch,
-        start_s=start / CARD.eeg_sfreq,
-        stop_s=stop / CARD.eeg_sfreq,
+        start_s=start / EEG.sfreq,
+        stop_s=stop / EEG.sfreq,
         emotion=CARD.emotions[label],
         label=label,
     )
@@ -232,10 +236,10 @@ def _scalp_rows(path: Path, channels: tuple[str, ...]) -> list[int]:
         if site in rows:
             raise DataError(f"{path}: need {site} once, found it in rows {rows[site]} and {row}")
         rows[site] = row
-    absent = [site for site in CARD.eeg_channels if site not in rows]
+    absent = [site for site in EEG.channels if site not in rows]
     if absent:
-        raise DataError(f"{path}: need {len(CARD.eeg_channels)} electrodes, lacks {absent}")
-    return [rows[site] for site in CARD.eeg_channels]
+        raise DataError(f"{path}: need {len(EEG.channels)} electrodes, lacks {absent}")
+    return [rows[site] for site in EEG.channels]
 
 
 def write_example(
@@ -263,7 +267,7 @@ def write_example(
                 folder / f"{subject}_{session}_{days[session]}.cnt",
                 _blocks(source, subject, session, clock, channels),
                 [name.upper() for name in channels],
-                int(CARD.eeg_sfreq),
+                int(EEG.sfreq),
                 announced=_PUBLISHED_COUNT if session == "1" else None,
             )
 
@@ -297,9 +301,7 @@ def _block(
     va: tuple[float, float],
     channels: list[str],
 ) -> FloatArray:
-    eeg_CT = source.eeg(
-        CARD.name, subject, stimulus, CARD.eeg_channels, CARD.eeg_sfreq, seconds, va
-    )
+    eeg_CT = source.eeg(CARD.name, subject, stimulus, EEG.channels, EEG.sfreq, seconds, va)
     block_CT = np.full((len(channels), eeg_CT.shape[1]), 9000.0)
     block_CT[[row for row, name in enumerate(channels) if name not in NOT_SCALP]] = eeg_CT
     return block_CT

@@ -14,6 +14,7 @@ from emoray.datasets import _layout, _overlap, _seed_family
 from emoray.vocabulary import affect, electrodes
 from emoray.vocabulary.schema import (
     Card,
+    EegCard,
     FloatArray,
     Listing,
     Recording,
@@ -21,6 +22,13 @@ from emoray.vocabulary.schema import (
     SignalSource,
 )
 
+EEG = EegCard(
+    channels=electrodes.SEED_62,
+    sfreq=200.0,
+    unit="uV",
+    sfreq_paper=200.0,
+    sfreq_code=200.0,
+)
 CARD = Card(
     name="seed_vii",
     title="SEED-VII",
@@ -31,11 +39,7 @@ CARD = Card(
     n_subjects=20,
     n_recordings=80,
     n_presentations=20,
-    eeg_channels=electrodes.SEED_62,
-    eeg_sfreq=200.0,
-    eeg_unit="uV",
-    sfreq_paper=200.0,
-    sfreq_code=200.0,
+    eeg=EEG,
     segment_s=10.0,
     emotions=("joy", "neutral", "disgust", "sadness", "anger", "fear", "surprise"),
     n_segments_paper=27_340,
@@ -148,8 +152,8 @@ def _matrix(source: SignalSource, subject: int, place: int, duration_s: float | 
         CARD.name,
         subject,
         stimulus_name(session, k + 1),
-        CARD.eeg_channels,
-        CARD.eeg_sfreq,
+        EEG.channels,
+        EEG.sfreq,
         duration_s or example_seconds(session)[k],
         affect.place_emotion(CARD.emotions[LABELS[session][k]]),
     )

@@ -91,7 +91,7 @@ class Fitted:
         """What a recipe fits.
 
         Args:
-            recipe: `signals.Recipe` as a dict, as a manifest keeps it.
+            recipe: `signals.EegRecipe` as a dict, as a manifest keeps it.
         """
         scale = ("scale",) if recipe.get("amplitude", "none") != "none" else ()
         ica = ("ICA",) if recipe.get("ica", "none") != "none" else ()

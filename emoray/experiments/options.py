@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 import tyro
 
 from emoray.methods.emod.config import Config, FinetuneConfig
-from emoray.signals import Recipe
+from emoray.signals import EcgRecipe, EegRecipe
 from emoray.vocabulary.choices import FoldChoice, Gather, OnError, PretrainSeeds
+from emoray.vocabulary.schema import Stream
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,9 @@ class Build:
     """Ray cluster, host:port; without it $RAY_ADDRESS, one running here, or a new one."""
     datasets: tuple[str, ...] = ()
     """Names, such as deap seed_iv; all that are in the folder without it."""
+    streams: tuple[Stream, ...] = ()
+    """Of `eeg` and `ecg`, those to build where a dataset has them; without it EEG, and ECG of a
+    dataset that has nothing else."""
     on_error: OnError = "fail"
     """When a recording cannot be read: end the build, or leave it out and say so."""
     check: bool = False
@@ -73,10 +77,12 @@ class Build:
     quick: bool = False
     """With --check: look at names only and open no recording."""
     recipe_file: Path | None = None
-    """TOML with fields of the recipe, among them `exceptions` for single datasets. Recipe options
-    on the command line are then not allowed."""
-    recipe: Recipe = field(default_factory=Recipe)
-    """How recordings become segments. The defaults are the paper's."""
+    """TOML with fields of the EEG's recipe, among them `exceptions` for single datasets. Its
+    options on the command line are then not allowed."""
+    recipe: Annotated[EegRecipe, tyro.conf.arg(name="")] = field(default_factory=EegRecipe)
+    """How recordings become segments of EEG. The defaults are the paper's."""
+    ecg: EcgRecipe = field(default_factory=EcgRecipe)
+    """How they become segments of ECG."""
 
 
 @dataclass(frozen=True)

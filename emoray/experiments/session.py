@@ -97,7 +97,7 @@ def open_place(options: Where, console: Console, *, keep: bool = False) -> Place
     console.print("No --corpus: rehearsal data, written and built once, then kept.")
     location = join(storage, "rehearsal", "corpus")
     raw = cluster.local_folder(storage) / "rehearsal" / "raw"
-    rehearsal_corpus(raw, location)
+    rehearsal_corpus(raw, location, datasets=datasets.names("pretraining"))
     evaluated = datasets.names("evaluation")
     rehearsal_corpus(raw, location, datasets=evaluated, n_subjects=REHEARSAL_SUBJECTS)
     return Place(options, console, storage, absolute(location), keep)

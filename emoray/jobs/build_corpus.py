@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from emoray import datasets as registry
 from emoray.corpus.build.build import BuildReport, build
 from emoray.corpus.build.check import check
 from emoray.corpus.build.tables import build_tables, check_tables, print_tables
@@ -11,7 +12,7 @@ from emoray.experiments.options import Build
 from emoray.runtime import cluster
 from emoray.runtime.config import load_toml
 from emoray.runtime.storage import join
-from emoray.signals import Recipe
+from emoray.signals import EegRecipe
 
 
 def run(options: Build) -> int:
@@ -26,13 +27,15 @@ def run(options: Build) -> int:
             here=here,
             connect=partial(cluster.connect, address=options.address),
         )
-        print_tables(check_tables(found))
+        print_tables(check_tables(found, registry.names("pretraining")))
         asked = [row for row in found.found if names or row.folder is not None]
         return 0 if asked and all(row.is_complete for row in asked) else 1
     report = build(
         options.root,
         options.out or join(cluster.storage_root(), "corpus"),
         recipe=_recipe(options),
+        ecg=options.ecg,
+        streams=options.streams or None,
         datasets=names,
         on_error=options.on_error,
         here=here,
@@ -58,9 +61,9 @@ def _effort(report: BuildReport) -> str:
     )
 
 
-def _recipe(options: Build) -> Recipe:
+def _recipe(options: Build) -> EegRecipe:
     if options.recipe_file is None:
         return options.recipe
-    if options.recipe != Recipe():
+    if options.recipe != EegRecipe():
         raise ValueError("need either --recipe-file or recipe options, got both")
-    return load_toml(Recipe, options.recipe_file)
+    return load_toml(EegRecipe, options.recipe_file)

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from rich.console import Console
 
+from emoray import datasets as registry
 from emoray.batches.feeds import for_pretraining, with_coordinates
 from emoray.batches.plans import Plan, RoundPlan, check_workers
 from emoray.corpus.build.rehearsal import rehearsal_corpus
@@ -137,7 +138,8 @@ def _fresh(options: Pretrain, storage: str) -> driver.Request:
     if location is None:
         print("No --corpus: rehearsal data, written and built once, then kept.", flush=True)
         location = join(storage, "rehearsal", "corpus")
-        rehearsal_corpus(cluster.local_folder(storage) / "rehearsal" / "raw", location)
+        raw = cluster.local_folder(storage) / "rehearsal" / "raw"
+        rehearsal_corpus(raw, location, datasets=registry.names("pretraining"))
     corpus = open_corpus(location, datasets=options.datasets or None)
     corpus = with_coordinates(corpus) if options.datasets else for_pretraining(corpus)
     request = driver.Request(

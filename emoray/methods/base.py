@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from emoray.batches.batch import Batch, Group
 from emoray.batches.plans import Sampling
 from emoray.methods.settings import OptimizerConfig, Precision
+from emoray.vocabulary.schema import Stream
 
 Scope = Literal["corpus", "fold"]
 """`corpus`: all segments of a run's datasets but those of held-out people, once for every fold.
@@ -173,7 +174,7 @@ class Stage(ABC):
     config_type: ClassVar[type]
     """Of its settings: a frozen dataclass with the fields of `StageConfig` and its own."""
     scope: ClassVar[Scope] = "fold"
-    streams: ClassVar[tuple[str, ...]] = ("eeg",)
+    streams: ClassVar[tuple[Stream, ...]] = ("eeg",)
     """That it reads, by name; of several, segments of the same instant."""
     target: ClassVar[TargetName | None] = None
     """That it learns; None where it needs none."""

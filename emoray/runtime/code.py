@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -65,15 +66,21 @@ _STOPS = tuple([room] for room in DECIDES_NOTHING)
 
 def _file(name: str) -> Path | None:
     """A module's file; None where there is no such module."""
-    package = Path(emoray.__file__).parent
     head, *rest = name.split(".")
     if head != PACKAGE:
         return None
-    path = package.joinpath(*rest)
-    for file in (path.with_suffix(".py") if rest else path / "__init__.py", path / "__init__.py"):
-        if file.is_file():
-            return file
+    *folders, last = rest or ["__init__"]
+    own = Path(emoray.__file__).parent.joinpath(*folders)
+    for folder in (own, *_added(".".join((PACKAGE, *folders)))):
+        for file in (folder / f"{last}.py", folder / last / "__init__.py"):
+            if file.is_file():
+                return file
     return None
+
+
+def _added(package: str) -> Sequence[Path]:
+    """Folders that a loaded package was given beside its own: modules lie there as well."""
+    return [Path(path) for path in list(getattr(sys.modules.get(package), "__path__", ()))[1:]]
 
 
 def _imported(name: str) -> Iterator[str]:

@@ -10,7 +10,7 @@ from itertools import accumulate, groupby
 
 import numpy as np
 
-from emoray.signals.eeg.recipe import Recipe
+from emoray.signals.recipe import Recipe
 from emoray.signals.segmentation import Slot, where
 from emoray.vocabulary.schema import DataError, Float32Array, FloatArray, Recording
 

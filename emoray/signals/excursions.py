@@ -10,20 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d, median_filter, minimum_filter1d
 
-from emoray.signals.eeg.recipe import Recipe
+from emoray.signals.recipe import Recipe
 from emoray.signals.segmentation import where
-from emoray.vocabulary.schema import Dropped, FloatArray, IntArray, Recording
+from emoray.vocabulary.schema import Dropped, FloatArray, IntArray, Recording, Stream
 
 Float64Array = NDArray[np.float64]
-Kind = Literal["eeg", "ecg"]
 
-LIMITS_UV: Mapping[Kind, tuple[float, float]] = {
+LIMITS_UV: Mapping[Stream, tuple[float, float]] = {
     "eeg": (1_000.0, 10_000.0),
     "ecg": (5_000.0, 50_000.0),
 }
@@ -167,7 +165,7 @@ def _blank_T(x_T: FloatArray, places: Places, start: int) -> None:
 
 
 def find(
-    stretches_CT: Sequence[FloatArray], sfreq: float, recipe: Recipe, *, kind: Kind, unit: str
+    stretches_CT: Sequence[FloatArray], sfreq: float, recipe: Recipe, *, kind: Stream, unit: str
 ) -> Excursions:
     """Find what is absurd in every channel of a recording.
 

@@ -59,7 +59,7 @@ def span(recording: Recording, slot: Slot, segment_s: float, sfreq: float) -> Sp
     n_times = round(segment_s * sfreq)
     p = slot.presentation
     start = round(p.start_s * sfreq) + round(slot.segment * segment_s * sfreq)
-    length_s = recording.stretches[p.stretch].eeg_CT.shape[1] / recording.eeg_sfreq
+    length_s = recording.length_s(p.stretch)
     # Rounding may lead one sample past the end, where a presentation fills its stretch.
     start = max(0, min(start, math.ceil(length_s * sfreq - 1e-6) - n_times))
     return Span(p.stretch, start, start + n_times)
@@ -109,11 +109,10 @@ def _check_place(recording: Recording, presentation: Presentation) -> None:
         raise DataError(
             f"{place}: need a stretch below {len(recording.stretches)}, got {presentation.stretch}"
         )
-    n_samples = recording.stretches[presentation.stretch].eeg_CT.shape[1]
-    length_s = n_samples / recording.eeg_sfreq
+    length_s = recording.length_s(presentation.stretch)
     start_s, stop_s = presentation.start_s, presentation.stop_s
     # A stop may be rounded to the next sample, no further.
-    if not 0 <= start_s <= stop_s <= length_s + 1 / recording.eeg_sfreq:
+    if not 0 <= start_s <= stop_s <= length_s + 1 / recording.sfreq:
         raise DataError(
             f"{place}: need a place in [0, {length_s:g}] s, got [{start_s:g}, {stop_s:g}]"
         )

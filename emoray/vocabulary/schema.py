@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,9 +37,29 @@ class Scale:
     high: float
 
 
+Stream = Literal["eeg", "ecg"]
+"""One kind of signal of a recording, with a recipe and builds of its own."""
+STREAMS: tuple[Stream, ...] = get_args(Stream)
+
+
+@dataclass(frozen=True, slots=True)
+class EegCard:
+    """Published facts of a dataset's EEG."""
+
+    channels: tuple[str, ...]
+    """Scalp electrodes, canonical names, in the order in which the reader returns them."""
+    sfreq: float
+    """Hz, as the reader returns it."""
+    unit: Unit
+    sfreq_paper: float
+    """Hz of the segments in Table 1 of EMOD (or its Evaluation section)."""
+    sfreq_code: float
+    """Hz of the segments in EMOD's released code."""
+
+
 @dataclass(frozen=True, slots=True)
 class EcgCard:
-    """Published facts of the ECG recorded together with the EEG."""
+    """Published facts of a dataset's ECG."""
 
     leads: tuple[str, ...]
     """Names in the order in which the reader returns them."""
@@ -66,7 +86,11 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """Published facts of one dataset; tests and `--check` hold what is found against it."""
+    """Published facts of one dataset; tests and `--check` hold what is found against it.
+
+    Raises:
+        ValueError: neither EEG nor ECG.
+    """
 
     name: str
     """The name used everywhere: file, folder, table (`seed_iv`)."""
@@ -74,7 +98,6 @@ class Card:
     """The name that people write (`SEED-IV`)."""
     reference: str
     """Whom to cite."""
-    role: Literal["pretraining", "evaluation"]
     layout: str
     """The publisher's folders and files that the reader opens, one pattern a line."""
     n_subjects: int
@@ -83,17 +106,13 @@ class Card:
     """Recordings (subject and visit) in the release."""
     n_presentations: int
     """Presentations with ratings or labels in one complete recording."""
-    eeg_channels: tuple[str, ...]
-    """Scalp electrodes, canonical names, in the order in which the reader returns them."""
-    eeg_sfreq: float
-    """Hz, as the reader returns it."""
-    eeg_unit: Unit
-    sfreq_paper: float
-    """Hz of the segments in Table 1 of EMOD (or its Evaluation section)."""
-    sfreq_code: float
-    """Hz of the segments in EMOD's released code."""
     segment_s: float
-    """Seconds of a segment in EMOD's paper."""
+    """Seconds of a segment in EMOD's paper; of a dataset that it does not use, of whoever does."""
+    role: Literal["pretraining", "evaluation"] = "evaluation"
+    eeg: EegCard | None = None
+    """None: a dataset of ECG only."""
+    ecg: EcgCard | None = None
+    """None: a dataset of EEG only."""
     scale: Scale | None = None
     """Of valence and arousal; None where the labels are emotion names."""
     emotions: tuple[str, ...] = ()
@@ -103,7 +122,6 @@ class Card:
     """Segments that the paper counts in the whole dataset."""
     n_segments_per_subject: int | None = None
     """Segments per complete subject, where it is known and equal for all."""
-    ecg: EcgCard | None = None
     people: Shared | None = None
     """Where the same people may have taken part under another number; None: nothing suggests it."""
     clips: Shared | None = None
@@ -111,6 +129,16 @@ class Card:
     reader_version: int = 1
     """Raise it when `read` returns other numbers: corpora built before are then built again."""
     notes: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.streams:
+            raise ValueError(f"need EEG or ECG on the card of {self.name}, got neither")
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """What the release holds."""
+        there: dict[Stream, object] = {"eeg": self.eeg, "ecg": self.ecg}
+        return tuple(stream for stream, card in there.items() if card is not None)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -147,8 +175,7 @@ class Dropped:
     """Something left out, with the reason in words a person can act on."""
 
     what: str
-    """`presentation`, `segment`, `channel`, `excursion` (samples of a channel), `ecg segment` (its
-    EEG is kept), `ecg excursion`, or `ica`."""
+    """`presentation`, `segment`, `channel`, `excursion` (samples of a channel) or `ica`."""
     where: str
     """File and place: `s03.dat presentation 12`."""
     reason: str
@@ -187,8 +214,8 @@ class Presentation:
 class Stretch:
     """An unbroken piece of a recording: filters run within it, never across two."""
 
-    eeg_CT: Float32Array
-    """Electrodes by samples, in the card's unit."""
+    eeg_CT: Float32Array | None = None
+    """Electrodes by samples, in the card's unit; None in a dataset of ECG only."""
     ecg_LT: Float32Array | None = None
     """Leads by samples of the same seconds, at the ECG's own rate."""
 
@@ -201,14 +228,40 @@ class Recording:
     """
 
     ref: RecordingRef
-    eeg_channels: tuple[str, ...]
-    eeg_sfreq: float
     stretches: tuple[Stretch, ...]
     presentations: tuple[Presentation, ...]
+    eeg_channels: tuple[str, ...] = ()
+    eeg_sfreq: float | None = None
+    """Hz; None where there is no EEG."""
     ecg_leads: tuple[str, ...] = ()
     ecg_sfreq: float | None = None
+    """Hz; None where there is no ECG."""
     dropped: tuple[Dropped, ...] = ()
     """Presentations that the reader left out (missing data, missing rating), never silently."""
+
+    @property
+    def sfreq(self) -> float:
+        """Hz of the EEG where there is any, else of the ECG.
+
+        Raises:
+            DataError: there is neither.
+        """
+        for sfreq in (self.eeg_sfreq, self.ecg_sfreq):
+            if sfreq is not None:
+                return sfreq
+        raise DataError(f"{self.ref.key}: need the rate of EEG or ECG, got neither")
+
+    def length_s(self, stretch: int) -> float:
+        """Seconds of a stretch: by its EEG where the recording has any, else by its ECG.
+
+        Raises:
+            DataError: the stretch lacks these signals.
+        """
+        found = self.stretches[stretch]
+        x_CT = found.ecg_LT if self.eeg_sfreq is None else found.eeg_CT
+        if x_CT is None:
+            raise DataError(f"{self.ref.key} stretch {stretch}: need signals, got none")
+        return float(x_CT.shape[1] / self.sfreq)
 
 
 class SignalSource(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +10,11 @@ import numpy as np
 from emoray import datasets
 from emoray.corpus.build.index import assemble
 from emoray.corpus.build.recording import Part
-from emoray.corpus.manifest import Layout, Manifest, build_digest
+from emoray.corpus.manifest import Layout, Manifest, build_digest, folder_name
 from emoray.corpus.shards import write_shard
 from emoray.runtime.storage import Storage
-from emoray.signals import Recipe
+from emoray.signals import EegRecipe, Recipe
+from emoray.vocabulary.schema import Stream
 
 N_CHANS, N_TIMES = 14, 40
 N_LEADS, N_ECG = 2, 80
@@ -25,6 +26,12 @@ def eeg_of(recording: int, n_segments: int) -> np.ndarray:
     return (base + np.arange(N_CHANS * N_TIMES).reshape(N_CHANS, N_TIMES) / 1000).astype("f4")
 
 
+def ecg_of(recording: int, places: Sequence[int]) -> np.ndarray:
+    """Segment s of recording r holds - 100 r - s."""
+    base = -100 * recording - np.array(places)[:, None, None]
+    return (base + np.zeros((N_LEADS, N_ECG))).astype("f4")
+
+
 def make_dataset(
     out: Path,
     *,
@@ -32,51 +39,53 @@ def make_dataset(
     n_recordings: int = 3,
     n_segments: int = 5,
     dtype: str = "float32",
-    ecg: bool = True,
     recipe: Recipe | None = None,
     rehearsal: bool = True,
+    without: Collection[int] = (),
 ) -> Manifest:
-    """Write one dataset of a corpus; segments lie in their shards in reversed order."""
-    recipe = Recipe() if recipe is None else recipe
+    """Write one stream of a dataset; segments lie in their shards in reversed order.
+
+    Args:
+        out: the corpus.
+        name: of the dataset.
+        n_recordings: of as many subjects.
+        n_segments: of each recording, two a presentation; those `without` among them.
+        dtype: of the signals.
+        recipe: says which stream; EEG's without it.
+        rehearsal: whether these are rehearsal data.
+        without: places of segments that are left out of every recording.
+    """
+    recipe = (EegRecipe() if recipe is None else recipe).for_dataset(name)
     card = datasets.get(name).CARD
-    effective = recipe.for_dataset(name)
-    folder = f"{name}-{_digest(name, effective, rehearsal)}"
-    storage = Storage.at(out / folder)
-    parts = [
-        _part(storage, name, r, n_segments, dtype, ecg, card.eeg_channels[:N_CHANS])
-        for r in range(n_recordings)
-    ]
-    return assemble(storage, card, effective, parts, rehearsal=rehearsal)
-
-
-def _digest(name: str, recipe: Recipe, rehearsal: bool) -> str:
-    return build_digest(datasets.get(name).CARD, asdict(recipe), rehearsal=rehearsal)
+    digest = build_digest(card, recipe, rehearsal=rehearsal)
+    storage = Storage.at(out / folder_name(name, recipe.stream, digest))
+    places = [place for place in range(n_segments) if place not in without]
+    parts = [_part(storage, name, r, places, dtype, recipe.stream) for r in range(n_recordings)]
+    return assemble(storage, card, recipe, parts, rehearsal=rehearsal)
 
 
 def _part(
-    storage: Storage,
-    name: str,
-    recording: int,
-    n_segments: int,
-    dtype: str,
-    ecg: bool,
-    channels: tuple[str, ...],
+    storage: Storage, name: str, recording: int, places: list[int], dtype: str, stream: Stream
 ) -> Part:
     key = f"{name}-s{recording:02d}-v1"
-    eeg_SCT = eeg_of(recording, n_segments)[::-1].astype(dtype)
-    ecg_SLT = -np.ones((n_segments, N_LEADS, N_ECG), dtype) * recording if ecg else None
-    layout = Layout(channels, 128.0, N_TIMES, dtype)
-    if ecg:
-        layout = replace(layout, ecg_leads=("ecg1", "ecg2"), ecg_sfreq=256.0, ecg_n_times=N_ECG)
+    eeg = datasets.get(name).CARD.eeg
+    assert eeg is not None
+    x_SCT = eeg_of(recording, max(places) + 1) if stream == "eeg" else ecg_of(recording, places)
+    x_SCT = x_SCT[places if stream == "eeg" else slice(None)][::-1].astype(dtype)
+    layout = (
+        Layout(eeg.channels[:N_CHANS], 128.0, N_TIMES, dtype)
+        if stream == "eeg"
+        else Layout(("ecg1", "ecg2"), 256.0, N_ECG, dtype)
+    )
     return Part(
         recording=key,
         subject=f"{recording:02d}",
         session="1",
         sources=(),
         code="0",
-        shard=write_shard(storage, key, eeg_SCT, ecg_SLT),
+        shard=write_shard(storage, key, x_SCT, stream),
         layout=layout,
-        rows=tuple(_row(recording, segment) for segment in reversed(range(n_segments))),
+        rows=tuple(_row(recording, place) for place in reversed(places)),
     )
 
 
@@ -91,5 +100,5 @@ def _row(recording: int, segment: int) -> dict[str, object]:
         "arousal": float("nan") if segment == 0 else 1.0,
         "label": -1,
         "emotion": "",
-        "has_ecg": True,
+        "ratings": {"valence": float(recording % 5) + 1} | ({"liking": 2.0} if segment else {}),
     }

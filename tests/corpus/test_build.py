@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -23,11 +23,14 @@ from emoray.corpus.build import build as building
 from emoray.corpus.build.build import BuildReport, build
 from emoray.corpus.build.tasks import _check_cpus, over_recordings
 from emoray.corpus.manifest import MANIFEST, PARTS, SHARDS
+from emoray.corpus.paired import pair
 from emoray.corpus.read import open_corpus
 from emoray.rehearsal.release import MARKER, write_release
 from emoray.runtime.storage import Storage, sha256_of
-from emoray.vocabulary.schema import DataError, Listing, RecordingRef
+from emoray.signals import EcgRecipe
+from emoray.vocabulary.schema import DataError, Listing, Recording, RecordingRef
 from tests.conftest import QUICK_RECIPE
+from tests.corpus.in_process import in_process
 
 Files = dict[str, bytes]
 
@@ -46,31 +49,18 @@ def root(release: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(release, tmp_path / "data"))
 
 
-def _in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    def over(
-        function: Callable[[RecordingRef], dict[str, Any]],
-        refs: Sequence[RecordingRef],
-        *,
-        here: bool = False,
-    ) -> Generator[dict[str, Any], None, None]:
-        yield from (function(ref) for ref in refs)
-
-    monkeypatch.setattr(building, "over_recordings", over)
-    monkeypatch.setattr(building, "join_ray", lambda connect: None)
-
-
-@pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(name="in_process")
+def _in_process() -> Iterator[None]:
     """Tasks run here, one after the other: no Ray."""
-    _in_process(monkeypatch)
+    with in_process():
+        yield
 
 
 @pytest.fixture(scope="module")
 def whole(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`release` built in one go; not to be written to."""
     out = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        _in_process(patch)
+    with in_process():
         _build(release, out)
     return out
 
@@ -162,6 +152,46 @@ def test_a_corpus_is_built_on_a_remote_file_system(root: Path, whole: Path, tmp_
     assert _build(root, remote).n_built == 6
     assert _build(root, remote).n_built == 0
     assert _contents(tmp_path / "bucket" / "corpus") == _contents(whole)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_streams_of_a_dataset_are_built_from_one_reading_and_apart(
+    tiny_release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dreamer, reads = datasets.get("dreamer"), list[str]()
+
+    def read(root: Path, ref: RecordingRef) -> Recording:
+        reads.append(ref.key)
+        return whole_read(root, ref)
+
+    whole_read = dreamer.read
+    monkeypatch.setattr(dreamer, "read", read)
+    ecg = EcgRecipe(segment_s=2.0)
+    report = _build(tiny_release, tmp_path / "out", ecg=ecg, streams=["ecg", "eeg"])
+    made = [(row.name, row.stream, row.n_built) for row in report.datasets]
+    assert made == [("dreamer", "eeg", 2), ("dreamer", "ecg", 2), ("seed", "eeg", 6)]
+    assert reads == ["dreamer-s01-v1", "dreamer-s02-v1"]
+    both = pair(
+        open_corpus(tmp_path / "out")["dreamer"],
+        open_corpus(tmp_path / "out", stream="ecg", recipe=ecg)["dreamer"],
+    )
+    assert len(both) == len(open_corpus(tmp_path / "out")["dreamer"])
+    one = _build(tiny_release, tmp_path / "out", ecg=EcgRecipe(segment_s=1.0), streams=["ecg"])
+    assert [(row.name, row.stream, row.n_built) for row in one.datasets] == [("dreamer", "ecg", 2)]
+    with pytest.raises(ValueError, match="need datasets with ecg, got seed"):
+        _build(tiny_release, tmp_path / "out", streams=["ecg"], datasets=["seed"])
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_recording_that_one_stream_refuses_is_built_for_the_other(
+    tiny_release: Path, tmp_path: Path
+) -> None:
+    asked = {"streams": ["eeg", "ecg"], "datasets": ["dreamer"], "on_error": "skip"}
+    options = {**asked, "ecg": EcgRecipe(segment_s=2.0)}
+    recipe = replace(QUICK_RECIPE, band_high_hz=80.0)  # above half of DREAMER's rate
+    with pytest.raises(DataError, match="need segments of dreamer, got none"):
+        _build(tiny_release, tmp_path / "out", recipe=recipe, **options)
+    assert len(list((tmp_path / "out").glob(f"dreamer-ecg-*/{SHARDS}/*"))) == 2
 
 
 # --- building again -----------------------------------------------------------------------------
@@ -400,7 +430,7 @@ def test_a_node_without_cpus_is_refused_instead_of_waited_for() -> None:
 BUILD = """
 import sys, ray
 from pathlib import Path
-from emoray.corpus.build import build
+from emoray.corpus.build.build import build
 from tests.conftest import QUICK_RECIPE
 def connect():
     ray.init(address=sys.argv[3], logging_level="error", log_to_driver=False)

@@ -38,7 +38,7 @@ def _in_process(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest)
 def _text(found: Check) -> str:
     console = Console(width=WIDTH, record=True, quiet=False)
     with console.capture() as captured:
-        console.print(check_tables(found))
+        console.print(check_tables(found, datasets.names("pretraining")))
     return captured.get()
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,13 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emoray import datasets
-from emoray.corpus.manifest import INDEX_FIELDS, Manifest, build_digest, index_digest
-from emoray.signals import Recipe
-from emoray.vocabulary.schema import DataError
+from emoray.corpus.manifest import (
+    INDEX_FIELDS,
+    Manifest,
+    build_digest,
+    folder_name,
+    index_digest,
+    parse_folder,
+)
+from emoray.signals import EcgRecipe, EegRecipe, Recipe
+from emoray.vocabulary.schema import Card, DataError
 from tests.corpus.made import make_dataset
 
 CARD = datasets.get("dreamer").CARD
-RECIPE = asdict(Recipe())
+RECIPE = EegRecipe()
 
 
 def test_a_manifest_reads_back(tmp_path: Path) -> None:
@@ -29,7 +36,7 @@ def test_a_manifest_reads_back(tmp_path: Path) -> None:
 
 def test_another_format_version_is_refused(tmp_path: Path) -> None:
     text = replace(make_dataset(tmp_path), format_version=99).to_json()
-    with pytest.raises(DataError, match=r"m\.json: need corpus format 1, got 99; build it again"):
+    with pytest.raises(DataError, match=r"m\.json: need corpus format 2, got 99; build it again"):
         Manifest.from_json(text, where="m.json")
 
 
@@ -43,23 +50,66 @@ def test_a_manifest_that_is_cut_off_is_refused(tmp_path: Path) -> None:
         Manifest.from_json(json.dumps(lacking), where="m.json")
 
 
-def test_an_address_covers_card_recipe_reader_and_rehearsal() -> None:
-    address = build_digest(CARD, RECIPE, rehearsal=False)
+def _address(card: Card = CARD, recipe: Recipe = RECIPE, *, rehearsal: bool = False) -> str:
+    return build_digest(card, recipe, rehearsal=rehearsal)
+
+
+def test_an_address_covers_stream_card_recipe_reader_and_rehearsal() -> None:
+    assert CARD.eeg is not None
     others = {
-        build_digest(replace(CARD, sfreq_paper=64.0), RECIPE, rehearsal=False),
-        build_digest(replace(CARD, reader_version=2), RECIPE, rehearsal=False),
-        build_digest(CARD, {**RECIPE, "band_low_hz": 0.5}, rehearsal=False),
-        build_digest(CARD, RECIPE, rehearsal=True),
+        _address(replace(CARD, eeg=replace(CARD.eeg, sfreq_paper=64.0))),
+        _address(replace(CARD, reader_version=2)),
+        _address(recipe=replace(RECIPE, band_low_hz=0.5)),
+        _address(recipe=EcgRecipe()),
+        _address(rehearsal=True),
     }
-    assert len(others | {address}) == 5
-    assert address == build_digest(CARD, RECIPE, rehearsal=False)
+    assert len(others | {_address()}) == 6
+    assert _address() == _address()
+
+
+def test_what_a_card_says_of_the_other_stream_changes_no_address() -> None:
+    assert CARD.ecg is not None
+    other = replace(CARD, ecg=replace(CARD.ecg, sfreq=512.0))
+    assert _address(other) == _address(replace(CARD, ecg=None)) == _address()
+    assert _address(other, EcgRecipe()) != _address(CARD, EcgRecipe())
 
 
 def test_a_card_s_prose_changes_no_address() -> None:
-    reworded = replace(CARD, notes="other", reference="other", title="other")
-    assert build_digest(reworded, RECIPE, rehearsal=False) == build_digest(
-        CARD, RECIPE, rehearsal=False
-    )
+    assert _address(replace(CARD, notes="other", reference="other", title="other")) == _address()
+
+
+@dataclass(frozen=True, slots=True)
+class LaterCard(Card):
+    altitude_m: float = 0.0
+    sites: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LaterRecipe(EegRecipe):
+    notch_hz: float | None = None
+    more: dict[str, int] = field(default_factory=dict)
+
+
+def test_a_new_field_changes_the_address_of_those_alone_that_use_it() -> None:
+    card = LaterCard(**{f.name: getattr(CARD, f.name) for f in fields(CARD)})
+    assert _address(card, LaterRecipe()) == _address()
+    assert _address(replace(card, altitude_m=3.0)) != _address()
+    assert _address(recipe=LaterRecipe(notch_hz=50.0)) != _address()
+    assert _address(recipe=LaterRecipe(more={"a": 1})) != _address()
+
+
+def test_a_default_that_changes_is_told_by_the_recipe_s_version() -> None:
+    class Raised(EegRecipe):
+        version = 2
+
+    assert _address(recipe=Raised()) != _address()
+
+
+def test_a_folder_s_name_reads_back() -> None:
+    name = folder_name("seed_iv", "ecg", "0123456789ab")
+    assert parse_folder(name) == ("seed_iv", "ecg", "0123456789ab")
+    for other in ("seed_iv-0123456789ab", "seed_iv-emg-0123456789ab", "seed-eeg-01", "runs"):
+        assert parse_folder(other) is None
 
 
 def _index(**columns: list[object]) -> pa.Table:

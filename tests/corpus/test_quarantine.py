@@ -14,9 +14,9 @@ from emoray import datasets
 from emoray.corpus.build import check as checking
 from emoray.corpus.build.build import build
 from emoray.corpus.build.check import Found, _Counter, _list
-from emoray.corpus.build.recording import Job, hash_sources, make_part, stat_sources, unchanged
+from emoray.corpus.build.recording import Build, hash_sources, make_part, stat_sources, unchanged
 from emoray.runtime.storage import Storage, sha256_of
-from emoray.signals import Recipe
+from emoray.signals import EegRecipe
 from emoray.vocabulary.schema import DataError
 from tests.sources import ToneSource
 
@@ -30,8 +30,8 @@ RAISED = [
 ]
 
 
-def job(name: str, root: Path, out: Path) -> Job:
-    return Job(name, root, Storage.at(out), Recipe())
+def job(name: str, root: Path, out: Path) -> Build:
+    return Build(name, root, Storage.at(out), EegRecipe())
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_an_error_of_find_is_its_folders(
     assert _list(row, seed, rehearsal=True) == ()
     assert row.errors == ["AssertionError: ours"]
     with pytest.raises(DataError, match=r"seed: need a folder of seed, found AssertionError: ours"):
-        build(seed.parent, tmp_path / "out", recipe=Recipe(), datasets=["seed"])
+        build(seed.parent, tmp_path / "out", recipe=EegRecipe(), datasets=["seed"])
     monkeypatch.setattr(datasets.get("seed"), "find", _raising(MemoryError()))
     with pytest.raises(MemoryError):
         checking._list(row, seed, rehearsal=True)

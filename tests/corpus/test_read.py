@@ -18,9 +18,9 @@ from pyarrow import fs
 from emoray.corpus.manifest import INDEX, MANIFEST, SHARDS
 from emoray.corpus.read import Corpus, CorpusDataset, open_corpus
 from emoray.runtime.storage import Storage
-from emoray.signals import Recipe
+from emoray.signals import EcgRecipe, EegRecipe
 from emoray.vocabulary.schema import DataError
-from tests.corpus.made import N_CHANS, N_ECG, N_LEADS, N_TIMES, eeg_of, make_dataset
+from tests.corpus.made import N_CHANS, N_ECG, N_TIMES, ecg_of, eeg_of, make_dataset
 
 
 @pytest.fixture
@@ -81,17 +81,35 @@ def test_half_precision_is_kept_or_widened_as_asked(tmp_path: Path) -> None:
     np.testing.assert_array_equal(half.gather([6]), half.gather([6], dtype="f4").astype("f2"))
 
 
-def test_ecg_comes_with_its_own_shape(made: CorpusDataset) -> None:
-    ecg_NLT = made.gather_ecg([12, 0])
-    assert ecg_NLT.shape == (2, N_LEADS, N_ECG)
-    assert (ecg_NLT[0] == -2).all()
-    assert (ecg_NLT[1] == 0).all()
+def test_ecg_is_a_build_of_its_own_with_its_own_shape(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "corpus")
+    make_dataset(tmp_path / "corpus", recipe=EcgRecipe())
+    ecg = _open(tmp_path / "corpus", stream="ecg")["dreamer"]
+    assert (ecg.channels, ecg.sfreq, ecg.n_times) == (("ecg1", "ecg2"), 256.0, N_ECG)
+    expected = np.concatenate([ecg_of(2, [2]), ecg_of(0, [0])])
+    np.testing.assert_array_equal(ecg.gather([12, 0]), expected)
+    assert _open(tmp_path / "corpus")["dreamer"].gather([0]).shape == (1, N_CHANS, N_TIMES)
+    assert ecg.stream("ecg") is ecg
+    with pytest.raises(ValueError, match=r"need eeg of dreamer, got dreamer-ecg-\w+"):
+        ecg.stream("eeg")
 
 
-def test_a_dataset_without_ecg_says_so(tmp_path: Path) -> None:
-    make_dataset(tmp_path / "corpus", ecg=False)
-    with pytest.raises(DataError, match=r"need ECG in dreamer-.*arrow, got none"):
-        _open(tmp_path / "corpus")["dreamer"].gather_ecg([0])
+def test_a_dataset_without_the_stream_says_what_there_is(tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path / "corpus").folder
+    said = f"need folders such as deap-ecg-0123456789ab with a .*, got {folder};"
+    with pytest.raises(DataError, match=said):
+        _open(tmp_path / "corpus", stream="ecg")
+    make_dataset(tmp_path / "corpus", name="amigos", recipe=EcgRecipe())
+    with pytest.raises(DataError, match="need the datasets dreamer, got amigos"):
+        _open(tmp_path / "corpus", stream="ecg", datasets=["dreamer"])
+    with pytest.raises(ValueError, match="need a recipe of ecg, got EegRecipe"):
+        _open(tmp_path / "corpus", stream="ecg", recipe=EegRecipe())
+
+
+def test_ratings_are_columns_as_the_publisher_has_them(made: CorpusDataset) -> None:
+    np.testing.assert_array_equal(made.column("rating_valence"), np.repeat([1.0, 2.0, 3.0], 5))
+    np.testing.assert_array_equal(np.isnan(made.column("rating_liking")), [True, *[False] * 4] * 3)
+    assert made.column("rating_liking").dtype == np.float64
 
 
 def test_valence_and_arousal_are_columns_of_one_array(made: CorpusDataset) -> None:
@@ -334,7 +352,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
 def test_no_corpus_and_an_empty_one_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"need a corpus at .*/none, got no such folder"):
         _open(tmp_path / "none")
-    with pytest.raises(DataError, match=r"need folders such as deap-0123456789ab"):
+    with pytest.raises(DataError, match=r"need folders such as deap-eeg-0123456789ab"):
         _open(tmp_path)
 
 
@@ -346,15 +364,15 @@ def test_a_dataset_that_is_not_there_is_named_beside_those_that_are(tmp_path: Pa
 
 
 def test_a_corpus_of_another_recipe_says_what_differs(tmp_path: Path) -> None:
-    make_dataset(tmp_path / "corpus", recipe=Recipe(band_low_hz=0.5))
-    assert len(_open(tmp_path / "corpus", recipe=Recipe(band_low_hz=0.5))) == 15
+    make_dataset(tmp_path / "corpus", recipe=EegRecipe(band_low_hz=0.5))
+    assert len(_open(tmp_path / "corpus", recipe=EegRecipe(band_low_hz=0.5))) == 15
     with pytest.raises(DataError, match=r"another recipe: .* has band_low_hz=0\.5 instead of 0\.3"):
-        _open(tmp_path / "corpus", recipe=Recipe())
+        _open(tmp_path / "corpus", recipe=EegRecipe())
 
 
 def test_exceptions_for_other_datasets_do_not_matter(tmp_path: Path) -> None:
     make_dataset(tmp_path / "corpus")
-    assert len(_open(tmp_path / "corpus", recipe=Recipe(exceptions={"faced": {"ica": "none"}})))
+    assert len(_open(tmp_path / "corpus", recipe=EegRecipe(exceptions={"faced": {"ica": "none"}})))
 
 
 @pytest.mark.parametrize("asked", [None, ["dreamer"]])
@@ -362,17 +380,19 @@ def test_two_builds_of_a_dataset_are_listed_under_the_names_to_ask_for(
     tmp_path: Path, asked: list[str] | None
 ) -> None:
     first = make_dataset(tmp_path / "corpus")
-    second = make_dataset(tmp_path / "corpus", recipe=Recipe(ica="none"))
+    second = make_dataset(tmp_path / "corpus", recipe=EegRecipe(ica="none"))
     folders = ", ".join(sorted([first.folder, second.folder]))
-    message = f"need one build of dreamer, got {folders}; each can be asked for by that name"
+    message = f"need one build of dreamer, got {folders}; each can be asked for by that name, or"
     with pytest.raises(DataError, match=message):
         _open(tmp_path / "corpus", datasets=asked)
-    chosen = _open(tmp_path / "corpus", datasets=asked, recipe=Recipe(ica="none"))["dreamer"]
+    chosen = _open(tmp_path / "corpus", datasets=asked, recipe=EegRecipe(ica="none"))["dreamer"]
     assert chosen.manifest.folder == second.folder
 
 
 def test_one_of_two_builds_is_asked_for_by_its_folder(tmp_path: Path) -> None:
-    builds = [make_dataset(tmp_path / "corpus", recipe=Recipe(ica=i)) for i in ("fastica", "none")]
+    builds = [
+        make_dataset(tmp_path / "corpus", recipe=EegRecipe(ica=i)) for i in ("fastica", "none")
+    ]
     make_dataset(tmp_path / "corpus", name="amigos")
     for build in builds:
         corpus = _open(tmp_path / "corpus", datasets=["amigos", build.folder])
@@ -388,7 +408,7 @@ def test_the_folder_and_the_name_of_an_only_build_are_the_same(tmp_path: Path) -
 
 def test_builds_of_one_dataset_are_not_opened_together(tmp_path: Path) -> None:
     one = make_dataset(tmp_path / "corpus").folder
-    other = make_dataset(tmp_path / "corpus", recipe=Recipe(ica="none")).folder
+    other = make_dataset(tmp_path / "corpus", recipe=EegRecipe(ica="none")).folder
     for asked in ([one, other], ["dreamer", one]):
         with pytest.raises(DataError, match=f"one build of dreamer, asked for {', '.join(asked)}"):
             _open(tmp_path / "corpus", datasets=asked)
@@ -396,24 +416,24 @@ def test_builds_of_one_dataset_are_not_opened_together(tmp_path: Path) -> None:
 
 def test_a_folder_asked_for_must_be_there_and_of_the_recipe_asked_for(tmp_path: Path) -> None:
     folder = make_dataset(tmp_path / "corpus").folder
-    with pytest.raises(DataError, match="need the datasets dreamer-0123456789ab, got dreamer"):
-        _open(tmp_path / "corpus", datasets=["dreamer-0123456789ab"])
-    assert len(_open(tmp_path / "corpus", datasets=[folder], recipe=Recipe())) == 15
+    with pytest.raises(DataError, match="need the datasets dreamer-eeg-0123456789ab, got dreamer"):
+        _open(tmp_path / "corpus", datasets=["dreamer-eeg-0123456789ab"])
+    assert len(_open(tmp_path / "corpus", datasets=[folder], recipe=EegRecipe())) == 15
     with pytest.raises(DataError, match=r"another recipe: .* has ica='fastica' instead of 'none'"):
-        _open(tmp_path / "corpus", datasets=[folder], recipe=Recipe(ica="none"))
+        _open(tmp_path / "corpus", datasets=[folder], recipe=EegRecipe(ica="none"))
 
 
 def test_rehearsal_data_and_real_data_of_one_dataset_are_not_mixed(tmp_path: Path) -> None:
     make_dataset(tmp_path / "corpus", rehearsal=True)
     make_dataset(tmp_path / "corpus", rehearsal=False)
     with pytest.raises(DataError, match="need one build of dreamer"):
-        _open(tmp_path / "corpus", recipe=Recipe())
+        _open(tmp_path / "corpus", recipe=EegRecipe())
 
 
 def test_another_format_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "corpus" / make_dataset(tmp_path / "corpus").folder / MANIFEST
-    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 0'))
-    with pytest.raises(DataError, match=r"manifest\.json: need corpus format 1, got 0"):
+    path.write_text(path.read_text().replace('"format_version": 2', '"format_version": 0'))
+    with pytest.raises(DataError, match=r"manifest\.json: need corpus format 2, got 0"):
         _open(tmp_path / "corpus")
 
 

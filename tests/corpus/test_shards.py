@@ -12,25 +12,24 @@ from hypothesis import strategies as st
 from emoray.corpus.manifest import SHARDS
 from emoray.corpus.shards import map_shard, write_shard
 from emoray.runtime.storage import Storage, sha256_of
-from emoray.vocabulary.schema import DataError
+from emoray.vocabulary.schema import STREAMS, DataError, Stream
 
 
 @settings(max_examples=20, deadline=None)
 @given(
     shape=st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(1, 9)),
     dtype=st.sampled_from(["float32", "float16"]),
-    with_ecg=st.booleans(),
+    stream=st.sampled_from(STREAMS),
 )
 def test_what_is_written_is_mapped_back(
     tmp_path_factory: pytest.TempPathFactory,
     shape: tuple[int, int, int],
     dtype: str,
-    with_ecg: bool,
+    stream: Stream,
 ) -> None:
     storage = Storage.at(tmp_path_factory.mktemp("shards"))
-    eeg_SCT = np.random.default_rng(0).standard_normal(shape).astype(dtype)
-    ecg_SLT = eeg_SCT[:, :1].copy() if with_ecg else None
-    shard = write_shard(storage, "r", eeg_SCT, ecg_SLT)
+    x_SCT = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    shard = write_shard(storage, "r", x_SCT, stream)
     path = Path(storage.path(f"{SHARDS}/{shard.file}"))
     assert (shard.rows, shard.bytes, shard.sha256) == (
         shape[0],
@@ -38,11 +37,8 @@ def test_what_is_written_is_mapped_back(
         sha256_of(path),
     )
     mapped = map_shard(path)
-    assert mapped.eeg.dtype == np.dtype(dtype)
-    np.testing.assert_array_equal(mapped.eeg.reshape(shape), eeg_SCT)
-    assert (mapped.ecg is not None) == with_ecg
-    if ecg_SLT is not None and mapped.ecg is not None:
-        np.testing.assert_array_equal(mapped.ecg.reshape(ecg_SLT.shape), ecg_SLT)
+    assert mapped.signals.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(mapped.signals.reshape(shape), x_SCT)
 
 
 def test_the_same_arrays_give_the_same_bytes(tmp_path: Path) -> None:
@@ -58,7 +54,7 @@ def test_mapped_shards_hold_no_open_files(tmp_path: Path) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     maps = [map_shard(path) for _ in range(50)]
     assert len(list(Path("/proc/self/fd").iterdir())) == before
-    assert all(mapped.eeg.sum() == 24 for mapped in maps)
+    assert all(mapped.signals.sum() == 24 for mapped in maps)
 
 
 def test_mapping_reads_no_signals(tmp_path: Path) -> None:
@@ -67,7 +63,7 @@ def test_mapping_reads_no_signals(tmp_path: Path) -> None:
     before = _resident_bytes()
     mapped = map_shard(tmp_path / SHARDS / shard.file)
     assert _resident_bytes() - before < 2**20
-    assert mapped.eeg.nbytes == 32_000_000
+    assert mapped.signals.nbytes == 32_000_000
 
 
 def _resident_bytes() -> int:
@@ -87,7 +83,7 @@ def test_what_is_no_shard_is_refused(tmp_path: Path) -> None:
     table = pa.table({"other": [1.0]})
     with pa.ipc.new_file(str(tmp_path / "other.arrow"), table.schema) as writer:
         writer.write_table(table)
-    with pytest.raises(DataError, match="need a column `eeg`, got other"):
+    with pytest.raises(DataError, match="need one column, eeg or ecg, got other"):
         map_shard(tmp_path / "other.arrow")
 
 
@@ -95,8 +91,8 @@ def test_released_pages_leave_the_process_and_come_back(tmp_path: Path) -> None:
     shard = write_shard(Storage.at(tmp_path), "r", np.ones((8, 1000, 1000), np.float32))
     mapped = map_shard(tmp_path / SHARDS / shard.file)
     before = _resident_bytes()
-    assert mapped.eeg.sum() == 8e6
+    assert mapped.signals.sum() == 8e6
     assert _resident_bytes() - before > 30_000_000
     mapped.release()
     assert _resident_bytes() - before < 2**20
-    assert mapped.eeg[3].sum() == 1e6
+    assert mapped.signals[3].sum() == 1e6

@@ -59,10 +59,12 @@ class LengthSource(ToneSource):
 
 
 def shown(recording: Recording, presentation: Presentation) -> FloatArray:
-    """The samples of a presentation, (C, T)."""
-    sfreq = recording.eeg_sfreq
-    start, stop = (round(s * sfreq) for s in (presentation.start_s, presentation.stop_s))
-    return recording.stretches[presentation.stretch].eeg_CT[:, start:stop]
+    """The samples of a presentation, (C, T): of its EEG, or of its ECG where there is no other."""
+    stretch = recording.stretches[presentation.stretch]
+    x_CT = stretch.ecg_LT if stretch.eeg_CT is None else stretch.eeg_CT
+    assert x_CT is not None
+    start, stop = (round(s * recording.sfreq) for s in (presentation.start_s, presentation.stop_s))
+    return x_CT[:, start:stop]
 
 
 def assert_each_shows_its_own(recording: Recording) -> None:

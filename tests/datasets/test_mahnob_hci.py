@@ -71,7 +71,7 @@ def test_electrodes_are_picked_by_label_from_a_shuffled_header(
     example: Path, recording: Recording
 ) -> None:
     labels = biosemi.read_header(example / FIRST).labels
-    assert labels[:32] != mahnob_hci.CARD.eeg_channels
+    assert labels[:32] != mahnob_hci.EEG.channels
     stretch = recording.stretches[4]
     shown = recording.presentations[4]
     inside = slice(round(shown.start_s * 256), round(shown.stop_s * 256))
@@ -195,7 +195,7 @@ def rewrite(root: Path, labels: list[str], onsets: list[int], *, sfreq: int = 25
     return root
 
 
-SIGNALS = [*mahnob_hci.CARD.eeg_channels, "EXG1", "EXG2", "EXG3"]
+SIGNALS = [*mahnob_hci.EEG.channels, "EXG1", "EXG2", "EXG3"]
 
 
 @pytest.mark.parametrize(

@@ -92,9 +92,9 @@ def test_rows_are_electrodes_without_the_id(recording: Recording) -> None:
 
 def test_the_other_order_of_rows_moves_signals_and_not_names(example: Path) -> None:
     recording = mdme.read_rows(example, mdme.find(example).recordings[0], mdme.NATIVE_ROWS)
-    assert recording.eeg_channels == mdme.CARD.eeg_channels
+    assert recording.eeg_channels == mdme.EEG.channels
     found = channels_by_tone(recording.stretches[0].eeg_CT, 300.0)
-    assert found == [mdme.NATIVE_ROWS.index(name) for name in mdme.CARD.eeg_channels]
+    assert found == [mdme.NATIVE_ROWS.index(name) for name in mdme.EEG.channels]
     assert sorted(mdme.NATIVE_ROWS) == sorted(mdme.EMOD_ROWS)
 
 

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 
 from emoray import datasets
 from emoray.corpus.build.index import assemble
-from emoray.corpus.build.recording import Job, make_part
-from emoray.corpus.manifest import build_digest
+from emoray.corpus.build.recording import Build, make_part
+from emoray.corpus.manifest import build_digest, folder_name
 from emoray.corpus.read import CorpusDataset, open_corpus
 from emoray.evaluation.audit import Audit, Leak, LeakageError, audit, check
 from emoray.evaluation.doubts import Fitted
 from emoray.evaluation.folds import PROTOCOLS, Fold, folds, paper_protocol, protocols_of
 from emoray.runtime.storage import Storage
-from emoray.signals import Recipe
+from emoray.signals import EegRecipe
 from emoray.vocabulary.schema import FloatArray
 from tests.indexes import index_table, published, shuffled, thinned
 from tests.sources import ToneSource
@@ -165,13 +165,13 @@ class Noise(ToneSource):
 
 def built(raw: Path, name: str, out: Path, **settings: Any) -> CorpusDataset:
     """A dataset's folder as a corpus holds it, made without a cluster."""
-    module, recipe = datasets.get(name), Recipe(ica="none", **settings)
-    digest = build_digest(module.CARD, asdict(recipe), rehearsal=True)
-    job = Job(name, raw, Storage.at(out / f"{name}-{digest}"), recipe)
-    parts = [make_part(job, ref) for ref in module.find(raw).recordings]
+    module, recipe = datasets.get(name), EegRecipe(ica="none", **settings)
+    digest = build_digest(module.CARD, recipe, rehearsal=True)
+    build = Build(name, raw, Storage.at(out / folder_name(name, recipe.stream, digest)), recipe)
+    parts = [make_part(build, ref) for ref in module.find(raw).recordings]
     assert not [part.error for part in parts if part.error]
-    assemble(job.storage, module.CARD, recipe, parts, rehearsal=True)
-    (opened,) = open_corpus(out, datasets=[f"{name}-{digest}"]).datasets
+    folder = assemble(build.storage, module.CARD, recipe, parts, rehearsal=True).folder
+    (opened,) = open_corpus(out, datasets=[folder]).datasets
     return opened
 
 
@@ -292,7 +292,7 @@ def test_a_split_within_recordings_says_what_was_fitted_on_them(
 
 
 def test_recordings_apart_fit_nothing_on_test_segments(index: pa.Table) -> None:
-    fitted = Fitted.by(asdict(Recipe()))
+    fitted = Fitted.by(asdict(EegRecipe()))
     assert fitted == Fitted(recordings=("scale", "ICA"))
     for name in ("paper_same_subjects_same_stimuli", "subjects_and_stimuli_apart"):
         for fold in folds(name, "seed", index):
@@ -304,7 +304,7 @@ def test_recordings_apart_fit_nothing_on_test_segments(index: pa.Table) -> None:
 
 
 def test_a_scale_of_each_presentation_matters_where_presentations_are_cut(index: pa.Table) -> None:
-    fitted = Fitted.by({**asdict(Recipe()), "scale_scope": "presentation"})
+    fitted = Fitted.by({**asdict(EegRecipe()), "scale_scope": "presentation"})
     assert fitted == Fitted(recordings=("ICA",), presentations=("scale",))
     said = {}
     for name in ("stimuli_apart_same_subjects", RANDOM):

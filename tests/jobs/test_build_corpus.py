@@ -28,7 +28,10 @@ def _run(*arguments: object, storage: Path | None = None) -> subprocess.Complete
 
 def test_help_explains_every_option() -> None:
     text = re.sub(r"[│\s]+", " ", _run("--help").stdout)
-    for option in ("--out", "--datasets", "--on-error", "--check", "--quick", "--band-low-hz"):
+    for option in (
+        *("--out", "--datasets", "--streams", "--on-error", "--check", "--quick", "--band-low-hz"),
+        *("--segment-s", "--ecg.segment-s", "--ecg.highpass-hz"),
+    ):
         assert option in text
     assert "Upper edge of the band-pass, Hz. Paper: 49. (default: 49.0)" in text
 

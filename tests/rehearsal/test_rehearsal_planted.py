@@ -11,7 +11,7 @@ from scipy import stats
 
 from emoray import datasets
 from emoray.rehearsal.world import REACH, RHYTHMS, World, _bump_C, position
-from emoray.signals import Recipe
+from emoray.signals import EegRecipe
 from emoray.signals.eeg.prepare import prepare
 from emoray.vocabulary import electrodes
 from emoray.vocabulary.schema import Presentation, Recording, RecordingRef, Stretch
@@ -31,7 +31,9 @@ N_PEOPLE, N_STIMULI = 8, 24
 
 @pytest.mark.parametrize("name", datasets.names())
 def test_every_cap_is_mirrored_and_sees_both_halves_alike(name: str) -> None:
-    channels = datasets.get(name).CARD.eeg_channels
+    eeg = datasets.get(name).CARD.eeg
+    assert eeg is not None
+    channels = eeg.channels
     places = {position(c) for c in channels}
     assert places == {(-x, y) for x, y in places}
     for rhythm in RHYTHMS.values():
@@ -42,23 +44,24 @@ def test_every_cap_is_mirrored_and_sees_both_halves_alike(name: str) -> None:
         assert left == pytest.approx(right, rel=1e-12)
 
 
-def segments_of(name: str, subject: int, recipe: Recipe, va_N2: np.ndarray) -> np.ndarray:
+def segments_of(name: str, subject: int, recipe: EegRecipe, va_N2: np.ndarray) -> np.ndarray:
     """One 10-s segment for each presentation, through the recipe: (N, C, T)."""
     card = datasets.get(name).CARD
+    assert card.eeg is not None
     eeg = [
-        World(0).eeg(name, subject, str(k), card.eeg_channels, card.eeg_sfreq, 10.0, (v, a))
+        World(0).eeg(name, subject, str(k), card.eeg.channels, card.eeg.sfreq, 10.0, (v, a))
         for k, (v, a) in enumerate(va_N2)
     ]
     recording = Recording(
         ref=RecordingRef(name, f"{subject:02d}", "1", ("made",)),
-        eeg_channels=card.eeg_channels,
-        eeg_sfreq=card.eeg_sfreq,
+        eeg_channels=card.eeg.channels,
+        eeg_sfreq=card.eeg.sfreq,
         stretches=tuple(Stretch(x_CT) for x_CT in eeg),
         presentations=tuple(Presentation(str(k), k, k, 0.0, 10.0) for k in range(len(eeg))),
     )
     found = prepare(recording, card, recipe)
     assert len(found.rows) == len(eeg)
-    return np.asarray(found.eeg_SCT)
+    return np.asarray(found.x_SCT)
 
 
 def features(x_NCT: np.ndarray, sfreq: float) -> dict[str, np.ndarray]:
@@ -78,9 +81,11 @@ def read_by_simple_features(ica: str) -> dict[tuple[str, str, str], float]:
     """r of each feature with each axis: mean within people, and over everybody together."""
     columns: dict[str, list[np.ndarray]] = {}
     ratings = []
-    recipe = Recipe(ica=ica, segment_s=10.0)  # type: ignore[arg-type]
+    recipe = EegRecipe(ica=ica, segment_s=10.0)  # type: ignore[arg-type]
     for name in CAPS:
-        sfreq = recipe.sfreq_of(datasets.get(name).CARD)
+        eeg = datasets.get(name).CARD.eeg
+        assert eeg is not None
+        sfreq = recipe.sfreq_of(eeg)
         for subject in range(1, N_PEOPLE + 1):
             va_N2 = np.array([World(0).rating(name, subject, str(k)) for k in range(N_STIMULI)])
             ratings.append(va_N2)

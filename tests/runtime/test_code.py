@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import emoray
+from emoray import datasets
 from emoray.runtime.code import DECIDES_NOTHING, closure, source_version
 
 
@@ -68,6 +69,19 @@ def test_a_package_counts_with_its_modules_and_a_circle_ends(package: Path) -> N
     (package / "two.py").write_text("from emoray import one\n")
     assert closure(["emoray.one"]) == {"emoray.one", "emoray.two"}
     assert "emoray.datasets.formats" in closure(["emoray.datasets.deap"])
+
+
+def test_a_module_counts_where_its_package_was_given_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "chest.py").write_text("from emoray.vocabulary import schema\n")
+    with pytest.raises(ValueError, match=r"got emoray\.datasets\.chest"):
+        closure(["emoray.datasets.chest"])
+    monkeypatch.setattr(datasets, "__path__", [*datasets.__path__, str(tmp_path)])
+    assert "emoray.vocabulary.schema" in closure(["emoray.datasets.chest"])
+    before = version("datasets.chest")
+    (tmp_path / "chest.py").write_text("MORE = 1\n")
+    assert version("datasets.chest") != before
 
 
 def test_what_starts_keeps_and_shows_decides_nothing() -> None:

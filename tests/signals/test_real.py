@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 from scipy.signal import welch
 
-from emoray.signals import Recipe, excursions, filters
+from emoray.signals import EcgRecipe, EegRecipe, excursions, filters
+from emoray.signals.ecg import prepare as ecg_prepare
 from emoray.signals.eeg.prepare import Prepared, prepare
 from emoray.vocabulary.electrodes import canonical
 from emoray.vocabulary.schema import (
     Card,
+    EcgCard,
+    EegCard,
     FloatArray,
     Presentation,
     Recording,
@@ -25,7 +28,7 @@ from emoray.vocabulary.schema import (
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
 
-RAW_UV = Recipe(amplitude="none")
+RAW_UV = EegRecipe(amplitude="none")
 
 
 def needs(name: str) -> pytest.MarkDecorator:
@@ -55,11 +58,8 @@ def as_recording(
         n_subjects=1,
         n_recordings=1,
         n_presentations=1,
-        eeg_channels=names,
-        eeg_sfreq=sfreq,
-        eeg_unit="uV",
-        sfreq_paper=sfreq,
-        sfreq_code=sfreq,
+        eeg=EegCard(names, sfreq, "uV", sfreq, sfreq),
+        ecg=None if ecg is None else EcgCard(recording.ecg_leads, sfreq, "arbitrary"),
         segment_s=10.0,
     )
     return recording, card
@@ -82,7 +82,7 @@ def task() -> tuple[Recording, Card, FloatArray]:
 def eyes_left(prepared: Prepared) -> float:
     """Mean over the front of the larger |r| with the two eye channels."""
     recording, _, eyes_CT = task()
-    x_CT = np.concatenate(list(prepared.eeg_SCT.astype(np.float64)), axis=1)
+    x_CT = np.concatenate(list(prepared.x_SCT.astype(np.float64)), axis=1)
     largest = []
     for name in ("Fpz", "F3", "Fz", "F4"):
         x_T = x_CT[recording.eeg_channels.index(name)]
@@ -94,7 +94,7 @@ def alpha_power(prepared: Prepared) -> float:
     """8-13 Hz over the back of the head."""
     recording, _, _ = task()
     at = [recording.eeg_channels.index(name) for name in ("O1", "Oz", "O2")]
-    hz, power = welch(prepared.eeg_SCT[:, at].astype(np.float64), recording.eeg_sfreq, nperseg=256)
+    hz, power = welch(prepared.x_SCT[:, at].astype(np.float64), recording.eeg_sfreq, nperseg=256)
     return float(power[..., (hz >= 8) & (hz <= 13)].sum())
 
 
@@ -116,9 +116,9 @@ def test_eyes_go_by_a_quarter_and_alpha_stays_within_five_percent(seed: int) -> 
 @needs("eeglab_data.set")
 def test_blinks_and_movement_of_real_people_are_not_absurd() -> None:
     recording, card, _ = task()
-    made, unbounded = (prepare(recording, card, Recipe(max_excursion=m)) for m in (30.0, 0.0))
+    made, unbounded = (prepare(recording, card, EegRecipe(max_excursion=m)) for m in (30.0, 0.0))
     assert made.dropped == ()
-    assert np.array_equal(made.eeg_SCT, unbounded.eeg_SCT)
+    assert np.array_equal(made.x_SCT, unbounded.x_SCT)
     assert "excursions" not in made.facts
 
 
@@ -128,10 +128,10 @@ def test_half_an_hour_of_heart_beats_is_not_absurd() -> None:
     low, both, high = np.fromfile(REAL / "mitdb_100.dat", np.uint8).reshape(-1, 3).T.astype(int)
     leads = np.stack([low | (both & 15) << 8, high | (both >> 4) << 8])
     ecg_LT = ((leads - 4096 * (leads > 2047) - 1024) / 200).astype(np.float32)
-    found = excursions.find([ecg_LT], 360.0, Recipe(), kind="ecg", unit="mV")
+    found = excursions.find([ecg_LT], 360.0, EcgRecipe(), kind="ecg", unit="mV")
     assert not found.places
     ecg_LT[0, 100_000] = 1e3
-    found = excursions.find([ecg_LT], 360.0, Recipe(), kind="ecg", unit="mV")
+    found = excursions.find([ecg_LT], 360.0, EcgRecipe(), kind="ecg", unit="mV")
     assert [(s, c, *places.start_N) for (s, c), places in found.places.items()] == [(0, 0, 100_000)]
 
 
@@ -145,15 +145,15 @@ def test_eeg_and_ecg_of_one_moment_go_through_together() -> None:
     recording, card = as_recording(
         path, raw.get_data(scalp) * 1e6, tuple(scalp), sfreq, raw.get_data(["Ekg1", "Ekg2"]) * 1e3
     )
-    made = prepare(recording, card, Recipe())
-    assert made.eeg_SCT.shape == (1, 29, 2000)
-    assert made.ecg_SLT is not None
-    assert made.ecg_SLT.shape == (1, 2, 2000)
-    assert made.rows[0].has_ecg
+    made = prepare(recording, card, EegRecipe())
+    assert made.x_SCT.shape == (1, 29, 2000)
+    ecg = ecg_prepare.prepare(recording, card, EcgRecipe())
+    assert ecg.x_SCT.shape == (1, 2, 2000)
+    assert ecg.rows == made.rows
     # Ten seconds hold no blinks to speak of: ICA says that it did not run.
     assert [(d.what, d.reason) for d in made.dropped] == [("ica", "shorter than 30 s")]
-    assert np.abs(made.eeg_SCT.sum(axis=1)).max() < 0.1
-    unbounded = prepare(recording, card, Recipe(max_excursion=0.0))
-    assert np.array_equal(made.eeg_SCT, unbounded.eeg_SCT)
-    assert unbounded.ecg_SLT is not None
-    assert np.array_equal(made.ecg_SLT, unbounded.ecg_SLT)
+    assert np.abs(made.x_SCT.sum(axis=1)).max() < 0.1
+    unbounded = prepare(recording, card, EegRecipe(max_excursion=0.0))
+    assert np.array_equal(made.x_SCT, unbounded.x_SCT)
+    unbounded = ecg_prepare.prepare(recording, card, EcgRecipe(max_excursion=0.0))
+    assert np.array_equal(ecg.x_SCT, unbounded.x_SCT)

@@ -18,14 +18,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emoray.rehearsal.world import World
-from emoray.signals import Recipe, count_segments, filters
+from emoray.signals import EcgRecipe, EegRecipe, count_segments, filters
+from emoray.signals.ecg import prepare as ecg_prepare
 from emoray.signals.eeg import montage
-from emoray.signals.eeg.prepare import Prepared, prepare
+from emoray.signals.eeg.prepare import prepare
+from emoray.signals.segments import Prepared
 from emoray.vocabulary.electrodes import EPOC_14, GENEVA_32, SEED_62, VOCABULARY
-from emoray.vocabulary.schema import DataError, EcgCard, FloatArray
-from tests.recordings import FIVE, make_card, make_recording, noise, reasons
+from emoray.vocabulary.schema import DataError, FloatArray
+from tests.recordings import FIVE, LEADS, make_card, make_recording, noise, reasons
 
-PLAIN = Recipe(ica="none", amplitude="none", reference="none")
+PLAIN = EegRecipe(ica="none", amplitude="none", reference="none")
 
 
 def sine(hz: float, seconds: float, sfreq: float = 128.0, n_channels: int = 5) -> FloatArray:
@@ -34,7 +36,7 @@ def sine(hz: float, seconds: float, sfreq: float = 128.0, n_channels: int = 5) -
     )
 
 
-def through(x_CT: FloatArray, recipe: Recipe = PLAIN, **card: Any) -> Prepared:
+def through(x_CT: FloatArray, recipe: EegRecipe = PLAIN, **card: Any) -> Prepared:
     return prepare(make_recording([x_CT]), make_card(**card), recipe)
 
 
@@ -42,14 +44,14 @@ def through(x_CT: FloatArray, recipe: Recipe = PLAIN, **card: Any) -> Prepared:
 
 
 def test_a_recipe_survives_json() -> None:
-    recipe = Recipe(segment_s=5.0, exceptions={"faced": {"ica": "none", "band_low_hz": 0.5}})
-    assert Recipe(**json.loads(json.dumps(dataclasses.asdict(recipe)))) == recipe
+    recipe = EegRecipe(segment_s=5.0, exceptions={"faced": {"ica": "none", "band_low_hz": 0.5}})
+    assert EegRecipe(**json.loads(json.dumps(dataclasses.asdict(recipe)))) == recipe
 
 
 def test_an_exception_holds_for_its_dataset_alone() -> None:
-    recipe = Recipe(exceptions={"faced": {"ica": "none"}})
-    assert recipe.for_dataset("faced") == Recipe(ica="none")
-    assert recipe.for_dataset("deap") == Recipe()
+    recipe = EegRecipe(exceptions={"faced": {"ica": "none"}})
+    assert recipe.for_dataset("faced") == EegRecipe(ica="none")
+    assert recipe.for_dataset("deap") == EegRecipe()
     x_CT = noise(5, 40)
     excepted = prepare(make_recording([x_CT]), make_card(name="faced"), recipe)
     assert "ica" not in excepted.facts
@@ -76,7 +78,7 @@ def test_an_exception_holds_for_its_dataset_alone() -> None:
 )
 def test_a_recipe_out_of_range_is_refused(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        Recipe(**wrong)
+        EegRecipe(**wrong)
 
 
 def test_a_band_above_the_new_rate_is_refused() -> None:
@@ -89,19 +91,19 @@ def test_a_band_above_the_new_rate_is_refused() -> None:
 
 @pytest.mark.parametrize("hz", [1.0, 10.0, 30.0, 48.0])
 def test_the_band_passes_within_one_percent(hz: float) -> None:
-    gain = np.abs(through(sine(hz, 60)).eeg_SCT[2:4]).max()
+    gain = np.abs(through(sine(hz, 60)).x_SCT[2:4]).max()
     assert gain == pytest.approx(1, abs=0.01)
 
 
 @pytest.mark.parametrize(("hz", "most"), [(0.1, 0.25), (0.05, 0.06), (50.0, 0.01), (60.0, 0.01)])
 def test_drift_and_line_noise_are_gone(hz: float, most: float) -> None:
-    rest = through(sine(hz, 80)).eeg_SCT[3:5]
+    rest = through(sine(hz, 80)).x_SCT[3:5]
     assert np.abs(rest).max() < most
 
 
 def test_the_filter_does_not_delay() -> None:
     x_CT = sine(10.0, 60)
-    y_T = through(x_CT).eeg_SCT[2, 0]
+    y_T = through(x_CT).x_SCT[2, 0]
     assert np.abs(y_T - x_CT[0, 20 * 128 : 30 * 128]).max() < 0.01
 
 
@@ -125,11 +127,11 @@ def test_an_offset_vanishes_however_short_the_stretch(seconds: float, offset: fl
 
 def test_no_stretch_leaks_into_another() -> None:
     quiet_CT, loud_CT = noise(5, 20, seed=1), 1000 * noise(5, 20, seed=2)
-    card = make_card(eeg_unit="arbitrary")
+    card = make_card(unit="arbitrary")
     alone = prepare(make_recording([quiet_CT]), card, PLAIN)
     beside = prepare(make_recording([quiet_CT, loud_CT]), card, PLAIN)
     assert len(beside.rows) == 4
-    assert np.array_equal(alone.eeg_SCT, beside.eeg_SCT[:2])
+    assert np.array_equal(alone.x_SCT, beside.x_SCT[:2])
 
 
 # --- resampling
@@ -141,8 +143,8 @@ def test_resampling_keeps_a_sine_in_place(sfreq: float, new_sfreq: float) -> Non
     recording = make_recording([x_CT], sfreq=sfreq)
     made = prepare(recording, make_card(sfreq=sfreq, sfreq_paper=new_sfreq), PLAIN)
     n_times = round(10 * new_sfreq)
-    assert made.eeg_SCT.shape == (3, 5, n_times)
-    assert np.abs(made.eeg_SCT[1, 0] - wanted_CT[0, n_times : 2 * n_times]).max() < 0.01
+    assert made.x_SCT.shape == (3, 5, n_times)
+    assert np.abs(made.x_SCT[1, 0] - wanted_CT[0, n_times : 2 * n_times]).max() < 0.01
 
 
 def test_paper_and_code_may_differ_in_rate() -> None:
@@ -150,7 +152,7 @@ def test_paper_and_code_may_differ_in_rate() -> None:
     recording = make_recording([noise(5, 20, 256.0)], sfreq=256.0)
     by_paper = prepare(recording, card, PLAIN)
     by_code = prepare(recording, card, dataclasses.replace(PLAIN, sfreq="code"))
-    assert (by_paper.eeg_SCT.shape[2], by_code.eeg_SCT.shape[2]) == (2560, 1280)
+    assert (by_paper.x_SCT.shape[2], by_code.x_SCT.shape[2]) == (2560, 1280)
 
 
 def test_rates_in_no_simple_ratio_are_refused() -> None:
@@ -175,7 +177,7 @@ def test_segments_stay_inside_their_presentation(places: list[tuple[int, float, 
     recording = make_recording(stretches, places=inside)
     made = prepare(recording, make_card(), PLAIN)
     n_fitting = sum(math.floor((stop - start + 1e-6) / 10) for _, start, stop in inside)
-    assert len(made.rows) == len(made.eeg_SCT) == n_fitting == count_segments(recording, 10.0)
+    assert len(made.rows) == len(made.x_SCT) == n_fitting == count_segments(recording, 10.0)
     n_dropped = sum(1 for _, start, stop in inside if stop - start + 1e-6 < 10)
     assert len(made.dropped) == n_dropped
     for row in made.rows:
@@ -192,7 +194,7 @@ def test_a_segment_holds_the_seconds_its_row_names() -> None:
         recording.stretches[0].eeg_CT, filters.design(128.0, 0.3, 49.0, high_width_hz=1.0)
     )
     starts_s = [3.0, 13.0, 30.5, 40.5]
-    for segment_CT, start_s in zip(made.eeg_SCT, starts_s, strict=True):
+    for segment_CT, start_s in zip(made.x_SCT, starts_s, strict=True):
         start = round(start_s * 128)
         assert np.allclose(segment_CT, whole_CT[:, start : start + 1280], atol=1e-4)
     assert made.facts["seconds_in_no_segment"] == 9.5
@@ -206,7 +208,7 @@ def test_nothing_but_filter_context_comes_from_outside() -> None:
     near = prepare(make_recording([x_CT], places=here), make_card(), PLAIN)
     other = prepare(make_recording([far_CT], places=here), make_card(), PLAIN)
     # The filter is 11 s long and looks 5.5 s ahead: 44.5 s onwards could matter, 30 s cannot.
-    assert np.abs(near.eeg_SCT - other.eeg_SCT).max() < 1e-6
+    assert np.abs(near.x_SCT - other.x_SCT).max() < 1e-6
 
 
 def test_a_short_presentation_is_named() -> None:
@@ -218,8 +220,8 @@ def test_a_short_presentation_is_named() -> None:
 
 
 def test_nothing_left_is_no_error() -> None:
-    made = through(noise(5, 4), Recipe())
-    assert made.eeg_SCT.shape == (0, 5, 1280)
+    made = through(noise(5, 4), EegRecipe())
+    assert made.x_SCT.shape == (0, 5, 1280)
     assert made.rows == []
     assert len(made.dropped) == 1
 
@@ -248,19 +250,19 @@ def test_a_segment_of_no_whole_samples_is_refused() -> None:
 
 def test_the_average_reference_sums_to_zero() -> None:
     made = through(noise(5, 20), dataclasses.replace(PLAIN, reference="average"))
-    assert np.abs(made.eeg_SCT.sum(axis=1)).max() < 1e-4
+    assert np.abs(made.x_SCT.sum(axis=1)).max() < 1e-4
 
 
 @given(gain=st.floats(1e-3, 1e4))
 @settings(deadline=None, max_examples=10)
 def test_units_leave_no_trace_and_electrodes_keep_their_differences(gain: float) -> None:
     x_CT = noise(5, 20) * np.array([[1], [2], [3], [4], [5]])
-    recipe = Recipe(ica="none", reference="none")
-    one, other = (through(x, recipe, eeg_unit="arbitrary") for x in (x_CT, gain * x_CT))
-    assert np.allclose(one.eeg_SCT, other.eeg_SCT, rtol=1e-3, atol=1e-4)
-    spread_C = one.eeg_SCT.std(axis=(0, 2))
+    recipe = EegRecipe(ica="none", reference="none")
+    one, other = (through(x, recipe, unit="arbitrary") for x in (x_CT, gain * x_CT))
+    assert np.allclose(one.x_SCT, other.x_SCT, rtol=1e-3, atol=1e-4)
+    spread_C = one.x_SCT.std(axis=(0, 2))
     assert np.allclose(spread_C / spread_C[0], [1, 2, 3, 4, 5], rtol=0.1)
-    assert 1.4826 * np.median(np.abs(one.eeg_SCT)) == pytest.approx(1, rel=0.01)
+    assert 1.4826 * np.median(np.abs(one.x_SCT)) == pytest.approx(1, rel=0.01)
 
 
 def test_half_precision_halves_the_bytes() -> None:
@@ -268,42 +270,33 @@ def test_half_precision_halves_the_bytes() -> None:
         through(noise(5, 20)),
         through(noise(5, 20), dataclasses.replace(PLAIN, dtype="float16")),
     )
-    assert half.eeg_SCT.dtype == np.float16
-    assert np.allclose(full.eeg_SCT, half.eeg_SCT, atol=0.05)
+    assert half.x_SCT.dtype == np.float16
+    assert np.allclose(full.x_SCT, half.x_SCT, atol=0.05)
 
 
 def test_values_beyond_half_precision_are_refused() -> None:
     with pytest.raises(DataError, match=r"s01\.dat: need values that fit float16"):
-        through(
-            1e5 * noise(5, 20), dataclasses.replace(PLAIN, dtype="float16"), eeg_unit="arbitrary"
-        )
+        through(1e5 * noise(5, 20), dataclasses.replace(PLAIN, dtype="float16"), unit="arbitrary")
 
 
-def two_presentations(second: FloatArray, recipe: Recipe) -> Prepared:
-    """Two stretches with EEG and ECG; the second is the first times an array."""
-    ecg = [0.01 * noise(2, 30, 256.0, seed=i).astype(np.float32) for i in range(2)]
+def two_presentations(second: float, recipe: EegRecipe) -> Prepared:
+    """Two stretches; the second is so many times as large."""
     x = [noise(5, 30, seed=i) for i in range(2)]
-    recording = make_recording(
-        [x[0], x[1] * second], ecg=[ecg[0], 5 * ecg[1] * second[0]], ecg_sfreq=256.0
-    )
-    return prepare(recording, make_card(), recipe)
+    return prepare(make_recording([x[0], second * x[1]]), make_card(), recipe)
 
 
 @pytest.mark.parametrize("change", [1.7, 20.0, 0.05])
 def test_a_scale_by_presentation_knows_no_other_presentation(change: float) -> None:
-    by_presentation = Recipe(ica="none", scale_scope="presentation")
-    for recipe, same in ((by_presentation, True), (Recipe(ica="none"), False)):
-        one, other = (two_presentations(np.array([[c]]), recipe) for c in (1.0, change))
+    by_presentation = EegRecipe(ica="none", scale_scope="presentation")
+    for recipe, same in ((by_presentation, True), (EegRecipe(ica="none"), False)):
+        one, other = (two_presentations(factor, recipe) for factor in (1.0, change))
         assert len(one.rows) == len(other.rows) == 6
-        assert one.ecg_SLT is not None
-        assert other.ecg_SLT is not None
-        assert np.array_equal(one.eeg_SCT[:3], other.eeg_SCT[:3]) is same
-        assert np.array_equal(one.ecg_SLT[:3], other.ecg_SLT[:3]) is same
+        assert np.array_equal(one.x_SCT[:3], other.x_SCT[:3]) is same
 
 
 def test_a_scale_by_presentation_makes_presentations_alike() -> None:
-    made = two_presentations(np.array([[20.0]]), Recipe(ica="none", scale_scope="presentation"))
-    for x_SCT in (made.eeg_SCT[:3], made.eeg_SCT[3:]):
+    made = two_presentations(20.0, EegRecipe(ica="none", scale_scope="presentation"))
+    for x_SCT in (made.x_SCT[:3], made.x_SCT[3:]):
         assert 1.4826 * np.median(np.abs(x_SCT)) == pytest.approx(1, rel=0.01)
     scales = made.facts["scale_by_presentation"]
     assert isinstance(scales, dict)
@@ -321,13 +314,13 @@ def test_a_dead_channel_is_interpolated_and_named() -> None:
     broken_CT = x_CT.copy()
     broken_CT[dead] = 7.0
     card = make_card(GENEVA_32)
-    recipe = Recipe(ica="none", amplitude="none")
+    recipe = EegRecipe(ica="none", amplitude="none")
     made = prepare(make_recording([broken_CT], GENEVA_32), card, recipe)
     whole = prepare(make_recording([x_CT], GENEVA_32), card, recipe)
     assert reasons(made) == {("channel", "flat: interpolated"): 1}
     assert made.dropped[0].where == "s01.dat Cz"
     assert made.facts["interpolated"] == ["Cz"]
-    guess_T, truth_T = made.eeg_SCT[:, dead].ravel(), whole.eeg_SCT[:, dead].ravel()
+    guess_T, truth_T = made.x_SCT[:, dead].ravel(), whole.x_SCT[:, dead].ravel()
     assert np.corrcoef(guess_T, truth_T)[0, 1] > 0.9
 
 
@@ -347,7 +340,7 @@ def test_a_spoilt_segment_is_dropped_and_counted(fault: str, said: str) -> None:
     made = through(x_CT)
     assert [row.segment for row in made.rows] == [0, 2, 3, 4, 5]
     assert reasons(made) == {("segment", said): 1}
-    assert np.isfinite(made.eeg_SCT).all()
+    assert np.isfinite(made.x_SCT).all()
 
 
 def test_a_quantised_signal_is_neither_flat_nor_clipped() -> None:
@@ -361,7 +354,7 @@ def test_nan_never_reaches_a_segment(places: list[tuple[int, int]]) -> None:
     for c, t in places:
         x_CT[c, t] = np.nan
     made = through(x_CT)
-    assert np.isfinite(made.eeg_SCT).all()
+    assert np.isfinite(made.x_SCT).all()
     spoilt = {t // 1280 for _, t in places}
     assert [row.segment for row in made.rows] == [s for s in range(6) if s not in spoilt]
     assert sum(d.n for d in made.dropped) == len(spoilt)
@@ -383,21 +376,21 @@ def test_blinks_go_and_the_back_of_the_head_stays(channels: tuple[str, ...]) -> 
     card, recording = make_card(channels), make_recording(stretches, channels)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        made = prepare(recording, card, Recipe(amplitude="none"))
-    raw = prepare(recording, card, Recipe(amplitude="none", ica="none"))
+        made = prepare(recording, card, EegRecipe(amplitude="none"))
+    raw = prepare(recording, card, EegRecipe(amplitude="none", ica="none"))
     facts = made.facts["ica"]
     assert isinstance(facts, dict)
     assert len(facts["ocular"]) == 1
-    before_CT, after_CT = (np.concatenate(list(p.eeg_SCT), axis=1) for p in (raw, made))
+    before_CT, after_CT = (np.concatenate(list(p.x_SCT), axis=1) for p in (raw, made))
     front = channels.index("Fp1" if "Fp1" in channels else "AF3")
     assert np.abs(after_CT[front]).max() < 0.6 * np.abs(before_CT[front]).max()
-    assert np.abs(made.eeg_SCT.sum(axis=1)).max() < 1e-2
+    assert np.abs(made.x_SCT.sum(axis=1)).max() < 1e-2
 
 
 def test_the_same_input_gives_the_same_output() -> None:
     recording = make_recording(planted("example", GENEVA_32, 4, 12.0), GENEVA_32)
-    one, two = (prepare(recording, make_card(GENEVA_32), Recipe()) for _ in range(2))
-    assert np.array_equal(one.eeg_SCT, two.eeg_SCT)
+    one, two = (prepare(recording, make_card(GENEVA_32), EegRecipe()) for _ in range(2))
+    assert np.array_equal(one.x_SCT, two.x_SCT)
     assert one.facts == two.facts
     assert one.rows == two.rows
     json.dumps(one.facts)
@@ -409,12 +402,13 @@ def test_the_recording_is_not_changed() -> None:
     x[0][3, 700] = np.nan
     recording = make_recording(x, EPOC_14, ecg=ecg, ecg_sfreq=256.0)
     for stretch in recording.stretches:
-        stretch.eeg_CT.flags.writeable = False
-    before = [
-        (s.eeg_CT.copy(), None if s.ecg_LT is None else s.ecg_LT.copy())
-        for s in recording.stretches
-    ]
-    prepare(recording, make_card(EPOC_14), Recipe())
+        for x_CT in (stretch.eeg_CT, stretch.ecg_LT):
+            assert x_CT is not None
+            x_CT.flags.writeable = False
+    before = [(np.copy(s.eeg_CT), np.copy(s.ecg_LT)) for s in recording.stretches]  # type: ignore[arg-type]
+    card = make_card(EPOC_14, ecg=LEADS)
+    prepare(recording, card, EegRecipe())
+    ecg_prepare.prepare(recording, card, EcgRecipe())
     for stretch, (eeg_CT, ecg_LT) in zip(recording.stretches, before, strict=True):
         assert np.array_equal(stretch.eeg_CT, eeg_CT, equal_nan=True)
         assert np.array_equal(stretch.ecg_LT, ecg_LT)
@@ -430,7 +424,7 @@ def test_the_recording_is_not_changed() -> None:
 )
 def test_too_little_for_ica_is_said(channels: tuple[str, ...], seconds: float, said: str) -> None:
     recording = make_recording([noise(len(channels), seconds)], channels)
-    made = prepare(recording, make_card(channels), Recipe())
+    made = prepare(recording, make_card(channels), EegRecipe())
     assert reasons(made) == {("ica", said): 1}
     assert made.facts["ica"] == {"skipped": said}
     assert len(made.rows) == seconds // 10
@@ -438,7 +432,7 @@ def test_too_little_for_ica_is_said(channels: tuple[str, ...], seconds: float, s
 
 def test_a_fit_that_stops_early_is_said() -> None:
     recording = make_recording([noise(14, 60)], EPOC_14)
-    made = prepare(recording, make_card(EPOC_14), Recipe(ica_max_iter=2))
+    made = prepare(recording, make_card(EPOC_14), EegRecipe(ica_max_iter=2))
     facts = made.facts["ica"]
     assert isinstance(facts, dict)
     assert facts["converged"] is False
@@ -449,27 +443,27 @@ def test_ica_works_beside_a_dead_channel_and_average_referenced_data() -> None:
     stretches = [x - x.mean(axis=0) for x in stretches]
     for x in stretches:
         x[GENEVA_32.index("O1")] = 0.0
-    made = prepare(make_recording(stretches, GENEVA_32), make_card(GENEVA_32), Recipe())
+    made = prepare(make_recording(stretches, GENEVA_32), make_card(GENEVA_32), EegRecipe())
     assert made.facts["interpolated"] == ["O1"]
-    assert np.isfinite(made.eeg_SCT).all()
+    assert np.isfinite(made.x_SCT).all()
 
 
 def test_planted_muscle_goes_from_the_temples() -> None:
     stretches = planted("example", GENEVA_32, 16, 20.0)
     recording, card = make_recording(stretches, GENEVA_32), make_card(GENEVA_32)
-    raw = prepare(recording, card, Recipe(amplitude="none", ica_max_muscle=0.0))
-    made = prepare(recording, card, Recipe(amplitude="none"))
+    raw = prepare(recording, card, EegRecipe(amplitude="none", ica_max_muscle=0.0))
+    made = prepare(recording, card, EegRecipe(amplitude="none"))
     facts = made.facts["ica"]
     assert isinstance(facts, dict)
     assert 1 <= len(facts["muscle"]) <= 3
     temples = [GENEVA_32.index("T7"), GENEVA_32.index("T8")]
-    bursts = [np.abs(np.diff(p.eeg_SCT[:, temples])).max() for p in (raw, made)]
+    bursts = [np.abs(np.diff(p.x_SCT[:, temples])).max() for p in (raw, made)]
     assert bursts[1] < 0.8 * bursts[0]
 
 
 def test_muscle_is_not_sought_with_few_electrodes_and_that_is_said() -> None:
     recording = make_recording(planted("example", EPOC_14, 4, 20.0), EPOC_14)
-    facts = prepare(recording, make_card(EPOC_14), Recipe()).facts["ica"]
+    facts = prepare(recording, make_card(EPOC_14), EegRecipe()).facts["ica"]
     assert isinstance(facts, dict)
     assert (facts["muscle_sought"], facts["muscle"]) == (False, {})
 
@@ -481,67 +475,13 @@ def test_every_electrode_of_the_vocabulary_has_a_place_of_its_own() -> None:
     assert np.isfinite(list(places)).all()
 
 
-# --- ECG
-
-
-def test_ecg_rows_cover_the_seconds_of_the_eeg_at_their_own_rate() -> None:
-    # A pulse at 13 s stands 3 s into the second segment of both.
-    x_CT, e_LT = noise(5, 30), 0.01 * noise(2, 30, 256.0).astype(np.float32)
-    x_CT[:, 13 * 128] += 500
-    e_LT[:, 13 * 256] += 4
-    recording = make_recording([x_CT], ecg=[e_LT], ecg_sfreq=256.0)
-    made = prepare(recording, make_card(ecg=EcgCard(("I", "II"), 256.0, "mV")), PLAIN)
-    assert made.ecg_SLT is not None
-    assert made.ecg_SLT.shape == (3, 2, 2560)
-    assert np.abs(made.eeg_SCT[1, 0]).argmax() == 3 * 128
-    assert np.abs(made.ecg_SLT[1, 0]).argmax() == 3 * 256
-    assert all(row.has_ecg for row in made.rows)
-
-
-def test_wander_goes_and_each_lead_gets_its_scale() -> None:
-    t_T = np.arange(60 * 256) / 256
-    wander_T = 5 * np.sin(2 * np.pi * 0.2 * t_T)
-    beat_T = np.sin(2 * np.pi * 8 * t_T)
-    ecg = np.stack([beat_T + wander_T, 30 * beat_T + wander_T]).astype(np.float32)
-    recording = make_recording([noise(5, 60)], ecg=[ecg], ecg_sfreq=256.0)
-    made = prepare(recording, make_card(), Recipe(ica="none"))
-    assert made.ecg_SLT is not None
-    peak_L = np.abs(made.ecg_SLT[2]).max(axis=1)
-    assert peak_L[0] == pytest.approx(peak_L[1], rel=0.05)
-
-
-@pytest.mark.parametrize(("fault", "said"), [("nan", "NaN"), ("flat", "flat"), ("gone", "missing")])
-def test_a_segment_without_ecg_keeps_its_eeg(fault: str, said: str) -> None:
-    ecgs: list[FloatArray | None] = [
-        noise(2, 20, 256.0, seed=i).astype(np.float32) for i in range(2)
-    ]
-    second = ecgs[1]
-    assert second is not None
-    if fault == "nan":
-        second[0] = np.nan
-    elif fault == "flat":
-        second[1] = 0.0
-    else:
-        ecgs[1] = None
-    recording = make_recording([noise(5, 20), noise(5, 20)], ecg=ecgs, ecg_sfreq=256.0)
-    made = prepare(recording, make_card(), PLAIN)
-    assert made.ecg_SLT is not None
-    assert [row.has_ecg for row in made.rows] == [True, True, False, False]
-    assert not made.ecg_SLT[2:].any()
-    assert np.isfinite(made.ecg_SLT).all()
-    assert reasons(made) == {("ecg segment", said): 2}
-
-
-def test_a_recording_without_ecg_says_none() -> None:
-    assert through(noise(5, 20)).ecg_SLT is None
-
-
 # --- labels
 
 
 def test_ratings_are_placed_by_the_card_s_scale() -> None:
     (row, *_) = through(noise(5, 20)).rows
     assert (row.valence, row.arousal, row.label, row.emotion) == (-2.0, 2.0, -1, "")
+    assert row.ratings == {"valence": 3.0, "arousal": 7.0}
 
 
 def test_an_emotion_is_placed_by_the_recipe_s_table() -> None:

@@ -71,7 +71,8 @@ def test_every_cap_has_a_row_of_its_own_for_each_site(cap: str) -> None:
 
 def test_every_cards_channels_are_canonical_and_apart() -> None:
     for name in datasets.names():
-        channels = datasets.get(name).CARD.eeg_channels
+        eeg = datasets.get(name).CARD.eeg
+        channels = () if eeg is None else eeg.channels
         assert [electrodes.canonical(c, where=name) for c in channels] == list(channels)
         assert len(set(electrodes.ids(channels))) == len(channels), name
 

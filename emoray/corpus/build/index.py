@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import math
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib import metadata
 from typing import Any
 
@@ -18,13 +19,14 @@ from emoray.corpus.manifest import (
     INDEX,
     INDEX_FIELDS,
     MANIFEST,
+    RATING,
     Layout,
     Manifest,
     build_digest,
     card_digest,
-    digest_of,
     index_digest,
     layout_to_metadata,
+    recipe_digest,
 )
 from emoray.runtime.storage import Storage
 from emoray.signals import Recipe
@@ -45,7 +47,7 @@ def assemble(
     """Write the index and, last of all, the manifest: from now on the dataset can be opened.
 
     Args:
-        storage: the dataset's folder in the corpus.
+        storage: the build's folder in the corpus.
         card: of the dataset.
         recipe: with this dataset's exceptions applied.
         parts: of all recordings, in any order.
@@ -71,6 +73,9 @@ def index_table(dataset: str, parts: Sequence[Part], *, rehearsal: bool) -> pa.T
     """One row per segment in canonical order: subject, session, presentation, segment."""
     rows = [_index_row(dataset, part, place, rehearsal) for part in parts for place in _order(part)]
     columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in INDEX_FIELDS}
+    for rating in sorted({name for row in rows for name in row["ratings"]}):
+        values = [row["ratings"].get(rating, math.nan) for row in rows]
+        columns[f"{RATING}{rating}"] = pa.array(values, pa.float64())
     return pa.table(columns)
 
 
@@ -110,22 +115,12 @@ def _common_layout(card: Card, parts: Sequence[Part]) -> Layout:
         raise DataError(f"need segments of {card.name}, got none in {len(parts)} files{reason}")
     first, chosen = next(iter(layouts.items()))
     for recording, layout in layouts.items():
-        if _eeg_only(layout) != _eeg_only(chosen):
+        if layout != chosen:
             raise DataError(
                 f"{recording}: need segments like those of {first} ({_say(chosen)}), "
                 f"got {_say(layout)}"
             )
-    with_ecg = {recording: layout for recording, layout in layouts.items() if layout.ecg_leads}
-    if len(set(with_ecg.values())) > 1:
-        raise DataError(
-            f"need one ECG layout in {card.name}, got "
-            + "; ".join(f"{r}: {lay.ecg_leads} at {lay.ecg_sfreq}" for r, lay in with_ecg.items())
-        )
-    return next(iter(with_ecg.values()), chosen)
-
-
-def _eeg_only(layout: Layout) -> Layout:
-    return replace(layout, ecg_leads=(), ecg_sfreq=None, ecg_n_times=0)
+    return chosen
 
 
 def _say(layout: Layout) -> str:
@@ -140,14 +135,14 @@ def _manifest(
     rehearsal: bool,
     missing: Sequence[str],
 ) -> Manifest:
-    settings = asdict(recipe)
     return Manifest(
         dataset=card.name,
-        digest=build_digest(card, settings, rehearsal=rehearsal),
+        stream=recipe.stream,
+        digest=build_digest(card, recipe, rehearsal=rehearsal),
         rehearsal=rehearsal,
-        recipe=settings,
-        recipe_digest=digest_of(settings),
-        card_digest=card_digest(card),
+        recipe=asdict(recipe),
+        recipe_digest=recipe_digest(recipe),
+        card_digest=card_digest(card, recipe.stream),
         reader_version=card.reader_version,
         index_digest=digest,
         shards=tuple(part.shard for part in parts if part.shard is not None),

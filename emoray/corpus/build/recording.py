@@ -7,9 +7,9 @@ recording, so that a build can be ended at any moment and goes on from the parts
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
@@ -21,16 +21,16 @@ from emoray.corpus.manifest import PARTS, SHARDS, Layout, ShardFile, Source
 from emoray.corpus.shards import write_shard
 from emoray.runtime.code import source_version
 from emoray.runtime.storage import Storage, sha256_of
-from emoray.signals import Recipe
+from emoray.signals import EcgRecipe, EegRecipe
 from emoray.vocabulary.schema import DataError, Recording, RecordingRef
 
 if TYPE_CHECKING:
-    from emoray.signals.eeg.prepare import Prepared
+    from emoray.signals.segments import Prepared
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one recording gave."""
+    """What one recording gave to a build."""
 
     recording: str
     subject: str
@@ -42,7 +42,7 @@ class Part:
     """None where no segment came out, or the recording could not be read."""
     layout: Layout | None = None
     rows: tuple[Mapping[str, Any], ...] = ()
-    """`signals.SegmentRow` as dictionaries, in the shard's order."""
+    """`signals.segments.SegmentRow` as dictionaries, in the shard's order."""
     dropped: tuple[Mapping[str, Any], ...] = ()
     facts: Mapping[str, Any] | None = None
     error: str | None = None
@@ -60,59 +60,76 @@ class Part:
         found["shard"] = ShardFile(**found["shard"]) if found["shard"] else None
         if found["layout"]:
             layout = found["layout"]
-            lists = {name: tuple(layout[name]) for name in ("channels", "ecg_leads")}
-            found["layout"] = Layout(**{**layout, **lists})
+            found["layout"] = Layout(**{**layout, "channels": tuple(layout["channels"])})
         found["rows"], found["dropped"] = tuple(found["rows"]), tuple(found["dropped"])
         return cls(**found)
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """Where one dataset comes from and goes to; small, it travels to every task."""
+class Build:
+    """Where one build comes from and goes to; small, it travels to every task."""
 
     dataset: str
     root: Path
     """The dataset's own folder."""
     storage: Storage
-    """Its folder in the corpus."""
-    recipe: Recipe
+    """The build's folder in the corpus."""
+    recipe: EegRecipe | EcgRecipe
     """With this dataset's exceptions applied."""
 
 
-def make_part(job: Job, ref: RecordingRef) -> Part:
+def make_part(build: Build, ref: RecordingRef, read: Callable[[], Recording] | None = None) -> Part:
     """Read one recording, prepare it, write its shard.
 
     The part itself is not written: whether a recording that cannot be read ends the build or
     goes into quarantine is not decided here.
 
+    Args:
+        build: for which.
+        ref: the recording.
+        read: reads it, where another build may have done so; the dataset's reader without it.
+
     Raises:
         OSError: the storage cannot be written.
         MemoryError: there is not enough memory for the recording.
     """
-    # Here and not above: mne, scipy and scikit-learn are loaded where a recording is made, not by
-    # whoever asks what is to be made. Before the limit below, which holds for loaded libraries.
-    from emoray.signals.eeg.prepare import prepare
-
-    sources = hash_sources(job.root, ref)
-    blank = Part(ref.key, ref.subject, ref.session, sources, code_version(ref.dataset))
-    previous = read_part(job.storage, ref)
-    if previous is not None and _same_bytes(job.storage, previous, sources):
+    # Before the limit below, which holds for loaded libraries.
+    module, prepare = datasets.get(ref.dataset), _preparation(build.recipe)
+    sources = hash_sources(build.root, ref)
+    code = code_version(ref.dataset, prepare.func.__module__)
+    blank = Part(ref.key, ref.subject, ref.session, sources, code)
+    previous = read_part(build.storage, ref)
+    if previous is not None and _same_bytes(build.storage, previous, sources):
         return replace(previous, sources=sources)
-    module = datasets.get(ref.dataset)
     try:
         # One CPU a task; and the number of BLAS threads changes the last bits of a shard.
         with threadpool_limits(1):
-            recording = module.read(job.root, ref)
-            prepared = prepare(recording, module.CARD, job.recipe)
+            recording = module.read(build.root, ref) if read is None else read()
+            prepared = prepare(recording, module.CARD)
     except MemoryError:
         raise  # the machine's, not the file's
     except Exception as error:
         # Whatever a reader raises belongs to its file: the others can still be built.
-        return replace(blank, error=_say(job, ref, error))
-    return _written(job, blank, recording, prepared)
+        return replace(blank, error=_say(build, ref, error))
+    return _written(build, blank, recording, prepared)
 
 
-def _written(job: Job, blank: Part, recording: Recording, prepared: Prepared) -> Part:
+def _preparation(recipe: EegRecipe | EcgRecipe) -> partial[Prepared]:
+    """What makes segments of a recording and its card by this recipe.
+
+    Imported here and not above: mne, scipy and scikit-learn are loaded where a recording is made,
+    not by whoever asks what is to be made.
+    """
+    if isinstance(recipe, EcgRecipe):
+        from emoray.signals.ecg import prepare as ecg
+
+        return partial(ecg.prepare, recipe=recipe)
+    from emoray.signals.eeg import prepare as eeg
+
+    return partial(eeg.prepare, recipe=recipe)
+
+
+def _written(build: Build, blank: Part, recording: Recording, prepared: Prepared) -> Part:
     part = replace(
         blank,
         rows=tuple(asdict(row) for row in prepared.rows),
@@ -121,26 +138,14 @@ def _written(job: Job, blank: Part, recording: Recording, prepared: Prepared) ->
     )
     if not prepared.rows:
         return part
-    shard = write_shard(job.storage, part.recording, prepared.eeg_SCT, prepared.ecg_SLT)
-    sfreq = job.recipe.sfreq_of(datasets.get(job.dataset).CARD)
-    return replace(part, shard=shard, layout=_layout(recording, prepared, sfreq))
+    x_SCT = prepared.x_SCT
+    shard = write_shard(build.storage, part.recording, x_SCT, build.recipe.stream)
+    layout = Layout(prepared.channels, prepared.sfreq, x_SCT.shape[2], str(x_SCT.dtype))
+    return replace(part, shard=shard, layout=layout)
 
 
-def _layout(recording: Recording, prepared: Prepared, sfreq: float) -> Layout:
-    ecg_SLT = prepared.ecg_SLT
-    return Layout(
-        channels=recording.eeg_channels,
-        sfreq=sfreq,
-        n_times=prepared.eeg_SCT.shape[2],
-        dtype=str(prepared.eeg_SCT.dtype),
-        ecg_leads=recording.ecg_leads if ecg_SLT is not None else (),
-        ecg_sfreq=recording.ecg_sfreq if ecg_SLT is not None else None,
-        ecg_n_times=ecg_SLT.shape[2] if ecg_SLT is not None else 0,
-    )
-
-
-def _say(job: Job, ref: RecordingRef, error: Exception) -> str:
-    return f"{ref.key}, read from {job.root} ({', '.join(ref.files)}): {told(error)}"
+def _say(build: Build, ref: RecordingRef, error: Exception) -> str:
+    return f"{ref.key}, read from {build.root} ({', '.join(ref.files)}): {told(error)}"
 
 
 def told(error: Exception) -> str:
@@ -230,6 +235,11 @@ def _same_bytes(storage: Storage, part: Part, sources: Sequence[Source]) -> bool
     return part.shard is None or found.get(part.shard.file) == part.shard.bytes
 
 
-def code_version(dataset: str) -> str:
-    """emoray's version and a digest of the code that decides what a dataset's segments are."""
-    return source_version((f"{datasets.__name__}.{dataset}", "emoray.signals.eeg.prepare"))
+def code_version(dataset: str, preparation: str) -> str:
+    """emoray's version and a digest of the code that decides what a dataset's segments are.
+
+    Args:
+        dataset: whose reader.
+        preparation: name of the module that makes segments of a recording.
+    """
+    return source_version((f"{datasets.__name__}.{dataset}", preparation))

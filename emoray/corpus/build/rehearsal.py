@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from emoray import datasets as registry
 from emoray.corpus.build.build import BuildReport, build
+from emoray.corpus.manifest import parse_folder
 from emoray.rehearsal.release import stale_releases, write_release
 from emoray.runtime.storage import Storage, last_part
-from emoray.signals import Recipe
+from emoray.signals import EcgRecipe, EegRecipe
+from emoray.vocabulary.schema import Stream
 
 N_SUBJECTS = 3
 """Of each dataset: two to learn from and one to hold out."""
@@ -30,35 +31,46 @@ def rehearsal_corpus(
     raw: Path,
     out: str,
     *,
-    datasets: Sequence[str] | None = None,
+    datasets: Sequence[str],
     n_subjects: int = N_SUBJECTS,
     duration_s: float = DURATION_S,
-    recipe: Recipe | None = None,
+    recipe: EegRecipe | None = None,
+    ecg: EcgRecipe | None = None,
+    streams: Sequence[Stream] | None = None,
     progress: bool = True,
 ) -> BuildReport:
     """Write rehearsal releases in the publishers' formats and build a corpus from them.
 
     Args:
         raw: folder on this machine for the releases, about 1 GB.
-        out: folder or URI of the corpus. Builds of the same datasets by other recipes or other
-            versions of the code are removed there: rehearsal data need no history.
-        datasets: names; those of EMOD's pretraining without it.
+        out: folder or URI of the corpus. Builds of the same streams of the same datasets by other
+            recipes or other versions of the code are removed there: rehearsal data need no history.
+        datasets: names.
         n_subjects: of each dataset.
         duration_s: of a presentation, where the layout leaves it free.
-        recipe: how recordings become segments; the paper's without it.
+        recipe: as in `build`.
+        ecg: as in `build`.
+        streams: as in `build`.
         progress: show the build's.
 
     Returns:
         What the build did.
     """
-    names = registry.names("pretraining") if datasets is None else tuple(datasets)
     stale = stale_releases(
-        raw, datasets=names, n_subjects=n_subjects, seed=SEED, duration_s=duration_s
+        raw, datasets=datasets, n_subjects=n_subjects, seed=SEED, duration_s=duration_s
     )
     if stale:  # processes take seconds to start
         _write_all(raw, stale, n_subjects, duration_s)
-    recipe = Recipe() if recipe is None else recipe
-    report = build(raw, out, recipe=recipe, datasets=names, progress=progress, here=True)
+    report = build(
+        raw,
+        out,
+        recipe=recipe,
+        ecg=ecg,
+        streams=streams,
+        datasets=datasets,
+        progress=progress,
+        here=True,
+    )
     _remove_others(Storage.at(out), report)
     return report
 
@@ -74,9 +86,10 @@ def _write_all(raw: Path, names: Sequence[str], n_subjects: int, duration_s: flo
 
 def _remove_others(corpus: Storage, report: BuildReport) -> None:
     current = {last_part(dataset.folder) for dataset in report.datasets}
-    names = {dataset.name for dataset in report.datasets}
+    made = {(dataset.name, dataset.stream) for dataset in report.datasets}
     for folder in corpus.folders():
-        if folder not in current and folder.rpartition("-")[0] in names:
+        found = parse_folder(folder)
+        if found and folder not in current and (found.dataset, found.stream) in made:
             corpus.filesystem.delete_dir(corpus.path(folder))
 
 

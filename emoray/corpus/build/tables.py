@@ -9,7 +9,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from emoray import datasets as registry
 from emoray.corpus.build.build import BuildReport
 from emoray.corpus.build.check import Check, Found, expected
 from emoray.runtime.console import WIDTH, keep_names, open_console
@@ -38,13 +37,14 @@ def build_tables(report: BuildReport) -> RenderableType:
     """What a build made, what it left out and why, what is in quarantine."""
     table = _table(f"Corpus in {report.out}")
     table.add_column("dataset")
+    table.add_column("stream")
     for name in ("recordings", "of these new", "segments", "quarantined", "missing"):
         table.add_column(name, justify="right")
     for row in report.datasets:
         counts = (row.n_recordings, row.n_built, row.n_segments)
         lacks = (len(row.quarantined), len(row.missing))
         name = f"{row.name} (rehearsal data)" if row.rehearsal else row.name
-        table.add_row(name, *(f"{n:,}" for n in (*counts, *lacks)))
+        table.add_row(name, row.stream, *(f"{n:,}" for n in (*counts, *lacks)))
     quarantined = [error for row in report.datasets for error in row.quarantined.values()]
     return Group(keep_names(table), *_dropped(report), *_list("quarantined", quarantined))
 
@@ -52,17 +52,23 @@ def build_tables(report: BuildReport) -> RenderableType:
 def _dropped(report: BuildReport) -> list[RenderableType]:
     table = _table("Left out")
     table.add_column("dataset")
+    table.add_column("stream")
     table.add_column("n", justify="right")
     table.add_column("what")
     table.add_column("reason")
     for row in report.datasets:
         for (what, reason), n in row.dropped.items():
-            table.add_row(row.name, f"{n:,}", what, reason)
+            table.add_row(row.name, row.stream, f"{n:,}", what, reason)
     return [keep_names(table)] if table.row_count else []
 
 
-def check_tables(found: Check) -> RenderableType:
-    """Per dataset: what was found, of what the card expects; then what is missing or broken."""
+def check_tables(found: Check, together: Sequence[str]) -> RenderableType:
+    """Per dataset: what was found, of what the card expects; then what is missing or broken.
+
+    Args:
+        found: by `check`.
+        together: EMOD's datasets for pretraining; where all were looked at, their sum is shown.
+    """
     table = _table(f"{found.root} against the cards")
     table.add_column("dataset")
     for name in ("files", "subjects", "recordings", "presentations", "segments", "paper"):
@@ -73,8 +79,8 @@ def check_tables(found: Check) -> RenderableType:
     for row in found.found:
         table.add_row(*_check_row(row))
         details += _details(row)
-    pretraining = [row for row in found.found if row.card.role == "pretraining"]
-    if len(pretraining) == len(registry.names("pretraining")):
+    pretraining = [row for row in found.found if row.card.name in together]
+    if pretraining and len(pretraining) == len(together):
         cells, note = _total(pretraining)
         table.add_section()
         table.add_row(*cells)

@@ -1,101 +1,153 @@
-"""The ECG of the same seconds: high-passed, scaled per lead, cut like the EEG, at its own rate.
+"""From one recording to the segments of its ECG, at its own rate: high-pass, cut, scale per lead.
 
 Shapes: S segments, L leads, T samples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from emoray.signals import excursions, filters
 from emoray.signals.amplitude import robust_scale, scopes
-from emoray.signals.eeg.recipe import Recipe
+from emoray.signals.ecg.recipe import EcgRecipe
 from emoray.signals.excursions import Excursions
-from emoray.signals.segmentation import Slot, Span, check_whole, span, tally, where
-from emoray.vocabulary.schema import Card, Dropped, Float32Array, FloatArray, Recording
+from emoray.signals.segmentation import (
+    Span,
+    check_whole,
+    find_slots,
+    span,
+    tally,
+    unused_s,
+    where,
+)
+from emoray.signals.segments import Prepared, segment_row, stored
+from emoray.vocabulary.schema import (
+    Card,
+    DataError,
+    EcgCard,
+    Float32Array,
+    FloatArray,
+    Recording,
+)
 
 
-@dataclass(frozen=True, slots=True)
-class EcgSegments:
-    """The ECG of the segments that are kept."""
+def prepare(recording: Recording, card: Card, recipe: EcgRecipe) -> Prepared:
+    """Clean a recording's ECG and cut its segments. The recording is not changed.
 
-    x_SLT: Float32Array | None
-    """None where the recording has no ECG; zeros where a segment has none."""
-    has_S: list[bool]
-    """Whether a segment holds a signal."""
-    dropped: tuple[Dropped, ...] = ()
-    """`ecg segment` and `ecg excursion`."""
-    facts: Mapping[str, object] = field(default_factory=dict)
+    A segment in which a lead is missing, NaN, absurd or flat is dropped; a short absurd excursion
+    is interpolated in time. Where nothing is left, S is 0 and `dropped` says why.
 
+    Args:
+        recording: as its dataset's reader returns it.
+        card: facts of that dataset.
+        recipe: exceptions for this dataset are applied here.
 
-def ecg_segments(
-    recording: Recording, card: Card, slots: Sequence[Slot], segment_s: float, recipe: Recipe
-) -> EcgSegments:
-    """Segments of the ECG, which of them hold a signal, and why the others do not.
-
-    A segment in which a lead is missing, absurd, flat or NaN is all zeros; its EEG is kept.
+    Raises:
+        DataError: a dataset without ECG; leads or places that contradict the card or the signals;
+            a rating outside its scale; an emotion without a place.
+        ValueError: a segment is no whole number of samples.
     """
-    sfreq = recording.ecg_sfreq
-    raw = [s.ecg_LT for s in recording.stretches]
-    if sfreq is None or all(x_LT is None for x_LT in raw):
-        return EcgSegments(None, [False] * len(slots))
-    n_times = check_whole(segment_s, sfreq, f"{where(recording)} ECG")
-    spans = [span(recording, slot, segment_s, sfreq) for slot in slots]
-    absurd = _absurd(raw, sfreq, card, recipe)
-    defects = [_defect(raw[at.stretch], at, absurd) for at in spans]
-    clean = _high_passed(raw, sfreq, absurd, recipe)
-    ecg_SLT = np.zeros((len(slots), len(recording.ecg_leads), n_times), dtype=np.float32)
-    for segment_LT, at, defect in zip(ecg_SLT, spans, defects, strict=True):
-        clean_LT = clean[at.stretch]
-        if clean_LT is not None and not defect:
-            segment_LT[:] = clean_LT[:, at.start : at.stop]
-    has_S = np.array([not defect for defect in defects], dtype=bool)
+    recipe = recipe.for_dataset(card.name)
+    segment_s, raw = recipe.segment_s_of(card), _raw(recording, card)
+    slots, dropped = find_slots(recording, segment_s)
+    spans = [span(recording, slot, segment_s, raw.sfreq) for slot in slots]
+    absurd = excursions.find(raw.present, raw.sfreq, recipe, kind="ecg", unit=raw.ecg.unit)
+    defects = [_defect(raw.stretches_LT[at.stretch], at, absurd) for at in spans]
+    kept = [i for i, defect in enumerate(defects) if not defect]
+    ecg_SLT = _cut(raw, [spans[i] for i in kept], absurd, recipe, segment_s, where(recording))
+    kept_slots = [slots[i] for i in kept]
     if recipe.amplitude == "robust_z":
-        for scope in scopes(slots, recipe):
-            _standardise(ecg_SLT[scope], has_S[scope])
+        for scope in scopes(kept_slots, recipe):
+            _standardise(ecg_SLT[scope])
     lost = [(slot, defect) for slot, defect in zip(slots, defects, strict=True) if defect]
-    unused = excursions.dropped(absurd, recording, recording.ecg_leads, "ecg excursion")
-    found = absurd.facts(recording.ecg_leads, sfreq)
-    return EcgSegments(
-        ecg_SLT,
-        has_S.tolist(),
-        (*unused, *tally(recording, "ecg segment", lost)),
-        {"ecg_excursions": found} if found else {},
+    dropped += excursions.dropped(absurd, recording, raw.ecg.leads, "excursion")
+    facts: dict[str, object] = {"seconds_in_no_segment": unused_s(recording, segment_s)}
+    if found := absurd.facts(raw.ecg.leads, raw.sfreq):
+        facts["excursions"] = found
+    return Prepared(
+        x_SCT=stored(ecg_SLT, recipe, f"{where(recording)} ECG"),
+        channels=raw.ecg.leads,
+        sfreq=raw.sfreq,
+        rows=[segment_row(recording, card, recipe, slot, segment_s) for slot in kept_slots],
+        dropped=(*dropped, *tally(recording, "segment", lost)),
+        facts=facts,
     )
 
 
-def _absurd(
-    raw: Sequence[FloatArray | None], sfreq: float, card: Card, recipe: Recipe
-) -> Excursions:
-    there = [np.zeros((0, 0), np.float32) if x_LT is None else x_LT for x_LT in raw]
-    unit = "arbitrary" if card.ecg is None else card.ecg.unit
-    return excursions.find(there, sfreq, recipe, kind="ecg", unit=unit)
+@dataclass(frozen=True, slots=True)
+class _Raw:
+    """A recording's ECG as it came."""
+
+    ecg: EcgCard
+    sfreq: float
+    stretches_LT: tuple[Float32Array | None, ...]
+    """None where a stretch has none."""
+
+    @property
+    def present(self) -> list[Float32Array]:
+        """An empty array where a stretch has none."""
+        return [np.zeros((0, 0), np.float32) if x is None else x for x in self.stretches_LT]
 
 
-def _high_passed(
-    raw: Sequence[FloatArray | None], sfreq: float, absurd: Excursions, recipe: Recipe
-) -> list[Float32Array | None]:
-    low_hz = recipe.ecg_highpass_hz
+def _raw(recording: Recording, card: Card) -> _Raw:
+    """The ECG, held against the card; a recording of the dataset may have none."""
+    place = where(recording)
+    if card.ecg is None:
+        raise DataError(f"{place}: need ECG, got a recording of {card.name}, which has none")
+    found = tuple(stretch.ecg_LT for stretch in recording.stretches)
+    if recording.ecg_sfreq is None:
+        return _Raw(card.ecg, card.ecg.sfreq, (None,) * len(found))
+    if recording.ecg_leads != card.ecg.leads:
+        raise DataError(
+            f"{place}: need leads {' '.join(card.ecg.leads)}, got {' '.join(recording.ecg_leads)}"
+        )
+    for i, x_LT in enumerate(found):
+        if x_LT is not None and (x_LT.ndim != 2 or len(x_LT) != len(card.ecg.leads)):
+            raise DataError(
+                f"{place} stretch {i}: need ({len(card.ecg.leads)}, samples), got {x_LT.shape}"
+            )
+    return _Raw(card.ecg, recording.ecg_sfreq, found)
+
+
+def _cut(
+    raw: _Raw,
+    spans: Sequence[Span],
+    absurd: Excursions,
+    recipe: EcgRecipe,
+    segment_s: float,
+    place: str,
+) -> Float32Array:
+    """High-passed segments, (S, L, T)."""
+    n_times = check_whole(segment_s, raw.sfreq, f"{place} ECG")
+    ecg_SLT = np.empty((len(spans), len(raw.ecg.leads), n_times), dtype=np.float32)
+    clean = _high_passed(raw, absurd, recipe)
+    for segment_LT, at in zip(ecg_SLT, spans, strict=True):
+        segment_LT[:] = clean[at.stretch][:, at.start : at.stop]
+    return ecg_SLT
+
+
+def _high_passed(raw: _Raw, absurd: Excursions, recipe: EcgRecipe) -> list[Float32Array]:
+    """Every stretch; an empty array where there was nothing."""
+    low_hz = recipe.highpass_hz
     # Half as wide as MNE's transition, which would let half of a breath at 0.25 Hz through.
-    taps = filters.design(sfreq, low_hz, None, low_width_hz=low_hz / 2)
+    taps = filters.design(raw.sfreq, low_hz, None, low_width_hz=low_hz / 2)
     return [
-        None
-        if x_LT is None
-        else filters.convolve(filters.bridge_gaps(absurd.blank(i, x_LT)), taps).astype(np.float32)
-        for i, x_LT in enumerate(raw)
+        filters.convolve(filters.bridge_gaps(absurd.blank(i, x_LT)), taps).astype(np.float32)
+        if x_LT.size
+        else x_LT
+        for i, x_LT in enumerate(raw.present)
     ]
 
 
-def _standardise(ecg_SLT: Float32Array, has_S: NDArray[np.bool_]) -> None:
+def _standardise(ecg_SLT: Float32Array) -> None:
     """Each lead by itself, in place."""
     for lead in range(ecg_SLT.shape[1]):
-        median, scale = robust_scale(ecg_SLT[has_S, lead])
+        median, scale = robust_scale(ecg_SLT[:, lead])
         if scale > 0:
-            ecg_SLT[has_S, lead] = (ecg_SLT[has_S, lead] - median) / scale
+            ecg_SLT[:, lead] = (ecg_SLT[:, lead] - median) / scale
 
 
 def _defect(x_LT: FloatArray | None, at: Span, absurd: Excursions) -> str:

@@ -20,7 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from emoray.signals import filters
 from emoray.signals.eeg import montage
-from emoray.signals.eeg.recipe import Recipe
+from emoray.signals.eeg.recipe import EegRecipe
 from emoray.signals.filters import Float64Array
 from emoray.vocabulary.schema import FloatArray
 
@@ -50,7 +50,7 @@ class Cleaning:
 
 
 def clean(
-    stretches_CT: Sequence[FloatArray], channels: Sequence[str], sfreq: float, recipe: Recipe
+    stretches_CT: Sequence[FloatArray], channels: Sequence[str], sfreq: float, recipe: EegRecipe
 ) -> Cleaning:
     """Find the matrix that takes ocular and muscle components out of a recording.
 
@@ -94,7 +94,7 @@ def clean(
 
 
 def _excerpts(
-    stretches_CT: Sequence[FloatArray], sfreq: float, recipe: Recipe
+    stretches_CT: Sequence[FloatArray], sfreq: float, recipe: EegRecipe
 ) -> tuple[Float64Array, Float64Array]:
     """High-passed samples to fit on, evenly spaced, and unbroken pieces to name components by.
 
@@ -148,7 +148,7 @@ def _name(
     x_CT: Float64Array,
     channels: Sequence[str],
     sfreq: float,
-    recipe: Recipe,
+    recipe: EegRecipe,
 ) -> tuple[list[int], dict[str, object]]:
     """Components to remove, and why, by MNE's detectors."""
     eyes = _eye_channels(x_CT, channels)
@@ -179,7 +179,7 @@ def _eye_channels(x_CT: Float64Array, channels: Sequence[str]) -> dict[str, Floa
 
 
 def _muscle(
-    ica: mne.preprocessing.ICA, made: mne.io.RawArray, recipe: Recipe, *, spared: set[int]
+    ica: mne.preprocessing.ICA, made: mne.io.RawArray, recipe: EegRecipe, *, spared: set[int]
 ) -> dict[int, float]:
     """The highest scores of MNE's detector above the threshold, at most a share of all."""
     low_hz, high_hz = MUSCLE_BAND_HZ

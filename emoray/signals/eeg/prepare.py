@@ -4,12 +4,12 @@ Source: Chen et al., EMOD, "Preprocessing": band-pass, ICA, average reference, s
 and resampling treat all channels alike; ICA, interpolation and reference mix channels and know no
 time. The two kinds commute, so the second is one matrix, applied to the segments only. Neither is
 robust: absurd amplitudes are found and bridged before the first of them.
-Shapes: S segments, C electrodes, L ECG leads, T samples.
+Shapes: S segments, C electrodes, T samples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from emoray.signals import excursions, filters
 from emoray.signals.amplitude import standardise
-from emoray.signals.ecg.prepare import ecg_segments
 from emoray.signals.eeg import ica, montage
-from emoray.signals.eeg.recipe import Recipe
+from emoray.signals.eeg.recipe import EegRecipe
 from emoray.signals.eeg.screening import Verdict, screen
 from emoray.signals.segmentation import (
     Slot,
@@ -30,60 +29,31 @@ from emoray.signals.segmentation import (
     unused_s,
     where,
 )
-from emoray.vocabulary import affect
+from emoray.signals.segments import Prepared, segment_row, stored
 from emoray.vocabulary.schema import (
     Card,
     DataError,
     Dropped,
+    EegCard,
     Float32Array,
     FloatArray,
     Recording,
 )
 
-Stored = NDArray[np.float32] | NDArray[np.float16]
-
 _CHANNELS_AT_A_TIME = 8  # 8 x 4,000 s at 1,000 Hz are 256 MB in float64, and a few times that
 
 
 @dataclass(frozen=True, slots=True)
-class SegmentRow:
-    """What the index says about one segment."""
+class _Raw:
+    """A recording's EEG as it came, all of it there."""
 
-    presentation: int
-    """The presentation's `ordinal`."""
-    stimulus: str
-    segment: int
-    """Place inside its presentation, from 0; neighbours of a dropped one keep their numbers."""
-    start_s: float
-    """Seconds from the start of the presentation."""
-    stop_s: float
-    valence: float
-    """In [-4, 4]; NaN where the dataset has neither ratings nor a placed emotion."""
-    arousal: float
-    label: int
-    """Class index; -1 for none."""
-    emotion: str
-    """Canonical name; empty for none."""
-    has_ecg: bool = False
-    """Whether this row of the ECG holds a signal; zeros stand there otherwise."""
+    eeg: EegCard
+    sfreq: float
+    stretches_CT: tuple[Float32Array, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """Segments of one recording, with what was left out and what was done."""
-
-    eeg_SCT: Stored
-    ecg_SLT: Stored | None
-    """Row i covers the same seconds as row i of the EEG; None where nothing was recorded."""
-    rows: list[SegmentRow]
-    dropped: tuple[Dropped, ...]
-    """What this recipe left out; what the reader left out stays in `Recording.dropped`."""
-    facts: dict[str, object]
-    """Plain JSON for the manifest."""
-
-
-def prepare(recording: Recording, card: Card, recipe: Recipe) -> Prepared:
-    """Clean a recording and cut its segments. The recording is not changed.
+def prepare(recording: Recording, card: Card, recipe: EegRecipe) -> Prepared:
+    """Clean a recording's EEG and cut its segments. The recording is not changed.
 
     A channel that is NaN, absurd, flat or clipped in most segments is interpolated; a segment in
     which another channel is so is dropped; a short absurd excursion is interpolated in time. Where
@@ -95,63 +65,65 @@ def prepare(recording: Recording, card: Card, recipe: Recipe) -> Prepared:
         recipe: exceptions for this dataset are applied here.
 
     Raises:
-        DataError: channels or places that contradict the card or the signals; too many bad
+        DataError: no EEG; channels or places that contradict the card or the signals; too many bad
             channels; a rating outside its scale; an emotion without a place.
         ValueError: the recipe does not fit the dataset's sampling rate.
     """
     recipe = recipe.for_dataset(card.name)
     segment_s = recipe.segment_s_of(card)
-    _check_shape(recording, card)
+    raw = _raw(recording, card)
     slots, dropped = find_slots(recording, segment_s)
-    verdict = _screen(recording, card, recipe, slots, segment_s)
+    verdict = _screen(recording, raw, recipe, slots, segment_s)
     dropped += _dropped_by(verdict, recording, slots)
     kept = [slot for i, slot in enumerate(slots) if i not in verdict.bad_segments]
-    eeg_SCT, eeg_dropped, facts = _eeg_segments(recording, card, recipe, kept, verdict)
-    ecg = ecg_segments(recording, card, kept, segment_s, recipe)
-    rows = [
-        _row(recording, card, recipe, slot, segment_s, has)
-        for slot, has in zip(kept, ecg.has_S, strict=True)
-    ]
+    eeg_SCT, eeg_dropped, facts = _eeg_segments(recording, raw, recipe, kept, segment_s, verdict)
     return Prepared(
-        eeg_SCT=_store(eeg_SCT, recipe, where(recording)),
-        ecg_SLT=None if ecg.x_SLT is None else _store(ecg.x_SLT, recipe, f"{where(recording)} ECG"),
-        rows=rows,
-        dropped=(*dropped, *eeg_dropped, *ecg.dropped),
-        facts={"seconds_in_no_segment": unused_s(recording, segment_s), **facts, **ecg.facts},
+        x_SCT=stored(eeg_SCT, recipe, where(recording)),
+        channels=recording.eeg_channels,
+        sfreq=recipe.sfreq_of(raw.eeg),
+        rows=[segment_row(recording, card, recipe, slot, segment_s) for slot in kept],
+        dropped=(*dropped, *eeg_dropped),
+        facts={"seconds_in_no_segment": unused_s(recording, segment_s), **facts},
     )
 
 
-def _check_shape(recording: Recording, card: Card) -> None:
+def _raw(recording: Recording, card: Card) -> _Raw:
+    """The EEG, held against the card."""
     place = where(recording)
-    if recording.eeg_channels != card.eeg_channels:
+    if card.eeg is None or recording.eeg_sfreq is None:
+        raise DataError(f"{place}: need EEG, got a recording of {card.name} without")
+    if recording.eeg_channels != card.eeg.channels:
         raise DataError(
-            f"{place}: need channels {' '.join(card.eeg_channels)}, "
+            f"{place}: need channels {' '.join(card.eeg.channels)}, "
             f"got {' '.join(recording.eeg_channels)}"
         )
+    found = []
     for i, stretch in enumerate(recording.stretches):
-        shape = stretch.eeg_CT.shape
-        if len(shape) != 2 or shape[0] != len(card.eeg_channels):
+        shape = () if stretch.eeg_CT is None else stretch.eeg_CT.shape
+        if stretch.eeg_CT is None or len(shape) != 2 or shape[0] != len(card.eeg.channels):
             raise DataError(
-                f"{place} stretch {i}: need ({len(card.eeg_channels)}, samples), got {shape}"
+                f"{place} stretch {i}: need ({len(card.eeg.channels)}, samples), got {shape}"
             )
+        found.append(stretch.eeg_CT)
+    return _Raw(card.eeg, recording.eeg_sfreq, tuple(found))
 
 
 def _screen(
-    recording: Recording, card: Card, recipe: Recipe, slots: Sequence[Slot], segment_s: float
+    recording: Recording, eeg: _Raw, recipe: EegRecipe, slots: Sequence[Slot], segment_s: float
 ) -> Verdict:
     """Judge channels and segments as they came; refuse a recording with too many bad channels."""
-    raw, sfreq = [stretch.eeg_CT for stretch in recording.stretches], recording.eeg_sfreq
+    raw, sfreq, unit = eeg.stretches_CT, eeg.sfreq, eeg.eeg.unit
     verdict = screen(
         raw,
         [span(recording, slot, segment_s, sfreq) for slot in slots],
-        excursions.find(raw, sfreq, recipe, kind="eeg", unit=card.eeg_unit),
+        excursions.find(raw, sfreq, recipe, kind="eeg", unit=unit),
         max_clipped=recipe.max_clipped,
     )
     names = recording.eeg_channels
     if len(verdict.bad_channels) > recipe.max_bad_channels * len(names):
         named = ", ".join(f"{names[c]} {why}" for c, why in verdict.bad_channels.items())
         if excursions.REASON in verdict.bad_channels.values():
-            limit = f"{verdict.absurd.limit_C.max():g} {card.eeg_unit}"
+            limit = f"{verdict.absurd.limit_C.max():g} {unit}"
             named += f"; absurd is {limit} off a channel's level (max_excursion 0 bounds nothing)"
         raise DataError(
             f"{where(recording)}: need at most {recipe.max_bad_channels:.0%} of channels bad, "
@@ -176,21 +148,22 @@ def _dropped_by(verdict: Verdict, recording: Recording, slots: Sequence[Slot]) -
 
 def _eeg_segments(
     recording: Recording,
-    card: Card,
-    recipe: Recipe,
+    raw: _Raw,
+    recipe: EegRecipe,
     slots: Sequence[Slot],
+    segment_s: float,
     verdict: Verdict,
 ) -> tuple[Float32Array, list[Dropped], dict[str, object]]:
     """Clean segments (S, C, T), ICA that could not be done, and facts."""
-    sfreq, segment_s = recipe.sfreq_of(card), recipe.segment_s_of(card)
+    sfreq = recipe.sfreq_of(raw.eeg)
     n_times = check_whole(segment_s, sfreq, where(recording))
     _check_band(recipe, sfreq, where(recording))
     eeg_SCT = np.empty((len(slots), len(recording.eeg_channels), n_times), dtype=np.float32)
     if not slots:
         return eeg_SCT, [], {}
-    passed = _band_passed(recording, recipe, sfreq, verdict.absurd)
+    passed = _band_passed(raw, recipe, sfreq, verdict.absurd)
     matrix_CC, dropped, facts = _mixing(recording, recipe, passed, sfreq, verdict)
-    if found := verdict.absurd.facts(recording.eeg_channels, recording.eeg_sfreq):
+    if found := verdict.absurd.facts(recording.eeg_channels, raw.sfreq):
         facts["excursions"] = found
     for segment_CT, slot in zip(eeg_SCT, slots, strict=True):
         at = span(recording, slot, segment_s, sfreq)
@@ -200,7 +173,7 @@ def _eeg_segments(
     return eeg_SCT, dropped, facts
 
 
-def _check_band(recipe: Recipe, sfreq: float, place: str) -> None:
+def _check_band(recipe: EegRecipe, sfreq: float, place: str) -> None:
     highest = recipe.band_high_hz + recipe.band_high_width_hz
     if highest >= sfreq / 2:
         raise ValueError(
@@ -210,7 +183,7 @@ def _check_band(recipe: Recipe, sfreq: float, place: str) -> None:
 
 
 def _band_passed(
-    recording: Recording, recipe: Recipe, sfreq: float, absurd: excursions.Excursions
+    raw: _Raw, recipe: EegRecipe, sfreq: float, absurd: excursions.Excursions
 ) -> list[Float32Array]:
     """Every stretch at the segments' rate and in the band; float64 inside, float32 at rest.
 
@@ -221,12 +194,12 @@ def _band_passed(
         sfreq, recipe.band_low_hz, recipe.band_high_hz, high_width_hz=recipe.band_high_width_hz
     )
     passed = []
-    for i, stretch in enumerate(recording.stretches):
+    for i, eeg_CT in enumerate(raw.stretches_CT):
         blocks = []
-        for first in range(0, len(stretch.eeg_CT), _CHANNELS_AT_A_TIME):
-            some_CT = stretch.eeg_CT[first : first + _CHANNELS_AT_A_TIME]
+        for first in range(0, len(eeg_CT), _CHANNELS_AT_A_TIME):
+            some_CT = eeg_CT[first : first + _CHANNELS_AT_A_TIME]
             x_CT = filters.bridge_gaps(absurd.blank(i, some_CT, channel=first))
-            x_CT = filters.resample(x_CT, recording.eeg_sfreq, sfreq)
+            x_CT = filters.resample(x_CT, raw.sfreq, sfreq)
             blocks.append(filters.convolve(x_CT, taps).astype(np.float32))
         passed.append(np.concatenate(blocks))
     return passed
@@ -234,7 +207,7 @@ def _band_passed(
 
 def _mixing(
     recording: Recording,
-    recipe: Recipe,
+    recipe: EegRecipe,
     passed: Sequence[FloatArray],
     sfreq: float,
     verdict: Verdict,
@@ -257,53 +230,3 @@ def _mixing(
     if recipe.reference == "average":
         matrix_CC = matrix_CC - matrix_CC.mean(axis=0)
     return matrix_CC, dropped, facts
-
-
-def _store(x: Float32Array, recipe: Recipe, place: str) -> Stored:
-    """In the recipe's number format."""
-    with np.errstate(over="ignore"):
-        stored: Stored = x.astype(recipe.dtype)
-    if not np.isfinite(stored).all():
-        raise DataError(
-            f"{place}: need values that fit {recipe.dtype}, got up to {np.abs(x).max():g}"
-        )
-    return stored
-
-
-def _row(
-    recording: Recording,
-    card: Card,
-    recipe: Recipe,
-    slot: Slot,
-    segment_s: float,
-    has_ecg: bool,
-) -> SegmentRow:
-    p = slot.presentation
-    valence, arousal = _place(recording, card, recipe, slot)
-    return SegmentRow(
-        presentation=p.ordinal,
-        stimulus=p.stimulus,
-        segment=slot.segment,
-        start_s=slot.segment * segment_s,
-        stop_s=(slot.segment + 1) * segment_s,
-        valence=valence,
-        arousal=arousal,
-        label=-1 if p.label is None else p.label,
-        emotion=p.emotion or "",
-        has_ecg=has_ecg,
-    )
-
-
-def _place(recording: Recording, card: Card, recipe: Recipe, slot: Slot) -> tuple[float, float]:
-    """Valence and arousal: from the ratings where there are any, else from the emotion's name."""
-    place = where(recording, slot.presentation)
-    ratings: Mapping[str, float] = slot.presentation.ratings
-    if card.scale is not None and {"valence", "arousal"} <= ratings.keys():
-        valence, arousal = (
-            affect.place_rating(ratings[name], card.scale, name=name, where=place)
-            for name in ("valence", "arousal")
-        )
-        return valence, arousal
-    if slot.presentation.emotion is not None:
-        return affect.place_emotion(slot.presentation.emotion, table=recipe.emotions, where=place)
-    return float("nan"), float("nan")
