@@ -20,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emoray import datasets as registry
 from emoray.batches.batch import Batch, Group
 from emoray.batches.plans import Pool, RoundPlan, SegmentPlan, share
 from emoray.corpus.read import Corpus, CorpusDataset
@@ -46,21 +45,23 @@ def with_coordinates(corpus: Corpus) -> Corpus:
     return Corpus(placed)
 
 
-def for_pretraining(corpus: Corpus) -> Corpus:
-    """The datasets of a corpus to pretrain on where nobody says which.
+def for_pretraining(corpus: Corpus, names: Sequence[str]) -> Corpus:
+    """The datasets of a corpus that a paper pretrains on, of those with valence and arousal.
 
-    Those with valence and arousal that no score is made on: FACED's and SEED-V's emotion names have
-    a place in V-A space too, and a pretraining on them would have seen the test segments' labels.
+    Not whatever has a place in V-A space: FACED's and SEED-V's emotion names have one too, and a
+    pretraining on them would have seen the test segments' labels.
+
+    Args:
+        corpus: in whose order they come.
+        names: the paper's.
 
     Raises:
         ValueError: there is none.
     """
-    evaluated = registry.names("evaluation")
-    kept = [dataset for dataset in corpus.datasets if dataset.name not in evaluated]
+    kept = [dataset for dataset in corpus.datasets if dataset.name in names]
     if not kept:
         raise ValueError(
-            f"need datasets to pretrain on ({', '.join(registry.names('pretraining'))}), "
-            f"got {', '.join(corpus.names)}, which are for evaluation"
+            f"need datasets to pretrain on ({', '.join(names)}), got {', '.join(corpus.names)}"
         )
     return with_coordinates(Corpus(kept))
 
@@ -221,17 +222,23 @@ class FoldFeed(Feed):
     Args:
         dataset: the segments; shards that are not local are copied to this node.
         plan: which segments meet.
+        label_S: class of each segment of the dataset.
         pin_memory: whether batches lie in page-locked memory, for asynchronous copies to a GPU.
     """
 
     def __init__(
-        self, dataset: CorpusDataset, plan: SegmentPlan, *, pin_memory: bool = False
+        self,
+        dataset: CorpusDataset,
+        plan: SegmentPlan,
+        label_S: IntArray,
+        *,
+        pin_memory: bool = False,
     ) -> None:
         super().__init__()
         self._dataset = dataset
         self._plan = plan
         self._pin = pin_memory
-        self._labels_S = dataset.column("label").astype(np.int64)
+        self._label_S = label_S
 
     def _make(self, steps: range) -> Iterator[Batch]:
         for step in steps:
@@ -240,7 +247,7 @@ class FoldFeed(Feed):
                 step=step,
                 groups=(_group(self._dataset, rows_B, pin=self._pin),),
                 va_B2=torch.from_numpy(self._dataset.va_S2[rows_B]),
-                labels_B=torch.from_numpy(self._labels_S[rows_B]),
+                labels_B=torch.from_numpy(self._label_S[rows_B]),
             )
 
 

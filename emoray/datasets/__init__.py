@@ -10,16 +10,15 @@ import importlib
 import pkgutil
 from functools import cache
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 from emoray.vocabulary.schema import DatasetModule, RecordingRef
 
 
 @cache
-def names(role: Literal["pretraining", "evaluation"] | None = None) -> tuple[str, ...]:
-    """Names of all datasets in this folder, sorted; with `role`, of that kind only."""
-    found = sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
-    return tuple(n for n in found if role is None or get(n).CARD.role == role)
+def names() -> tuple[str, ...]:
+    """Names of all datasets in this folder, sorted."""
+    return tuple(sorted(_files()))
 
 
 def get(name: str) -> DatasetModule:
@@ -28,9 +27,15 @@ def get(name: str) -> DatasetModule:
     Raises:
         ValueError: there is none; the message lists those there are.
     """
-    if name not in {m.name for m in pkgutil.iter_modules(__path__) if m.name[0] != "_"}:
+    if name not in _files():
         raise ValueError(f"need a dataset among {', '.join(names())}; got {name!r}")
     return cast(DatasetModule, importlib.import_module(f"{__name__}.{name}"))
+
+
+def _files() -> list[str]:
+    """Datasets by file; `formats`, which they share, is a folder."""
+    found = pkgutil.iter_modules(__path__)
+    return [m.name for m in found if not m.ispkg and not m.name.startswith("_")]
 
 
 def paths(root: Path, ref: RecordingRef) -> tuple[Path, ...]:

@@ -17,10 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from emoray import datasets as registry
-from emoray.vocabulary.choices import OnError
 from emoray.corpus.build.index import assemble
-from emoray.corpus.build.release_folders import choose_folders
-from emoray.corpus.manifest import MANIFEST, PARTS, SHARDS, Manifest, build_digest
+from emoray.corpus.build.progress import Progress
 from emoray.corpus.build.recording import (
     Job,
     Part,
@@ -30,12 +28,14 @@ from emoray.corpus.build.recording import (
     unchanged,
     write_part,
 )
-from emoray.corpus.build.progress import Progress
+from emoray.corpus.build.release_folders import choose_folders
 from emoray.corpus.build.tasks import join_ray, over_recordings
+from emoray.corpus.manifest import MANIFEST, PARTS, SHARDS, Manifest, build_digest
 from emoray.rehearsal.release import is_rehearsal
-from emoray.vocabulary.schema import Card, DataError, Listing, RecordingRef
-from emoray.signals import Recipe
 from emoray.runtime.storage import Storage, absolute
+from emoray.signals import Recipe
+from emoray.vocabulary.choices import OnError
+from emoray.vocabulary.schema import Card, DataError, Listing, RecordingRef
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from emoray import datasets as registry
-from emoray.corpus.build.release_folders import find_folders, top_folder
-from emoray.corpus.build.recording import told
 from emoray.corpus.build.progress import Progress
+from emoray.corpus.build.recording import told
+from emoray.corpus.build.release_folders import find_folders, top_folder
 from emoray.corpus.build.tasks import join_ray, over_recordings
 from emoray.rehearsal.release import MARKER, is_rehearsal
-from emoray.vocabulary.schema import Card, Listing, RecordingRef
-from emoray.signals import count_segments
 from emoray.runtime.storage import absolute
+from emoray.signals import count_segments
+from emoray.vocabulary.schema import Card, Listing, RecordingRef
 
 
 @dataclass(slots=True)

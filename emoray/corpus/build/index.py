@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from emoray.corpus.build.recording import Part
 from emoray.corpus.manifest import (
     INDEX,
     INDEX_FIELDS,
@@ -25,10 +26,9 @@ from emoray.corpus.manifest import (
     index_digest,
     layout_to_metadata,
 )
-from emoray.corpus.build.recording import Part
-from emoray.vocabulary.schema import Card, DataError
-from emoray.signals import Recipe
 from emoray.runtime.storage import Storage
+from emoray.signals import Recipe
+from emoray.vocabulary.schema import Card, DataError
 
 _PACKAGES = ("numpy", "scipy", "mne", "scikit-learn", "pyarrow", "ray")
 

@@ -19,14 +19,13 @@ from threadpoolctl import threadpool_limits
 from emoray import datasets
 from emoray.corpus.manifest import PARTS, SHARDS, Layout, ShardFile, Source
 from emoray.corpus.shards import write_shard
-from emoray.vocabulary.schema import DataError, Recording, RecordingRef
-from emoray.signals import Recipe
-from emoray.runtime.storage import Storage, sha256_of
 from emoray.runtime.code import source_version
+from emoray.runtime.storage import Storage, sha256_of
+from emoray.signals import Recipe
+from emoray.vocabulary.schema import DataError, Recording, RecordingRef
 
 if TYPE_CHECKING:
     from emoray.signals.eeg.prepare import Prepared
-
 
 
 @dataclass(frozen=True, slots=True)

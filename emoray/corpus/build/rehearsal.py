@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from emoray import datasets as registry
 from emoray.corpus.build.build import BuildReport, build
 from emoray.rehearsal.release import stale_releases, write_release
-from emoray.signals import Recipe
 from emoray.runtime.storage import Storage, last_part
+from emoray.signals import Recipe
 
 N_SUBJECTS = 3
 """Of each dataset: two to learn from and one to hold out."""
@@ -30,7 +29,7 @@ def rehearsal_corpus(
     raw: Path,
     out: str,
     *,
-    datasets: Sequence[str] | None = None,
+    datasets: Sequence[str],
     n_subjects: int = N_SUBJECTS,
     duration_s: float = DURATION_S,
     recipe: Recipe | None = None,
@@ -42,7 +41,7 @@ def rehearsal_corpus(
         raw: folder on this machine for the releases, about 1 GB.
         out: folder or URI of the corpus. Builds of the same datasets by other recipes or other
             versions of the code are removed there: rehearsal data need no history.
-        datasets: names; those of EMOD's pretraining without it.
+        datasets: names.
         n_subjects: of each dataset.
         duration_s: of a presentation, where the layout leaves it free.
         recipe: how recordings become segments; the paper's without it.
@@ -51,7 +50,7 @@ def rehearsal_corpus(
     Returns:
         What the build did.
     """
-    names = registry.names("pretraining") if datasets is None else tuple(datasets)
+    names = tuple(datasets)
     stale = stale_releases(
         raw, datasets=names, n_subjects=n_subjects, seed=SEED, duration_s=duration_s
     )

@@ -9,10 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from emoray import datasets as registry
-from emoray.runtime.console import WIDTH, keep_names, open_console
 from emoray.corpus.build.build import BuildReport
 from emoray.corpus.build.check import Check, Found, expected
+from emoray.runtime.console import WIDTH, keep_names, open_console
 
 _SHOWN = 8
 """Names listed before the rest is only counted."""
@@ -61,8 +60,13 @@ def _dropped(report: BuildReport) -> list[RenderableType]:
     return [keep_names(table)] if table.row_count else []
 
 
-def check_tables(found: Check) -> RenderableType:
-    """Per dataset: what was found, of what the card expects; then what is missing or broken."""
+def check_tables(found: Check, pretraining: Sequence[str]) -> RenderableType:
+    """Per dataset: what was found, of what the card expects; then what is missing or broken.
+
+    Args:
+        found: to be told.
+        pretraining: datasets that EMOD pretrains on, which are added up where all were looked for.
+    """
     table = _table(f"{found.root} against the cards")
     table.add_column("dataset")
     for name in ("files", "subjects", "recordings", "presentations", "segments", "paper"):
@@ -73,9 +77,9 @@ def check_tables(found: Check) -> RenderableType:
     for row in found.found:
         table.add_row(*_check_row(row))
         details += _details(row)
-    pretraining = [row for row in found.found if row.card.role == "pretraining"]
-    if len(pretraining) == len(registry.names("pretraining")):
-        cells, note = _total(pretraining)
+    together = [row for row in found.found if row.card.name in pretraining]
+    if together and len(together) == len(pretraining):
+        cells, note = _total(together)
         table.add_section()
         table.add_row(*cells)
         details.append(note)
