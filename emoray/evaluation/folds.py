@@ -166,7 +166,7 @@ def _check_sides(name: str, side_S: IntArray, label_S: IntArray) -> None:
 def _faced_paper(segments: pa.Table) -> Iterable[IntArray]:
     """By the publisher's number; rehearsal data have few subjects and keep the shares."""
     n_train, n_val, n_test = FACED_PARTS
-    _check_three_digits(segments, n_train + n_val + n_test)
+    _check_numbered(segments, n_train + n_val + n_test)
     number_S = _numbers(segments, "subject")
     if segments.column("rehearsal").to_numpy().any():
         present, number_S = np.unique(number_S, return_inverse=True)
@@ -178,11 +178,15 @@ def _faced_paper(segments: pa.Table) -> Iterable[IntArray]:
     yield np.digitize(number_S, (n_train, n_train + n_val))
 
 
-def _check_three_digits(segments: pa.Table, n_subjects: int) -> None:
+def _check_numbered(segments: pa.Table, n_subjects: int) -> None:
+    """Refuse an index of subjects that came several times or have no number of FACED's."""
     _, subjects = coded(segments.column("subject"))
     for name in subjects:
-        if len(name) != 3 or not name.isdecimal() or int(name) >= n_subjects:
-            raise ValueError(f"need subjects 000 to {n_subjects - 1:03d}, got {name}")
+        if not name.isdecimal() or int(name) >= n_subjects:
+            raise ValueError(f"need subjects numbered from 0 to {n_subjects - 1}, got {name}")
+    _, sessions = coded(segments.column("session"))
+    if len(sessions) > 1:
+        raise ValueError(f"need one session, got {', '.join(sessions)}")
 
 
 def _seed_v_paper(segments: pa.Table) -> Iterable[IntArray]:

@@ -298,7 +298,7 @@ def _table(section: Mapping[str, Any], at: str, shared: Sequence[Evaluation]) ->
     rows = section["rows"]
     if isinstance(rows, list):
         rows = [_gathered(row, by_name) for row in rows]
-    table = _checked(_Table, {**section, "rows": rows}, at)
+    table = _checked(_Table, {**section, "rows": rows}, at, columns=tuple(by_name))
     if repeated := twice([row.name for row in table.rows]):
         raise ValueError(f"need each row of {at} once, got {repeated} again")
     built = tuple(
@@ -445,23 +445,30 @@ _NEEDS = {
 _LISTS = ("rows", "stages", "metrics", "arms", "coloured_by", "centroids")
 
 
-def _checked(kind: type[_S], found: object, at: str) -> _S:
+def _checked(kind: type[_S], found: object, at: str, columns: Sequence[str] = ()) -> _S:
     """A part of the file, as its model has it.
 
+    Args:
+        kind: what it should be.
+        found: what stands there.
+        at: where, in words.
+        columns: keys of a row under which its scores stand.
+
     Raises:
-        ValueError: the first thing that is wrong, and where.
+        ValueError: one thing that is wrong, and where.
     """
     try:
         return kind.model_validate(found)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A misspelt key also leaves the right one out: the misspelling is the cause.
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     where, what = first["loc"], first["type"]
     if what in ("extra_forbidden", "missing"):
         place = _place(found, where[:-1], at) or "the file"
         if what == "missing":
             need = "a list" if where[-1] in _LISTS else "some text"
             raise ValueError(f"need {need} for {where[-1]} in {place}, got None")
-        known = ", ".join(_fields_at(kind, where[:-1]))
+        known = ", ".join(_fields_at(kind, where[:-1], columns))
         raise ValueError(f"need {known} in {place}, got {where[-1]}")
     cause = first.get("ctx", {}).get("error")
     need = str(cause) if cause else f"need {_NEEDS.get(what, first['msg'])}"
@@ -482,12 +489,15 @@ def _place(found: Any, where: Sequence[str | int], at: str) -> str:
     return " ".join(words)
 
 
-def _fields_at(kind: type[BaseModel], where: Sequence[str | int]) -> list[str]:
+def _fields_at(
+    kind: type[BaseModel], where: Sequence[str | int], columns: Sequence[str]
+) -> list[str]:
     """Keys that a place of the file may have."""
     for part in where:
         if isinstance(part, str):
             kind = _model_in(kind.model_fields[part].annotation)
-    return [name for name in kind.model_fields if name != "published"]
+    keys = ([*columns] if name == "published" else [name] for name in kind.model_fields)
+    return [key for some in keys for key in some]
 
 
 def _model_in(annotation: Any) -> type[BaseModel]:

@@ -147,13 +147,14 @@ def from_plain(found: Mapping[str, Any]) -> Target:
     Raises:
         ValueError: another kind, a field too many or too few, or a value that cannot be.
     """
-    if not isinstance(found, Mapping) or found.get("kind") not in _KINDS:
+    name = found.get("kind") if isinstance(found, Mapping) else None
+    if not isinstance(name, str) or name not in _KINDS:
         raise ValueError(f"need a target of kind {', '.join(_KINDS)}, got {found!r}")
-    kind, needed = _KINDS[found["kind"]]
-    given = {name: value for name, value in found.items() if name != "kind"}
+    kind, needed = _KINDS[name]
+    given = {key: value for key, value in found.items() if key != "kind"}
     if set(given) != set(needed):
         raise ValueError(
-            f"need {', '.join(('kind', *needed))} in a target of kind {found['kind']}, "
+            f"need {', '.join(('kind', *needed))} in a target of kind {name}, "
             f"got {', '.join(found)}"
         )
     if "edges" in given:

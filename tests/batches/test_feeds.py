@@ -21,7 +21,9 @@ from emoray.batches.feeds import (
 from emoray.batches.plans import RoundPlan, SegmentPlan
 from emoray.corpus.read import Corpus, CorpusDataset, open_corpus
 from emoray.vocabulary import electrodes
+from emoray.vocabulary.targets import Classes
 from tests.corpora import SEED, Made, write_corpus
+from tests.evaluations import EMOD
 
 
 @pytest.fixture(scope="module")
@@ -150,9 +152,13 @@ def segments_of(dataset: CorpusDataset, *, batch_size: int = 10) -> SegmentPlan:
     return SegmentPlan("seed", dataset.digest, rows_S, seed=3, batch_size=batch_size)
 
 
+def fold_feed(labelled: CorpusDataset, plan: SegmentPlan) -> FoldFeed:
+    return FoldFeed(labelled, plan, Classes().labels(labelled.index))
+
+
 def test_a_labelled_batch_holds_the_segments_that_the_plan_names(labelled: CorpusDataset) -> None:
     plan = segments_of(labelled)
-    batches = list(FoldFeed(labelled, plan).batches(0, 2 * plan.n_steps))
+    batches = list(fold_feed(labelled, plan).batches(0, 2 * plan.n_steps))
     assert [batch.step for batch in batches] == list(range(6))
     for batch in batches:
         rows_B = plan.step(*divmod(batch.step, plan.n_steps))
@@ -170,8 +176,8 @@ def test_a_labelled_batch_holds_the_segments_that_the_plan_names(labelled: Corpu
 @pytest.mark.parametrize("first", range(1, 6))
 def test_a_labelled_feed_goes_on_at_any_step(labelled: CorpusDataset, first: int) -> None:
     plan = segments_of(labelled)
-    unbroken = list(FoldFeed(labelled, plan).batches(0, 6))[first:]
-    picked_up = list(FoldFeed(labelled, plan).batches(first, 6))
+    unbroken = list(fold_feed(labelled, plan).batches(0, 6))[first:]
+    picked_up = list(fold_feed(labelled, plan).batches(first, 6))
     assert_same(unbroken, picked_up)
     for a, b in zip(unbroken, picked_up, strict=True):
         assert a.labels_B is not None
@@ -180,7 +186,7 @@ def test_a_labelled_feed_goes_on_at_any_step(labelled: CorpusDataset, first: int
 
 
 def test_a_labelled_feed_counts_what_it_hands_out(labelled: CorpusDataset) -> None:
-    feed = FoldFeed(labelled, segments_of(labelled))
+    feed = fold_feed(labelled, segments_of(labelled))
     assert list(feed.batches(3, 3)) == []
     assert feed.n_bytes == 0
     list(feed.batches(0, 3))
@@ -212,7 +218,7 @@ def test_an_error_in_the_prefetch_thread_reaches_who_asked(labelled: CorpusDatas
         next(groups)
     plan = SegmentPlan("seed", "", np.array([len(labelled)]), seed=0, batch_size=1)
     with pytest.raises(IndexError, match="got 108"):
-        list(FoldFeed(labelled, plan).batches(0, 1))
+        list(fold_feed(labelled, plan).batches(0, 1))
 
 
 def assert_same(first: list[Batch], second: list[Batch]) -> None:
@@ -227,7 +233,7 @@ def assert_same(first: list[Batch], second: list[Batch]) -> None:
 def test_datasets_of_evaluation_are_pretrained_on_by_name_only(tmp_path: Path) -> None:
     both = open_corpus(write_corpus(tmp_path / "both", (Made("deap"), Made("faced"))))
     assert with_coordinates(both).names == ("deap", "faced")  # both have valence and arousal
-    assert for_pretraining(both).names == ("deap",)
+    assert for_pretraining(both, EMOD.pretraining).names == ("deap",)
     alone = open_corpus(tmp_path / "both", datasets=["faced"])
-    with pytest.raises(ValueError, match="got faced, which are for evaluation"):
-        for_pretraining(alone)
+    with pytest.raises(ValueError, match=r"need datasets to pretrain on \(deap, .*\), got faced"):
+        for_pretraining(alone, EMOD.pretraining)

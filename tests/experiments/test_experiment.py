@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from emoray.corpus.read import open_corpus
-from emoray.evaluation.folds import folds, paper_protocol, protocols_of
+from emoray.evaluation.folds import folds
 from emoray.experiments.experiment import (
     Arm,
     Experiment,
@@ -26,6 +26,7 @@ from emoray.methods.emod.config import FinetuneConfig
 from emoray.results.published import MeanSd
 from emoray.results.store import Metric, ResultStore
 from emoray.runtime.config import from_dict
+from tests.evaluations import paper_protocol, protocols_of
 from tests.small_experiments import TINY, cells, row_of, write_both
 
 PUBLISHED: dict[str, dict[Metric, MeanSd]] = {
