@@ -5,7 +5,7 @@ paper.toml -> rows with `reproduce` -> arms (settings, pretraining, seed by seed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -68,6 +68,9 @@ class Reproduction:
     """Of a pretraining: `n_workers`, `cpus_per_worker`, `gpus_per_worker`."""
 
     def __post_init__(self) -> None:
+        tables = self.paper.tables.values()
+        known = dict.fromkeys(one.dataset for table in tables for one in table.evaluation)
+        self._check_datasets(known)
         for name in self.set:
             if not name.partition(".")[2]:
                 raise ValueError(f"need settings like finetune.epochs, got {name!r}")
@@ -127,8 +130,7 @@ class Reproduction:
     def _evaluation(self, table: PaperTable) -> tuple[Evaluation, ...]:
         """Those of the datasets asked for, in the order in which they are asked for."""
         known = dict.fromkeys(one.dataset for one in table.evaluation)
-        if unknown := [name for name in self.datasets if name not in known]:
-            raise ValueError(f"need datasets among {', '.join(known)}; got {', '.join(unknown)}")
+        self._check_datasets(known)
         found = [
             one
             for name in self.datasets or known
@@ -138,6 +140,11 @@ class Reproduction:
         if self.rehearsal and not self.protocols:
             found = [one.rehearsed for one in found]
         return tuple(found)
+
+    def _check_datasets(self, known: Iterable[str]) -> None:
+        known = tuple(known)
+        if unknown := [name for name in self.datasets if name not in known]:
+            raise ValueError(f"need datasets among {', '.join(known)}; got {', '.join(unknown)}")
 
     def _arm(self, row: PaperRow) -> Arm:
         *before, last = _stages(row)

@@ -586,7 +586,7 @@ def test_the_publishers_classes_are_the_target_without_one(full: dict[str, pa.Ta
 def test_a_target_that_the_index_does_not_have_is_named_with_dataset_and_protocol() -> None:
     index = index_table(published("seed", 3))
     with pytest.raises(ValueError, match="seed subjects_apart_same_stimuli: need a rating among"):
-        folds("subjects_apart_same_stimuli", "seed", index, Cut("dominance", 3))
+        folds("subjects_apart_same_stimuli", "seed", index, Cut("boredom", 3))
 
 
 def test_ratings_all_on_one_side_of_the_cut_are_one_class_and_can_be_split() -> None:

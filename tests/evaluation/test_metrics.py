@@ -173,5 +173,5 @@ def test_a_metric_has_its_name_words_and_what_chance_gives(name: str) -> None:
 
 
 def test_a_metric_that_is_not_there_is_told_with_those_that_are() -> None:
-    with pytest.raises(ValueError, match="need a metric among bacc, .*, auc; got 'loss'"):
+    with pytest.raises(ValueError, match=r"need a metric among bacc, .*, auc; got 'loss'"):
         get("loss")
