@@ -23,12 +23,13 @@ import tyro
 from rich.table import Table
 
 from emoray.corpus.read import open_corpus
-from emoray.evaluation.folds import folds, paper_protocol
+from emoray.evaluation.folds import folds
 from emoray.experiments import schedule
 from emoray.experiments.options import Where
 from emoray.experiments.schedule import Places, Share
 from emoray.experiments.session import open_place
 from emoray.methods.emod.config import FinetuneConfig, rehearsal_finetune_config
+from emoray.results import published
 from emoray.results.store import ResultRow
 from emoray.runtime import cluster
 from emoray.runtime.config import to_dict
@@ -99,7 +100,8 @@ def main(options: Options) -> None:
 
 def _runs(options: Options, location: str) -> list[FoldRun]:
     dataset = open_corpus(location)[options.dataset]
-    protocol = paper_protocol(options.dataset)
+    (evaluation,) = (e for e in published.load("emod").evaluation if e.name == options.dataset)
+    protocol = evaluation.protocol
     usual = FinetuneConfig() if options.paper_size else rehearsal_finetune_config()
     (fold, *_) = folds(protocol, options.dataset, dataset.index)
     return [
@@ -111,6 +113,8 @@ def _runs(options: Options, location: str) -> list[FoldRun]:
             dataset=dataset.manifest.folder,
             protocol=protocol,
             fold=fold.name,
+            target=evaluation.target.to_plain(),
+            chosen_by=evaluation.chosen_by,
         )
         for seed in range(options.seeds)
     ]

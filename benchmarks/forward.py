@@ -30,6 +30,7 @@ from emoray.methods.counter_draws import DropoutKey
 from emoray.methods.emod.config import EncoderConfig
 from emoray.methods.emod.loss import soft_va_contrast
 from emoray.methods.emod.model import EmodPretraining
+from emoray.results import published
 from emoray.runtime import cluster
 from emoray.runtime.console import open_console
 
@@ -88,7 +89,7 @@ def parse() -> argparse.Namespace:
 def batch(n_segments: int, seconds: float, device: str) -> list[Group]:
     """So many segments of every pretraining dataset, at its own rate and montage."""
     groups = []
-    for d, name in enumerate(datasets.names("pretraining")):
+    for d, name in enumerate(sorted(published.load("emod").pretraining)):
         card = datasets.get(name).CARD
         eeg = card.eeg
         assert eeg is not None  # EMOD's

@@ -22,6 +22,7 @@ import numpy as np
 
 from emoray import datasets
 from emoray.batches.plans import Pool, RoundPlan
+from emoray.results import published
 from emoray.vocabulary import affect
 from emoray.vocabulary.schema import Card
 
@@ -39,7 +40,7 @@ def main() -> None:
 
 
 def measure(n_segments: int) -> None:
-    cards = [datasets.get(name).CARD for name in datasets.names("pretraining")]
+    cards = [datasets.get(name).CARD for name in sorted(published.load("emod").pretraining)]
     shares = [card.n_segments_paper or 0 for card in cards]
     pools = [
         _pool(card, n_segments * share // sum(shares))

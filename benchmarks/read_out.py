@@ -26,7 +26,6 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from emoray import datasets as registry
 from emoray.batches.feeds import PlanFeed, eligible_rows, for_pretraining, pools, targets_of
 from emoray.batches.plans import make_plan
 from emoray.corpus.build.rehearsal import rehearsal_corpus
@@ -36,6 +35,7 @@ from emoray.evaluation.readout import Scores
 from emoray.evaluation.statistics import paired_interval, summarise
 from emoray.methods.emod.config import Config, rehearsal_config
 from emoray.methods.emod.method import Pretraining
+from emoray.results import published
 from emoray.runtime.console import open_console
 from emoray.training import driver, loop
 from emoray.training.checkpoint import State
@@ -77,13 +77,12 @@ class Nowhere:
 
 def main(options: Options) -> None:
     console = open_console()
-    location = options.corpus
+    location, pretraining = options.corpus, published.load("emod").pretraining
     if location is None:
         folder = Path("~/emoray/rehearsal").expanduser()
         location = str(folder / "corpus")
-        pretraining = registry.names("pretraining")
-        rehearsal_corpus(folder / "raw", location, datasets=pretraining)
-    corpus = for_pretraining(open_corpus(location))
+        rehearsal_corpus(folder / "raw", location, datasets=sorted(pretraining))
+    corpus = for_pretraining(open_corpus(location), pretraining)
     held_out = driver.held_out_of(corpus, fraction=options.held_out, seed=0)
     config = rehearsal_config()
     if options.epochs is not None:

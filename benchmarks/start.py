@@ -27,8 +27,8 @@ from statistics import median
 import tyro
 from rich.table import Table
 
-from emoray import datasets as registry
 from emoray.corpus.build.rehearsal import rehearsal_corpus
+from emoray.results import published
 from emoray.runtime import cluster
 from emoray.runtime.console import open_console
 
@@ -77,8 +77,8 @@ class Waited:
 def main(options: Options) -> None:
     console = open_console()
     rehearsal = Path(cluster.storage_root()) / "rehearsal"
-    names = registry.names("pretraining")
-    rehearsal_corpus(rehearsal / "raw", str(rehearsal / "corpus"), datasets=names)
+    pretraining = sorted(published.load("emod").pretraining)
+    rehearsal_corpus(rehearsal / "raw", str(rehearsal / "corpus"), datasets=pretraining)
     table = Table(title=f"Seconds of waiting ({cluster.cpu_model()}, {os.cpu_count()} cores)")
     for column in ("", "least", "median"):
         table.add_column(column, justify="right" if column else "left")

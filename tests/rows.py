@@ -10,7 +10,12 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score, f1_score
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    cohen_kappa_score,
+    f1_score,
+)
 
 from emoray.results.store import KEY_PARTS, ResultRow, key_of
 
@@ -19,7 +24,7 @@ CONFUSION: Confusion = ((8, 1, 1), (2, 7, 1), (0, 3, 7))
 
 
 def scores(confusion: Confusion) -> dict[str, float]:
-    """bacc, kappa and wf1 of a confusion matrix, from its segments one by one."""
+    """Scores of a confusion matrix, from its segments one by one."""
     return dict(_scores(tuple(map(tuple, confusion))))
 
 
@@ -34,7 +39,9 @@ def _scores(confusion: tuple[tuple[int, ...], ...]) -> dict[str, float]:
         bacc = float(balanced_accuracy_score(true_N, predicted_N))
         kappa = float(np.nan_to_num(cohen_kappa_score(true_N, predicted_N)))
         wf1 = float(f1_score(true_N, predicted_N, average="weighted", zero_division=0))
-    return {"bacc": bacc, "kappa": kappa, "wf1": wf1}
+        acc = float(accuracy_score(true_N, predicted_N))
+        f1 = float(f1_score(true_N, predicted_N, average="macro", zero_division=0))
+    return {"bacc": bacc, "kappa": kappa, "wf1": wf1, "acc": acc, "f1": f1}
 
 
 def fields(confusion: Confusion = CONFUSION, **changes: Any) -> dict[str, Any]:
@@ -45,18 +52,20 @@ def fields(confusion: Confusion = CONFUSION, **changes: Any) -> dict[str, Any]:
         "config": {"optimizer": {"learning_rate": 5e-4}, "epochs": 3, "head": "linear"},
         "dataset": "faced",
         "corpus": "faced-0d9cf00c654e",
+        "target": {"kind": "classes"},
         "protocol": "paper_same_stimuli",
         "fold": "0",
         "seed": 0,
         "start": None,
+        "chosen_by": "kappa",
         "code": "0.1.0+0123456789ab",
         "n_classes": len(confusion),
         "n_train": 80,
         "n_val": 20,
         "n_test": int(np.sum(confusion)),
-        **scores(confusion),
+        "scores": scores(confusion),
         "confusion": [list(counts) for counts in confusion],
-        "val_kappa": 0.5,
+        "val_score": 0.5,
         "best_epoch": 1,
         "n_epochs": 3,
         "audit": {"verdict": "same stimuli"},
@@ -84,4 +93,4 @@ def text_of(row: Mapping[str, Any]) -> str:
     """A row's file with a checksum that is right, whatever the row holds."""
     said = json.dumps(row, sort_keys=True, separators=(",", ":"))
     checksum = hashlib.sha256(said.encode()).hexdigest()
-    return json.dumps({"format": 1, "sha256": checksum, "row": row})
+    return json.dumps({"format": 2, "sha256": checksum, "row": row})

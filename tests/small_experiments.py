@@ -13,7 +13,7 @@ from emoray.experiments.experiment import Planned
 from emoray.experiments.paper_tables import Reproduction
 from emoray.methods.emod.config import EncoderConfig, FinetuneConfig
 from emoray.results import published
-from emoray.results.store import ResultRow
+from emoray.results.store import KEY_PARTS, ResultRow
 from emoray.runtime.config import to_dict
 from emoray.training.run import FoldRun
 from tests.corpora import Made, write_corpus
@@ -52,7 +52,7 @@ def write_both(
 ) -> Path:
     """A corpus with datasets of evaluation (classes) and of pretraining, under registered names.
 
-    Every dataset has valence and arousal: only its role keeps one out of pretraining.
+    Every dataset has valence and arousal: only the paper keeps one out of pretraining.
 
     Args:
         folder: of the corpus.
@@ -101,7 +101,6 @@ def cells(plan: Sequence[Planned]) -> dict[tuple[str, str, str], Planned]:
 
 def row_of(run: FoldRun, **changes: Any) -> ResultRow:
     """A row as if the run had been done."""
-    names = ("method", "stage", "config", "protocol", "fold", "seed", "start", "code")
-    asked = {name: getattr(run, name) for name in names}
+    asked = {name: getattr(run, name) for name in KEY_PARTS if name != "corpus"}
     dataset = run.dataset.rpartition("-")[0]
     return made_row(**{**asked, "corpus": run.dataset, "dataset": dataset, **changes})

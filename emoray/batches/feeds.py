@@ -21,7 +21,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emoray import datasets as registry
 from emoray.batches.batch import Batch, Group, Signal
 from emoray.batches.plans import Draw, Plan, Pool
 from emoray.corpus.paired import PairedDataset
@@ -53,21 +52,23 @@ def with_coordinates(corpus: Corpus) -> Corpus:
     return Corpus(placed)
 
 
-def for_pretraining(corpus: Corpus) -> Corpus:
-    """The datasets of a corpus to pretrain on where nobody says which.
+def for_pretraining(corpus: Corpus, names: Sequence[str]) -> Corpus:
+    """The datasets of a corpus that a paper pretrains on, of those with valence and arousal.
 
-    Those with valence and arousal that no score is made on: FACED's and SEED-V's emotion names have
-    a place in V-A space too, and a pretraining on them would have seen the test segments' labels.
+    Not whatever has a place in V-A space: FACED's and SEED-V's emotion names have one too, and a
+    pretraining on them would have seen the test segments' labels.
+
+    Args:
+        corpus: in whose order they come.
+        names: the paper's.
 
     Raises:
         ValueError: there is none.
     """
-    evaluated = registry.names("evaluation")
-    kept = [dataset for dataset in corpus.datasets if dataset.name not in evaluated]
+    kept = [dataset for dataset in corpus.datasets if dataset.name in names]
     if not kept:
         raise ValueError(
-            f"need datasets to pretrain on ({', '.join(registry.names('pretraining'))}), "
-            f"got {', '.join(corpus.names)}, which are for evaluation"
+            f"need datasets to pretrain on ({', '.join(names)}), got {', '.join(corpus.names)}"
         )
     return with_coordinates(Corpus(kept))
 

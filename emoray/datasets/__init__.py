@@ -9,16 +9,14 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 from emoray.vocabulary.schema import DatasetModule, RecordingRef
 
 
-def names(role: Literal["pretraining", "evaluation"] | None = None) -> tuple[str, ...]:
-    """Names of all datasets in this folder, sorted; with `role`, of that kind only."""
-    modules = pkgutil.iter_modules(__path__)
-    found = sorted(m.name for m in modules if not m.ispkg and not m.name.startswith("_"))
-    return tuple(n for n in found if role is None or get(n).CARD.role == role)
+def names() -> tuple[str, ...]:
+    """Names of all datasets in this folder, sorted."""
+    return tuple(sorted(_files()))
 
 
 def get(name: str) -> DatasetModule:
@@ -30,6 +28,12 @@ def get(name: str) -> DatasetModule:
     if name not in (known := names()):
         raise ValueError(f"need a dataset among {', '.join(known)}; got {name!r}")
     return cast(DatasetModule, importlib.import_module(f"{__name__}.{name}"))
+
+
+def _files() -> list[str]:
+    """Datasets by file; `formats`, which they share, is a folder."""
+    found = pkgutil.iter_modules(__path__)
+    return [m.name for m in found if not m.ispkg and not m.name.startswith("_")]
 
 
 def paths(root: Path, ref: RecordingRef) -> tuple[Path, ...]:

@@ -2,6 +2,7 @@
 
 The same index gives the same folds on every machine and for every seed, whatever the order of
 its rows. A protocol's name confesses what stands on two sides: `same_subjects`, `same_stimuli`.
+Which dataset is evaluated by which protocol stands in a paper's `paper.toml`.
 
 Shapes: S segments that have a class, N segments of one side.
 """
@@ -18,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from emoray.vocabulary.schema import IntArray
+from emoray.vocabulary.targets import Classes, Target
 
 Mix = Literal["neighbour", "subject", "stimulus"]
 """What may stand on two sides of a fold. `neighbour`: segments of one presentation."""
@@ -60,50 +62,31 @@ class Protocol:
     words: str
     """One line for people."""
     split: Splitter
+    one_dataset: bool = False
+    """Made for the layout of one dataset: its split is the publisher's numbers."""
 
 
-def protocols_of(dataset: str) -> tuple[str, ...]:
-    """Protocols that a dataset is evaluated by: the paper's first, then safer ones.
-
-    Raises:
-        ValueError: the paper evaluates nothing on the dataset.
-    """
-    return (paper_protocol(dataset), *_SAFER[dataset])
-
-
-def paper_protocol(dataset: str) -> str:
-    """The protocol behind the published numbers (EMOD, Evaluation; as CBraMod's code splits).
-
-    Raises:
-        ValueError: the paper evaluates nothing on the dataset.
-    """
-    if dataset not in _PAPER:
-        raise ValueError(f"need a dataset among {', '.join(sorted(_PAPER))}; got {dataset!r}")
-    return _PAPER[dataset]
-
-
-def folds(protocol: str, dataset: str, index: pa.Table) -> tuple[Fold, ...]:
+def folds(
+    protocol: str, dataset: str, index: pa.Table, target: Target | None = None
+) -> tuple[Fold, ...]:
     """The folds of a protocol. Segments without a class take no part.
 
     Args:
         protocol: a name in `PROTOCOLS`.
         dataset: whose index it is.
         index: as `CorpusDataset.index`.
+        target: what the classes are; the publisher's without it.
 
     Raises:
-        ValueError: no such protocol, the paper's protocol of another dataset, another dataset's
+        ValueError: no such protocol, one made for a dataset of another layout, another dataset's
             index, too few subjects or stimuli, an empty side, or a class that no segment of
             train has. The message names dataset, protocol and what was needed.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"need a protocol among {', '.join(sorted(PROTOCOLS))}; got {protocol!r}")
-    if protocol in _PAPER.values() and _PAPER.get(dataset) != protocol:
-        owner = next(name for name, paper in _PAPER.items() if paper == protocol)
-        raise ValueError(f"need {owner} for the protocol {protocol}, got {dataset}")
     check_dataset(index, dataset)
-    rows_S = np.flatnonzero(index.column("label").to_numpy() >= 0)
     try:
-        return tuple(_folds(PROTOCOLS[protocol], index.take(pa.array(rows_S)), rows_S))
+        return tuple(_folds(PROTOCOLS[protocol], index, target or Classes()))
     except ValueError as error:
         raise ValueError(f"{dataset} {protocol}: {error}") from None
 
@@ -131,15 +114,38 @@ def coded(column: pa.ChunkedArray) -> tuple[IntArray, list[str]]:
     return place[encoded.indices.to_numpy()], [words[i] for i in order]
 
 
-def _folds(protocol: Protocol, segments: pa.Table, rows_S: IntArray) -> Iterable[Fold]:
+def _folds(protocol: Protocol, index: pa.Table, target: Target) -> Iterable[Fold]:
+    labelled = _with_labels(index, target.labels(index))
+    rows_S = np.flatnonzero(labelled.column("label").to_numpy() >= 0)
     if not len(rows_S):
         raise ValueError("need segments that have a class, got none")
+    segments = labelled.take(pa.array(rows_S))
+    if isinstance(target, Classes) and "stimulus" not in protocol.mixes:
+        _check_one_class_each(segments)
     sides = list(protocol.split(segments))
     label_S = segments.column("label").to_numpy()
     for k, side_S in enumerate(sides):
         name = f"{k + 1}_of_{len(sides)}"
         _check_sides(name, side_S, label_S)
         yield Fold(name, *(rows_S[side_S == side] for side in (TRAIN, VAL, TEST)))
+
+
+def _with_labels(index: pa.Table, label_S: IntArray) -> pa.Table:
+    """The index with other classes in it."""
+    place = index.column_names.index("label")
+    return index.set_column(place, "label", pa.array(label_S))
+
+
+def _check_one_class_each(segments: pa.Table) -> None:
+    """Refuse a stimulus of several classes: only ratings differ from person to person.
+
+    Raises:
+        ValueError: names the first one.
+    """
+    stimulus_S, stimuli = coded(segments.column("stimulus"))
+    n_classes = _n_classes(stimulus_S, segments.column("label").to_numpy())
+    if several := [s for s, k in zip(stimuli, n_classes, strict=True) if k > 1]:
+        raise ValueError(f"need one class for each stimulus, got several for {several[0]}")
 
 
 def _check_sides(name: str, side_S: IntArray, label_S: IntArray) -> None:
@@ -154,13 +160,14 @@ def _check_sides(name: str, side_S: IntArray, label_S: IntArray) -> None:
         )
 
 
-# The paper's --------------------------------------------------------------------------------------
+# Made for one dataset -----------------------------------------------------------------------------
 
 
 def _faced_paper(segments: pa.Table) -> Iterable[IntArray]:
     """By the publisher's number; rehearsal data have few subjects and keep the shares."""
-    number_S = _numbers(segments, "subject")
     n_train, n_val, n_test = FACED_PARTS
+    _check_numbered(segments, n_train + n_val + n_test)
+    number_S = _numbers(segments, "subject")
     if segments.column("rehearsal").to_numpy().any():
         present, number_S = np.unique(number_S, return_inverse=True)
         _at_least(GROUPS, len(present), "subjects")
@@ -171,14 +178,43 @@ def _faced_paper(segments: pa.Table) -> Iterable[IntArray]:
     yield np.digitize(number_S, (n_train, n_train + n_val))
 
 
+def _check_numbered(segments: pa.Table, n_subjects: int) -> None:
+    """Refuse an index of subjects that came several times or have no number of FACED's."""
+    _, subjects = coded(segments.column("subject"))
+    for name in subjects:
+        if not name.isdecimal() or int(name) >= n_subjects:
+            raise ValueError(f"need subjects numbered from 0 to {n_subjects - 1}, got {name}")
+    _, sessions = coded(segments.column("session"))
+    if len(sessions) > 1:
+        raise ValueError(f"need one session, got {', '.join(sessions)}")
+
+
 def _seed_v_paper(segments: pa.Table) -> Iterable[IntArray]:
     """Presentations 0-4, 5-9 and 10-14 of each session; each block shows each class once."""
-    yield np.digitize(segments.column("presentation").to_numpy(), (5, 10))
+    presentation_S = segments.column("presentation").to_numpy()
+    if presentation_S.max() > 14:
+        raise ValueError(f"need presentations 0 to 14 of each session, got {presentation_S.max()}")
+    if again := _shown_in_several_sessions(segments):
+        raise ValueError(f"need other stimuli in every session, got {again[0]} in several")
+    yield np.digitize(presentation_S, (5, 10))
 
 
 def _seed_paper(segments: pa.Table) -> Iterable[IntArray]:
-    """The first visit, the second, the third."""
+    """The first visit, the second, the third; each shows the same stimuli."""
+    _, sessions = coded(segments.column("session"))
+    if foreign := sorted(set(sessions) - {"1", "2", "3"}):
+        raise ValueError(f"need sessions 1, 2 and 3, got {foreign[0]}")
+    if len(sessions) > 1 and not _shown_in_several_sessions(segments):
+        raise ValueError("need the same stimuli in every session, got others in each")
     yield np.digitize(_numbers(segments, "session"), (2, 3))
+
+
+def _shown_in_several_sessions(segments: pa.Table) -> list[str]:
+    """Stimuli that more than one session has, sorted."""
+    stimulus_S, stimuli = coded(segments.column("stimulus"))
+    session_S, _ = coded(segments.column("session"))
+    n_sessions = _n_classes(stimulus_S, session_S)
+    return [name for name, n in zip(stimuli, n_sessions, strict=True) if n > 1]
 
 
 def _numbers(segments: pa.Table, column: str) -> IntArray:
@@ -197,11 +233,9 @@ def _subjects_apart(segments: pa.Table) -> Iterable[IntArray]:
 
 
 def _stimuli_apart(segments: pa.Table) -> Iterable[IntArray]:
-    stimulus_S, stimuli = coded(segments.column("stimulus"))
-    class_S = segments.column("label").to_numpy()
-    several = [s for s, k in zip(stimuli, _n_classes(stimulus_S, class_S), strict=True) if k > 1]
-    if several:
-        raise ValueError(f"need one class for each stimulus, got several for {several[0]}")
+    """A stimulus that people rated into several classes counts for the commonest of them."""
+    stimulus_S, _ = coded(segments.column("stimulus"))
+    class_S = _commonest(stimulus_S, segments.column("label").to_numpy())[stimulus_S]
     return _in_turn(_dealt(stimulus_S, GROUPS, class_S), GROUPS)
 
 
@@ -263,8 +297,15 @@ def _dealt(code_S: IntArray, n: int, class_S: IntArray | None = None) -> IntArra
     return group_of[code_S]
 
 
+def _commonest(code_S: IntArray, class_S: IntArray) -> IntArray:
+    """The class that most segments of each code have; of equals the first."""
+    counts = np.zeros((code_S.max() + 1, class_S.max() + 1), dtype=np.int64)
+    np.add.at(counts, (code_S, class_S), 1)
+    return counts.argmax(axis=1)
+
+
 def _n_classes(code_S: IntArray, class_S: IntArray) -> IntArray:
-    """How many classes the segments of each code have."""
+    """How many classes (or other codes) the segments of each code have."""
     pairs_P2 = np.unique(np.stack([code_S, class_S], axis=1), axis=0)
     return np.bincount(pairs_P2[:, 0])
 
@@ -283,6 +324,7 @@ _ALL = (
         frozenset({"stimulus"}),
         "the paper's: 80 subjects train, 20 choose the epoch, 23 test; all saw the same stimuli",
         _faced_paper,
+        one_dataset=True,
     ),
     Protocol(
         "paper_same_subjects",
@@ -290,6 +332,7 @@ _ALL = (
         "the paper's: of each session the first five stimuli train, the next five choose the "
         "epoch, the last five test; same subjects",
         _seed_v_paper,
+        one_dataset=True,
     ),
     Protocol(
         "paper_same_subjects_same_stimuli",
@@ -297,6 +340,7 @@ _ALL = (
         "the paper's: the first visit trains, the second chooses the epoch, the third tests; "
         "same subjects, same stimuli",
         _seed_paper,
+        one_dataset=True,
     ),
     Protocol(
         "subjects_apart_same_stimuli",
@@ -330,20 +374,6 @@ _ALL = (
 
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType({p.name: p for p in _ALL})
 """Every protocol by name."""
-
-_PAPER: Mapping[str, str] = {
-    "faced": "paper_same_stimuli",
-    "seed": "paper_same_subjects_same_stimuli",
-    "seed_v": "paper_same_subjects",
-}
-
-_APART = ("stimuli_apart_same_subjects", "subjects_and_stimuli_apart")
-_SAFER: Mapping[str, tuple[str, ...]] = {
-    "faced": _APART,  # the paper's has the subjects apart
-    "seed": ("subjects_apart_same_stimuli", *_APART),
-    "seed_v": ("subjects_apart_same_stimuli", *_APART),
-}
-
 
 # Held out of a pretraining ------------------------------------------------------------------------
 

@@ -1,18 +1,30 @@
-"""Class scores of a split's segments, in their order.
+"""Class and class probabilities of a split's segments, in their order.
 
 Shapes: N segments, K classes.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from emoray.batches.feeds import in_order
 from emoray.corpus.read import CorpusDataset
 from emoray.methods.base import Stage
-from emoray.vocabulary.schema import IntArray
+from emoray.vocabulary.schema import FloatArray, IntArray
+
+
+class Predicted(NamedTuple):
+    """What a stage says of segments."""
+
+    class_N: IntArray
+    """The class with the highest score; the first one of equals."""
+    probability_NK: FloatArray
+    """Softmax of the scores in float64, so that scores far apart stay told apart."""
+
 
 BATCH_SIZE = 64
 """Segments of a forward of stages whose steps are rounds."""
@@ -26,10 +38,11 @@ def predict(
     rows_N: IntArray,
     *,
     device: torch.device,
-) -> IntArray:
-    """The class with the highest score for each row, shape (N,); the first one of equals.
+) -> Predicted:
+    """Classes and their probabilities for each row.
 
-    The module is put into evaluation mode and computes in the type of its weights.
+    The module is put into evaluation mode and computes in the type of its weights. The class is
+    taken from the scores themselves: rounding could make equals of two probabilities.
 
     Raises:
         FloatingPointError: a score is not finite.
@@ -37,16 +50,18 @@ def predict(
     module.eval()
     dtype = next(module.parameters()).dtype
     pin = device.type == "cuda"
-    classes, finite = [], []
+    classes: list[Tensor] = []
+    scores: list[Tensor] = []
     groups = in_order(dataset, rows_N, batch_size=_batch_size(stage), pin_memory=pin)
     for group in groups:
         scores_BK = stage.scores(module, (group.to(device, dtype),))
         classes.append(scores_BK.argmax(1))
-        finite.append(torch.isfinite(scores_BK).all())
-    if not torch.stack(finite).all():  # looked at once: each look waits for the device
+        scores.append(scores_BK)
+    scores_NK = torch.cat(scores)
+    if not torch.isfinite(scores_NK).all():  # looked at once: each look waits for the device
         raise FloatingPointError(f"{dataset.name}: class scores are not finite")
     predicted_N: IntArray = torch.cat(classes).cpu().numpy().astype(np.int64)
-    return predicted_N
+    return Predicted(predicted_N, scores_NK.double().softmax(1).cpu().numpy())
 
 
 def _batch_size(stage: Stage) -> int:

@@ -30,6 +30,7 @@ from emoray.runtime.config import digest
 from emoray.training import loop
 from emoray.training.driver import Request
 from emoray.training.run import FoldRun, fold_of, inputs_of, make_stage, open_dataset
+from emoray.vocabulary import targets
 
 FORWARD = 1 / 3
 N_TIMED = 8
@@ -143,12 +144,14 @@ class _Work:
         self._sizes: dict[tuple[str, ...], dict[str, tuple[int, int, int]]] = {}
 
     def of(self, run: FoldRun) -> float:
-        at = (run.corpus, run.dataset, run.protocol)
+        at = (run.corpus, run.dataset, run.protocol, digest(run.target))
         if at not in self._sizes:
             dataset = open_dataset(run)
             self._sizes[at] = {
                 fold.name: (len(fold.train_N), len(fold.val_N), len(fold.test_N))
-                for fold in folds(run.protocol, dataset.name, dataset.index)
+                for fold in folds(
+                    run.protocol, dataset.name, dataset.index, targets.from_plain(run.target)
+                )
             }
         return _counted(*self._sizes[at][run.fold], int(run.config["epochs"]))
 
@@ -156,11 +159,12 @@ class _Work:
 def _timed_run(run: FoldRun, device: torch.device) -> float:
     """Segments a second through a training step, on the GPU or the one core of a run."""
     dataset = open_dataset(run)
-    stage = make_stage(run, inputs_of(dataset), None)
+    target = targets.from_plain(run.target)
+    stage = make_stage(run, inputs_of(dataset, target), None)
     n = int(run.config["batch_size"]) if device.type == "cuda" else N_TIMED
     rows_N = fold_of(run, dataset).train_N[:n]
     plan = SegmentPlan([Pool(dataset.name, dataset.digest, rows_N)], seed=0, batch_size=n)
-    labels = {dataset.name: dataset.column("label").astype(np.int64)}
+    labels = {dataset.name: target.labels(dataset.index)}
     feed = PlanFeed([dataset], plan, targets=targets_of([dataset], stage.target, labels))
     with _one_thread():
         return len(rows_N) / _seconds(stage, list(feed.batches(0, 2)), device)

@@ -1,4 +1,4 @@
-"""An experiment: arms x datasets x protocols x folds x seeds, as runs, and as a comparison.
+"""An experiment: arms x evaluations x protocols x folds x seeds, as runs, and as a comparison.
 
 Nothing here runs anything: an experiment says which runs it is made of, the store says which of
 them are missing, and what is there becomes a table of published numbers beside ours.
@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from emoray import datasets as registry
 from emoray.corpus.read import Corpus, CorpusDataset
-from emoray.evaluation.folds import PROTOCOLS, folds, paper_protocol, protocols_of
+from emoray.evaluation.folds import PROTOCOLS, folds
 from emoray.results.comparison import Block, Cell, Comparison
-from emoray.results.published import MeanSd
-from emoray.results.store import Metric, ResultRow, ResultStore
+from emoray.results.paper import Evaluation, MeanSd
+from emoray.results.store import ResultRow, ResultStore
 from emoray.runtime import config as configs
 from emoray.training.driver import Request
 from emoray.training.run import FoldRun
@@ -61,8 +60,8 @@ class Arm:
     """The stage's settings; the seed is set for each run."""
     origin: Callable[[int], Origin | None] = from_scratch
     """Seed -> where its weights come from."""
-    published: Mapping[str, Mapping[Metric, MeanSd]] = field(default_factory=dict)
-    """By dataset, under the paper's protocol."""
+    published: Mapping[str, Mapping[str, MeanSd]] = field(default_factory=dict)
+    """By evaluation, under the paper's protocol."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class Planned:
     """The runs of one cell of a table."""
 
     arm: Arm
-    dataset: str
+    evaluation: Evaluation
     protocol: str
     runs: tuple[FoldRun, ...] = ()
     folds_per_seed: int = 1
@@ -80,6 +79,11 @@ class Planned:
     """That its runs start from, by the checkpoint that they end with."""
     error: str = ""
     """Why there can be no runs on these data."""
+
+    @property
+    def dataset(self) -> str:
+        """What is tested on."""
+        return self.evaluation.dataset
 
 
 @dataclass(frozen=True)
@@ -91,11 +95,11 @@ class Experiment:
     """Of the corpus."""
     corpus: Corpus
     """The same, open."""
-    datasets: Sequence[str]
-    """Names, in the table's order; those that the corpus lacks stay blank."""
+    evaluation: Sequence[Evaluation]
+    """In the table's order; those whose dataset the corpus lacks stay blank."""
     seeds: Sequence[int]
     protocols: Sequence[str] = ()
-    """Of each dataset those among these; the paper's and the safe ones without any."""
+    """Of each evaluation those among these that fit it; all that it names without any."""
     folds: FoldChoice = "all"
 
     def __post_init__(self) -> None:
@@ -103,12 +107,12 @@ class Experiment:
             raise ValueError(
                 f"need protocols among {', '.join(sorted(PROTOCOLS))}; got {', '.join(unknown)}"
             )
-        if not self.datasets:
+        if not self.evaluation:
             raise ValueError("need one or more datasets to evaluate on, got none")
-        for dataset in self.datasets:
-            if not self._protocols(dataset):
+        for evaluation in self.evaluation:
+            if not self._protocols(evaluation):
                 raise ValueError(
-                    f"{dataset}: need a protocol among {', '.join(protocols_of(dataset))}; "
+                    f"{evaluation.name}: need a protocol among {', '.join(evaluation.protocols)}; "
                     f"got {', '.join(self.protocols)}"
                 )
         if len(set(self.seeds)) < len(self.seeds) or not self.seeds:
@@ -117,37 +121,38 @@ class Experiment:
     def plan(self) -> tuple[Planned, ...]:
         """Every cell with its runs, in the order of the table."""
         return tuple(
-            self._cell(arm, dataset, protocol)
-            for dataset in self.datasets
-            for protocol in self._protocols(dataset)
+            self._cell(arm, evaluation, protocol)
+            for evaluation in self.evaluation
+            for protocol in self._protocols(evaluation)
             for arm in self.arms
         )
 
-    def _protocols(self, dataset: str) -> tuple[str, ...]:
-        usual = protocols_of(dataset)
+    def _protocols(self, evaluation: Evaluation) -> tuple[str, ...]:
+        usual = evaluation.protocols
         if not self.protocols:
             return usual
-        foreign = {paper_protocol(other) for other in registry.names("evaluation")} - set(usual)
+        foreign = {p.name for p in PROTOCOLS.values() if p.one_dataset} - set(usual)
         return tuple(name for name in self.protocols if name not in foreign)
 
-    def _cell(self, arm: Arm, dataset: str, protocol: str) -> Planned:
-        if dataset not in self.corpus.names:
-            return Planned(arm, dataset, protocol)
-        found = self.corpus[dataset]
+    def _cell(self, arm: Arm, evaluation: Evaluation, protocol: str) -> Planned:
+        if evaluation.dataset not in self.corpus.names:
+            return Planned(arm, evaluation, protocol)
+        found = self.corpus[evaluation.dataset]
         try:
-            names = [fold.name for fold in folds(protocol, dataset, found.index)]
+            made = folds(protocol, found.name, found.index, evaluation.target)
+            names = [fold.name for fold in made]
             chosen = self._folds_by_seed(names)
             origins = {seed: arm.origin(seed) for seed in chosen}
         except ValueError as error:
-            return Planned(arm, dataset, protocol, error=str(error))
+            return Planned(arm, evaluation, protocol, error=str(error))
         runs = tuple(
-            self._run(arm, origins[seed], found, protocol, fold, seed)
+            self._run(arm, origins[seed], found, evaluation, protocol, fold, seed)
             for seed, of_seed in chosen.items()
             for fold in of_seed
         )
         requests = {o.location: o.request for o in origins.values() if o and o.request}
         per_seed = len(runs) // len(self.seeds)
-        return Planned(arm, dataset, protocol, runs, per_seed, len(names), requests)
+        return Planned(arm, evaluation, protocol, runs, per_seed, len(names), requests)
 
     def _folds_by_seed(self, names: Sequence[str]) -> dict[int, Sequence[str]]:
         if self.folds == "all":
@@ -159,6 +164,7 @@ class Experiment:
         arm: Arm,
         origin: Origin | None,
         dataset: CorpusDataset,
+        evaluation: Evaluation,
         protocol: str,
         fold: str,
         seed: int,
@@ -171,6 +177,8 @@ class Experiment:
             dataset=dataset.manifest.folder,
             protocol=protocol,
             fold=fold,
+            target=evaluation.target.to_plain(),
+            chosen_by=evaluation.chosen_by,
             start=None if origin is None else origin.identity,
             checkpoint="" if origin is None else origin.location,
         )
@@ -188,8 +196,11 @@ def runs_of(plan: Sequence[Planned]) -> dict[str, FoldRun]:
     return {run.key: run for planned in plan for run in planned.runs}
 
 
+_ASKED = ("dataset", "target", "fold", "chosen_by", "config", "start")
+
+
 def asked(plan: Sequence[Planned]) -> list[dict[str, Any]]:
-    """What a plan asks, as plain data: rows, data, protocols, folds, settings, starting weights.
+    """What a plan asks, as plain data: rows, data, targets, protocols, folds, settings, weights.
 
     Not where things lie and not by which code: asked again, the same question is the same.
     """
@@ -198,10 +209,7 @@ def asked(plan: Sequence[Planned]) -> list[dict[str, Any]]:
             "row": planned.arm.row,
             "dataset": planned.dataset,
             "protocol": planned.protocol,
-            "runs": [
-                {name: getattr(run, name) for name in ("dataset", "fold", "config", "start")}
-                for run in planned.runs
-            ],
+            "runs": [{name: getattr(run, name) for name in _ASKED} for run in planned.runs],
         }
         for planned in plan
     ]
@@ -228,7 +236,7 @@ class Frame:
     published_parameters: Mapping[str, float | None] = field(default_factory=dict)
     """By row, in millions."""
     drops: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """Dataset -> row -> percentage points of balanced accuracy lost, as the paper's text tells."""
+    """Evaluation -> row -> percentage points of its first metric lost, by the paper's text."""
     notes: tuple[str, ...] = ()
     """Printed below."""
 
@@ -266,11 +274,11 @@ def _rotation_note(experiment: Experiment, plan: Sequence[Planned]) -> Iterator[
     """What turning through the folds saves, and which of them no seed comes to."""
     if experiment.folds == "all":
         return
-    n_folds = {(p.dataset, p.protocol): p.n_folds for p in plan if p.n_folds > 1}
+    n_folds = {(p.evaluation.title, p.protocol): p.n_folds for p in plan if p.n_folds > 1}
     n_seeds = len(experiment.seeds)
     by_number: dict[int, list[str]] = {}
-    for (dataset, protocol), n in n_folds.items():
-        by_number.setdefault(n, []).append(f"{registry.get(dataset).CARD.title} {protocol}")
+    for (title, protocol), n in n_folds.items():
+        by_number.setdefault(n, []).append(f"{title} {protocol}")
     for n, places in sorted(by_number.items(), reverse=True):
         left = f"; no seed tests {n - n_seeds} of the folds" if n > n_seeds else ""
         runs = f"{n_seeds} runs" if n_seeds > 1 else "1 run"
@@ -305,28 +313,30 @@ def _training_note(arms: Sequence[Arm]) -> Iterator[str]:
 def _blocks(
     plan: Sequence[Planned], rows: Mapping[str, ResultRow], errors: Mapping[str, str]
 ) -> Iterator[Block]:
-    places = dict.fromkeys((planned.dataset, planned.protocol) for planned in plan)
-    for dataset, protocol in places:
+    places: dict[tuple[str, str], list[Planned]] = {}
+    for planned in plan:
+        places.setdefault((planned.evaluation.name, planned.protocol), []).append(planned)
+    for (name, protocol), same in places.items():
+        evaluation = same[0].evaluation
         yield Block(
-            dataset=dataset,
-            title=registry.get(dataset).CARD.title,
+            name=name,
+            dataset=evaluation.dataset,
+            title=evaluation.title,
             protocol=protocol,
-            is_paper=protocol == paper_protocol(dataset),
+            is_paper=protocol == evaluation.protocol,
             words=PROTOCOLS[protocol].words,
-            cells=tuple(
-                _filled(planned, rows, errors)
-                for planned in plan
-                if (planned.dataset, planned.protocol) == (dataset, protocol)
-            ),
+            metrics=evaluation.metrics,
+            class_names=evaluation.class_names,
+            cells=tuple(_filled(planned, rows, errors) for planned in same),
         )
 
 
 def _filled(planned: Planned, rows: Mapping[str, ResultRow], errors: Mapping[str, str]) -> Cell:
-    is_paper = planned.protocol == paper_protocol(planned.dataset)
+    is_paper = planned.protocol == planned.evaluation.protocol
     said = [errors[run.key] for run in planned.runs if run.key in errors]
     return Cell(
         row=planned.arm.row,
-        published=planned.arm.published.get(planned.dataset, {}) if is_paper else {},
+        published=planned.arm.published.get(planned.evaluation.name, {}) if is_paper else {},
         results=tuple(rows[run.key] for run in planned.runs if run.key in rows),
         n_wanted=len(planned.runs),
         errors=(*said, *([planned.error] if planned.error else [])),

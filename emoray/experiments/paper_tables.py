@@ -5,19 +5,17 @@ paper.toml -> rows with `reproduce` -> arms (settings, pretraining, seed by seed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from emoray import datasets as registry
 from emoray import methods
 from emoray.batches.feeds import for_pretraining
 from emoray.batches.plans import check_workers
 from emoray.corpus.read import Corpus
 from emoray.evaluation.audit import Seen
-from emoray.evaluation.folds import protocols_of
 from emoray.experiments.experiment import (
     FOLD_NOTES,
     ONE_PRETRAINING,
@@ -27,7 +25,7 @@ from emoray.experiments.experiment import (
     Origin,
     from_scratch,
 )
-from emoray.results.published import Paper, PaperRow
+from emoray.results.paper import Evaluation, Paper, PaperRow, PaperTable, StageOfRow, short
 from emoray.runtime.config import digest, dotted_fields, set_all, set_dotted, to_dict
 from emoray.runtime.storage import join
 from emoray.training.driver import Request, last_name, seen
@@ -35,27 +33,10 @@ from emoray.training.loop import training_code
 from emoray.training.run import start_identity
 from emoray.vocabulary.choices import FoldChoice, PretrainSeeds
 
-
-@dataclass(frozen=True)
-class TableName:
-    """A table of `paper.toml` as it is asked for on the command line."""
-
-    section: str
-    reference: str
-    """The row that the others are compared with."""
-
-
-TABLES: Mapping[str, TableName] = {
-    "table2": TableName("table_2", "EMOD"),
-    "table3": TableName("table_3", "EMOD-Scratch"),
-    "figure3": TableName("figure_3", "EMOD"),
-}
 _SEED_NOTES: Mapping[PretrainSeeds, str] = {
     "one": ONE_PRETRAINING,
     "each": "Each seed has its own pretraining.",
 }
-FULL = ("table_2", "EMOD")
-"""Table and row of the full model: the line of Figure 3, the encoder of Figure 4."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +51,10 @@ class Reproduction:
     storage: str
     """Folder or URI of the pretraining runs."""
     datasets: Sequence[str] = ()
-    """Names; all that can be evaluated on without any."""
+    """Names; all of the table without any."""
     protocols: Sequence[str] = ()
-    """Of each dataset those among these; the paper's and the safe ones without any."""
+    """Of each evaluation those among these that fit it; without any all that it names, or in a
+    rehearsal two of them."""
     seeds: Sequence[int] = (0, 1, 2, 3, 4)
     folds: FoldChoice = "all"
     pretrain_seeds: PretrainSeeds = "one"
@@ -86,9 +68,9 @@ class Reproduction:
     """Of a pretraining: `n_workers`, `cpus_per_worker`, `gpus_per_worker`."""
 
     def __post_init__(self) -> None:
-        known = registry.names("evaluation")
-        if unknown := [name for name in self.datasets if name not in known]:
-            raise ValueError(f"need datasets among {', '.join(known)}; got {', '.join(unknown)}")
+        tables = self.paper.tables.values()
+        known = dict.fromkeys(one.dataset for table in tables for one in table.evaluation)
+        self._check_datasets(known)
         for name in self.set:
             if not name.partition(".")[2]:
                 raise ValueError(f"need settings like finetune.epochs, got {name!r}")
@@ -99,13 +81,12 @@ class Reproduction:
         Raises:
             ValueError: no such table.
         """
-        if table not in TABLES:
-            raise ValueError(f"need a table among {', '.join(TABLES)}; got {table!r}")
-        found = self.paper.tables[TABLES[table].section].rows
-        if TABLES[table].reference in {row.name for row in found}:
-            return found
-        section, name = FULL
-        return (self.paper.tables[section].row(name), *found)
+        found = self.paper.table(table)
+        names = {row.name for row in found.rows}
+        if found.reference is None or found.reference in names:
+            return found.rows
+        assert self.paper.full_model is not None  # what else a reference may be
+        return (self.paper.full_model, *found.rows)
 
     def experiment(self, table: str) -> Experiment:
         """The rows of a table that can be run, as arms.
@@ -119,7 +100,7 @@ class Reproduction:
             arms=[self._arm(row) for row in rows if row.reproduce is not None],
             location=self.location,
             corpus=self.corpus,
-            datasets=self.datasets or _in_the_papers_order(rows),
+            evaluation=self._evaluation(self.paper.table(table)),
             seeds=self.seeds,
             protocols=self.protocols,
             folds=self.folds,
@@ -131,13 +112,13 @@ class Reproduction:
         Raises:
             ValueError: no such table.
         """
-        rows = self.rows(table)
+        rows, found = self.rows(table), self.paper.table(table)
         datasets = dict.fromkeys(dataset for row in rows for dataset in row.drop)
         return Frame(
-            name=table,
+            name=short(found.name),
             title=self.paper.title,
-            caption=self.paper.tables[TABLES[table].section].caption,
-            reference=TABLES[table].reference,
+            caption=found.caption,
+            reference=found.reference,
             published_parameters={row.name: row.n_parameters_m for row in rows},
             drops={
                 dataset: {row.name: row.drop[dataset] for row in rows if dataset in row.drop}
@@ -146,40 +127,57 @@ class Reproduction:
             notes=(FOLD_NOTES[self.folds], _SEED_NOTES[self.pretrain_seeds]),
         )
 
+    def _evaluation(self, table: PaperTable) -> tuple[Evaluation, ...]:
+        """Those of the datasets asked for, in the order in which they are asked for."""
+        known = dict.fromkeys(one.dataset for one in table.evaluation)
+        self._check_datasets(known)
+        found = [
+            one
+            for name in self.datasets or known
+            for one in table.evaluation
+            if one.dataset == name
+        ]
+        if self.rehearsal and not self.protocols:
+            found = [one.rehearsed for one in found]
+        return tuple(found)
+
+    def _check_datasets(self, known: Iterable[str]) -> None:
+        known = tuple(known)
+        if unknown := [name for name in self.datasets if name not in known]:
+            raise ValueError(f"need datasets among {', '.join(known)}; got {', '.join(unknown)}")
+
     def _arm(self, row: PaperRow) -> Arm:
-        assert row.reproduce is not None
-        *before, last = row.reproduce.stages
+        *before, last = _stages(row)
         return Arm(
             row=row.name,
-            method=row.reproduce.method,
-            stage=last,
+            method=last.method,
+            stage=last.stage,
             config=self._config(row, last),
             origin=_Pretrained(self, row, before[0]) if before else self._published(row, last),
             published=row.published,
         )
 
-    def _published(self, row: PaperRow, stage: str) -> Callable[[int], Origin | None]:
+    def _published(self, row: PaperRow, stage: StageOfRow) -> Callable[[int], Origin | None]:
         """The origin of a row that no stage of ours precedes: nothing, or published weights."""
-        assert row.reproduce is not None
-        kind = methods.get(row.reproduce.method).STAGES[stage]
+        kind = methods.get(stage.method).STAGES[stage.stage]
         identity = kind.published_weights(self._config(row, stage))
         return from_scratch if identity is None else lambda seed: Origin(identity, "")
 
-    def _config(self, row: PaperRow, stage: str) -> Any:
-        """A stage's settings: the paper's (or a rehearsal's), the row's own, the user's."""
+    def _config(self, row: PaperRow, stage: StageOfRow) -> Any:
+        """A stage's settings: the paper's (or a rehearsal's), the row's, its own, the user's."""
         assert row.reproduce is not None
-        kind = methods.get(row.reproduce.method).STAGES[stage]
+        kind = methods.get(stage.method).STAGES[stage.stage]
         config = kind.rehearsal() if self.rehearsal else kind.config_type()
         fields = dotted_fields(kind.config_type)
         if self.rehearsal and "rounds_per_step" in fields:  # a round for each worker
             config = set_dotted(config, "rounds_per_step", self._n_workers)
         rows = {name: value for name, value in row.reproduce.set.items() if name in fields}
         users = {
-            name.removeprefix(f"{stage}."): value
+            name.removeprefix(f"{stage.stage}."): value
             for name, value in self.set.items()
-            if name.startswith(f"{stage}.")
+            if name.startswith(f"{stage.stage}.")
         }
-        config = set_all(config, {**rows, **users})
+        config = set_all(config, {**rows, **stage.set, **users})
         model = getattr(config, "model", "")
         if model not in self.weights:
             return config
@@ -194,7 +192,7 @@ class Reproduction:
         Raises:
             ValueError: names it.
         """
-        stages = {stage for row in rows if row.reproduce for stage in row.reproduce.stages}
+        stages = {s.stage for row in rows if row.reproduce for s in row.reproduce.stages}
         models = [row.reproduce.set.get("model") for row in rows if row.reproduce]
         if unknown := sorted(set(self.weights) - set(filter(None, models))):
             raise ValueError(f"need weights of a model of the table, got {', '.join(unknown)}")
@@ -210,16 +208,18 @@ class Reproduction:
 
     def _check_row(self, row: PaperRow) -> None:
         assert row.reproduce is not None
-        room = methods.get(row.reproduce.method)
-        kinds = [room.STAGES[stage].config_type for stage in row.reproduce.stages]
-        fields = {name for kind in kinds for name in dotted_fields(kind)}
-        if unknown := sorted(set(row.reproduce.set) - fields):
+        stages = _stages(row)
+        kinds = {stage.name: methods.get(stage.method).STAGES[stage.stage] for stage in stages}
+        fields = {name: set(dotted_fields(kind.config_type)) for name, kind in kinds.items()}
+        if unknown := sorted(set(row.reproduce.set) - set().union(*fields.values())):
             raise ValueError(f"{row.name}: no stage has the field {', '.join(unknown)}")
-        for name in self.set:
-            stage, _, dotted = name.partition(".")
-            if stage in row.reproduce.stages and dotted in row.reproduce.set:
-                raise ValueError(f"need another setting than {name}: it makes {row.name}")
-        for stage in row.reproduce.stages:
+        for stage in stages:
+            if unknown := sorted(set(stage.set) - fields[stage.name]):
+                raise ValueError(f"{row.name} {stage.name}: no field {', '.join(unknown)}")
+            for name in self.set:
+                of, _, dotted = name.partition(".")
+                if of == stage.stage and dotted in {*row.reproduce.set, *stage.set}:
+                    raise ValueError(f"need another setting than {name}: it makes {row.name}")
             config = self._config(row, stage)
             if hasattr(config, "rounds_per_step"):
                 check_workers(self._n_workers, config.rounds_per_step)
@@ -229,20 +229,19 @@ class Reproduction:
         """Of a pretraining."""
         return int(self.resources.get("n_workers", 1))
 
-    def pretraining(self, row: PaperRow, stage: str, seed: int) -> Origin:
+    def pretraining(self, row: PaperRow, stage: StageOfRow, seed: int) -> Origin:
         """The pretraining that a row starts from, and what its checkpoint will be.
 
         Raises:
             ValueError: the corpus holds no dataset of pretraining.
         """
-        assert row.reproduce is not None
         request = Request(
             name="",
             storage=join(self.storage, "runs"),
             corpus=self.location,
             datasets=tuple(d.manifest.folder for d in self._to_pretrain.datasets),
-            method=row.reproduce.method,
-            stage=stage,
+            method=stage.method,
+            stage=stage.stage,
             config=to_dict(set_dotted(self._config(row, stage), "seed", self._seed(seed))),
             held_out={},
             **self.resources,
@@ -251,7 +250,7 @@ class Reproduction:
         last = last_name(request, plan)
         facts = {
             "method": request.method,
-            "stage": stage,
+            "stage": stage.stage,
             "config": request.config,
             "plan": plan.digest,
             "step": int(last.rpartition("-")[2]),
@@ -260,7 +259,7 @@ class Reproduction:
             "seen": self._seen,
         }
         identity = start_identity(facts)
-        name = f"{request.method}-{stage}-{digest(identity)}"
+        name = f"{request.method}-{stage.stage}-{digest(identity)}"
         named = Request(**{**vars(request), "name": name, "plan": plan.digest})
         return Origin(identity, join(named.storage, name, last), named)
 
@@ -268,13 +267,14 @@ class Reproduction:
         """The pretraining of the full model, of the first seed.
 
         Raises:
-            ValueError: no such setting, or the corpus holds no dataset of pretraining.
+            ValueError: no such setting, no full model in the paper, or the corpus holds no dataset
+                of pretraining.
         """
-        section, name = FULL
-        row = self.paper.tables[section].row(name)
-        assert row.reproduce is not None
+        row = self.paper.full_model
+        if row is None or row.reproduce is None:
+            raise ValueError("need a full model and what reproduces it in the paper, got none")
         self._check_settings((row,))
-        origin = self.pretraining(row, row.reproduce.stages[0], self.seeds[0])
+        origin = self.pretraining(row, _stages(row)[0], self.seeds[0])
         assert origin.request is not None
         return origin.request
 
@@ -288,13 +288,13 @@ class Reproduction:
 
     @cached_property
     def _to_pretrain(self) -> Corpus:
-        return for_pretraining(self.corpus)
+        return for_pretraining(self.corpus, self.paper.pretraining)
 
 
 class _Pretrained:
     """Seed -> the pretraining of one row, each worked out once."""
 
-    def __init__(self, of: Reproduction, row: PaperRow, stage: str) -> None:
+    def __init__(self, of: Reproduction, row: PaperRow, stage: StageOfRow) -> None:
         self._of = of
         self._row = row
         self._stage = stage
@@ -306,8 +306,19 @@ class _Pretrained:
         return self._known[seed]
 
 
-def _in_the_papers_order(rows: Sequence[PaperRow]) -> tuple[str, ...]:
-    """Datasets that the rows publish anything of, then the others that have protocols."""
-    published = dict.fromkeys(name for row in rows for name in (*row.published, *row.drop))
-    everything = dict.fromkeys([*published, *registry.names("evaluation")])
-    return tuple(name for name in everything if protocols_of(name))
+def _stages(row: PaperRow) -> tuple[StageOfRow, ...]:
+    """The stages of a row: a single one, or one and another that starts from its encoder.
+
+    Raises:
+        ValueError: the row has others.
+    """
+    assert row.reproduce is not None
+    stages = row.reproduce.stages
+    starts = [dict(stage.starts) for stage in stages]
+    if starts not in ([{}], [{}, {"encoder": stages[0].name}]):
+        said = ", ".join(f"{stage.name} from {dict(stage.starts) or 'scratch'}" for stage in stages)
+        raise ValueError(
+            f"{row.name}: need one stage, or two of which the second starts from the first one's "
+            f"encoder, got {said}"
+        )
+    return stages

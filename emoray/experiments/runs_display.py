@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
+from emoray.evaluation import metrics
 from emoray.results.store import ResultRow
 from emoray.training.progress import PLAIN_EVERY_S
 from emoray.training.run import FoldRun
@@ -86,7 +87,7 @@ class RunsDisplay:
         left_s = (time.monotonic() - self._began) / max(ended, 1) * (self._n_runs - ended)
         return (
             f"{ended}/{self._n_runs}  {self._names.get(run.key, run.method)}  {row.dataset} "
-            f"{run.fold} seed {run.seed}  kappa {100 * row.kappa:.1f} %  {clock(row.seconds)}, "
+            f"{run.fold} seed {run.seed}  {_score(row)}  {clock(row.seconds)}, "
             f"{clock(left_s)} to go"
         )
 
@@ -96,6 +97,12 @@ class RunsDisplay:
 
     def _say(self, text: str, style: str = "") -> None:
         self._console.print(Text(f"  {text}", style=style), soft_wrap=True)
+
+
+def _score(row: ResultRow) -> str:
+    """`kappa 45.2 %`: by the metric that chose the epoch; blank where the test has none."""
+    score = row.metric(row.chosen_by)
+    return "" if score is None else f"{metrics.get(row.chosen_by).title} {100 * score:.1f} %"
 
 
 def clock(seconds: float) -> str:

@@ -16,7 +16,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from emoray import __version__, datasets
+from emoray import __version__
 from emoray.corpus.build.rehearsal import rehearsal_corpus
 from emoray.corpus.read import Corpus, open_corpus
 from emoray.evaluation.maps import Map
@@ -29,6 +29,7 @@ from emoray.experiments.runs_display import RunsDisplay, clock
 from emoray.reports import files, summary, tables
 from emoray.reports.page import Figure
 from emoray.results.comparison import Comparison
+from emoray.results.paper import Paper
 from emoray.results.store import ResultStore
 from emoray.runtime import cluster
 from emoray.runtime.config import digest
@@ -80,12 +81,13 @@ class Place:
         )
 
 
-def open_place(options: Where, console: Console, *, keep: bool = False) -> Place:
+def open_place(options: Where, console: Console, paper: Paper, *, keep: bool = False) -> Place:
     """Find storage and corpus; without a corpus, the rehearsal's is written and built, once.
 
     Args:
         options: where they are.
         console: where everything is printed.
+        paper: whose datasets a rehearsal has: those of pretraining and those evaluated on.
         keep: whether runs leave the weights of their best epoch.
 
     Raises:
@@ -97,9 +99,13 @@ def open_place(options: Where, console: Console, *, keep: bool = False) -> Place
     console.print("No --corpus: rehearsal data, written and built once, then kept.")
     location = join(storage, "rehearsal", "corpus")
     raw = cluster.local_folder(storage) / "rehearsal" / "raw"
-    rehearsal_corpus(raw, location, datasets=datasets.names("pretraining"))
-    evaluated = datasets.names("evaluation")
-    rehearsal_corpus(raw, location, datasets=evaluated, n_subjects=REHEARSAL_SUBJECTS)
+    everything = (paper.evaluation, *(table.evaluation for table in paper.tables.values()))
+    evaluated = {one.dataset for evaluation in everything for one in evaluation}
+    only_pretrained = sorted(set(paper.pretraining) - evaluated)
+    if only_pretrained:
+        rehearsal_corpus(raw, location, datasets=only_pretrained)
+    if evaluated:
+        rehearsal_corpus(raw, location, datasets=sorted(evaluated), n_subjects=REHEARSAL_SUBJECTS)
     return Place(options, console, storage, absolute(location), keep)
 
 
@@ -319,12 +325,6 @@ def lay_out(place: Place, request: driver.Request, dataset: str) -> tuple[dict[s
             schedule.pretrain(request, display)
     folder = place.corpus[dataset].manifest.folder
     return make_maps(MapRequest(request, folder, join(place.storage, "maps")), share)
-
-
-def class_names(comparison: Comparison) -> dict[str, tuple[str, ...]]:
-    """Names of the classes by dataset, in the order of their indices."""
-    names = dict.fromkeys(block.dataset for block in comparison.blocks)
-    return {name: datasets.get(name).CARD.emotions for name in names}
 
 
 def _code_of(comparison: Comparison) -> str:

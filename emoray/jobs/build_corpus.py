@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from emoray import datasets as registry
 from emoray.corpus.build.build import BuildReport, build
 from emoray.corpus.build.check import check
 from emoray.corpus.build.tables import build_tables, check_tables, print_tables
 from emoray.experiments.options import Build
+from emoray.results import published
 from emoray.runtime import cluster
 from emoray.runtime.config import load_toml
 from emoray.runtime.storage import join
@@ -27,7 +27,7 @@ def run(options: Build) -> int:
             here=here,
             connect=partial(cluster.connect, address=options.address),
         )
-        print_tables(check_tables(found, registry.names("pretraining")))
+        print_tables(check_tables(found, published.load("emod").pretraining))
         asked = [row for row in found.found if names or row.folder is not None]
         return 0 if asked and all(row.is_complete for row in asked) else 1
     report = build(

@@ -9,13 +9,13 @@ from datetime import datetime
 
 from rich.console import Console
 
-from emoray import datasets as registry
 from emoray.batches.feeds import for_pretraining, with_coordinates
 from emoray.batches.plans import Plan, RoundPlan, check_workers
 from emoray.corpus.build.rehearsal import rehearsal_corpus
 from emoray.corpus.read import Corpus, open_corpus
 from emoray.experiments.options import PAPER, WITH_RESUME, Pretrain, option
 from emoray.reports import summary
+from emoray.results import published
 from emoray.runtime import cluster, ending
 from emoray.runtime.config import dotted_values, to_dict
 from emoray.runtime.console import open_console
@@ -134,14 +134,14 @@ def _demand(options: Pretrain, begun: driver.Request | None) -> cluster.WorkerDe
 
 def _fresh(options: Pretrain, storage: str) -> driver.Request:
     """A run that nobody has started yet."""
-    location = options.corpus
+    location, known = options.corpus, published.load("emod").pretraining
     if location is None:
         print("No --corpus: rehearsal data, written and built once, then kept.", flush=True)
         location = join(storage, "rehearsal", "corpus")
         raw = cluster.local_folder(storage) / "rehearsal" / "raw"
-        rehearsal_corpus(raw, location, datasets=registry.names("pretraining"))
+        rehearsal_corpus(raw, location, datasets=sorted(known))
     corpus = open_corpus(location, datasets=options.datasets or None)
-    corpus = with_coordinates(corpus) if options.datasets else for_pretraining(corpus)
+    corpus = with_coordinates(corpus) if options.datasets else for_pretraining(corpus, known)
     request = driver.Request(
         name=options.name or "",
         storage=join(storage, "runs"),

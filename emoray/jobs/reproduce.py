@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 
-from emoray import datasets
-from emoray.evaluation.folds import paper_protocol
 from emoray.experiments import session
 from emoray.experiments.experiment import asked, compare
 from emoray.experiments.options import Reproduce
@@ -17,21 +15,19 @@ from emoray.results import published
 from emoray.results.comparison import Comparison
 from emoray.runtime.console import open_console
 
-REHEARSED = (*map(paper_protocol, datasets.names("evaluation")), "subjects_and_stimuli_apart")
-"""Protocols of a rehearsal: all four of each dataset would take hours."""
-
 
 def run(options: Reproduce) -> None:
     """Run what is missing, then show and write the table."""
     began = time.monotonic()
-    place = session.open_place(options.where, open_console())
+    paper = published.load(options.paper)
+    place = session.open_place(options.where, open_console(), paper)
     reproduction = Reproduction(
-        paper=published.load(options.paper),
+        paper=paper,
         corpus=place.corpus,
         location=place.location,
         storage=place.storage,
         datasets=options.datasets,
-        protocols=options.protocols or (REHEARSED if place.rehearsal else ()),
+        protocols=options.protocols,
         seeds=options.seeds,
         folds=options.folds or ("rotate" if place.rehearsal else "all"),
         pretrain_seeds=options.pretrain_seeds,
@@ -57,9 +53,7 @@ def run(options: Reproduce) -> None:
     session.report(
         place,
         comparison,
-        figures.of_comparison(
-            comparison, drops=frame.drops, class_names=session.class_names(comparison)
-        ),
+        figures.of_comparison(comparison, drops=frame.drops),
         asked=asked(plan),
         seconds=time.monotonic() - began,
     )

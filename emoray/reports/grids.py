@@ -12,12 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from emoray.evaluation import metrics
 from emoray.evaluation.statistics import Interval, Summary
 from emoray.results.comparison import Block, Cell, Comparison, Paired
-from emoray.results.store import METRICS, Metric
-
-METRIC_NAMES: Mapping[Metric, str] = {"bacc": "BACC", "kappa": "kappa", "wf1": "WF1"}
-"""As short as the paper's; the legend says them in full."""
 
 Kind = Literal["name", "short", "number", "below", "words", "verdict"]
 """What a column holds. `below`: numbers that may stand below those of the column on its left."""
@@ -78,10 +75,10 @@ class Remark:
 
 
 def datasets(comparison: Comparison) -> list[tuple[str, list[Block]]]:
-    """Each dataset's name and its blocks, the paper's protocol first."""
+    """Each evaluation's title and its blocks, the paper's protocol first."""
     found: dict[str, list[Block]] = {}
     for block in comparison.blocks:
-        found.setdefault(block.dataset, []).append(block)
+        found.setdefault(block.name, []).append(block)
     ordered = [sorted(blocks, key=lambda b: not b.is_paper) for blocks in found.values()]
     return [(one_line(blocks[0].title), blocks) for blocks in ordered]
 
@@ -167,13 +164,13 @@ def scores(block: Block, parameters: Mapping[str, float | None]) -> Grid:
         parameters: row -> millions, as published; empty for no such column.
     """
     columns = [Column("method", kind="name"), Column("parameters", optional=True)]
-    for metric in METRICS:
-        columns += [*_pair(metric), Column("95 % interval", METRIC_NAMES[metric], "below", True)]
+    for metric in block.metrics:
+        columns += [*_pair(metric), Column("95 % interval", title(metric), "below", True)]
     columns += [Column("n", kind="short"), Column("audit", kind="verdict", optional=True)]
     rows = []
     for cell in block.cells:
         size = _as_published(parameters.get(cell.row))
-        numbers = (text for m in METRICS for text in (*_pair_of(cell, m), _interval(cell, m)))
+        numbers = (text for m in block.metrics for text in (*_pair_of(cell, m), _interval(cell, m)))
         rows.append((cell.row, size, *numbers, seeds(cell), cell.verdict or ""))
     return _grid("Scores, %", _SCORES, columns, rows)
 
@@ -181,19 +178,19 @@ def scores(block: Block, parameters: Mapping[str, float | None]) -> Grid:
 def bare_scores(block: Block, parameters: Mapping[str, float | None]) -> Grid:
     """As `scores`, without intervals and audit."""
     columns = [Column("method", kind="name"), Column("parameters", optional=True)]
-    columns += [*(column for m in METRICS for column in _pair(m)), Column("n", kind="short")]
+    columns += [*(column for m in block.metrics for column in _pair(m)), Column("n", kind="short")]
     rows = []
     for cell in block.cells:
-        numbers = (text for m in METRICS for text in _pair_of(cell, m))
+        numbers = (text for m in block.metrics for text in _pair_of(cell, m))
         rows.append((cell.row, _as_published(parameters.get(cell.row)), *numbers, seeds(cell)))
     return _grid("Scores, %", _SCORES, columns, rows)
 
 
 def side_by_side(blocks: Sequence[Block]) -> Grid | None:
-    """A dataset's balanced accuracy under every protocol in which something ran.
+    """A dataset's first metric under every protocol in which something ran.
 
     Args:
-        blocks: of one dataset, the paper's first.
+        blocks: of one evaluation, the paper's first.
 
     Returns:
         None where fewer than two have runs: there is nothing to hold against each other.
@@ -201,27 +198,28 @@ def side_by_side(blocks: Sequence[Block]) -> Grid | None:
     shown = [block for block in blocks if ran(block)]
     if len(shown) < 2:
         return None
+    metric = blocks[0].metrics[0]
     columns = [Column("method", kind="name"), Column("published", optional=True)]
     columns += [Column(one_line(block.protocol), "ours") for block in shown]
     rows = []
     for name in dict.fromkeys(cell.row for block in blocks for cell in block.cells):
-        quotes = [published(cell, "bacc") for b in blocks if (cell := b.cell(name))]
+        quotes = [published(cell, metric) for b in blocks if (cell := b.cell(name))]
         quote = next((text for text in quotes if text), "")
-        rows.append((name, quote, *(_with_doubts(block.cell(name)) for block in shown)))
-    return _grid("Balanced accuracy side by side, %", _SCORES, columns, rows)
+        rows.append((name, quote, *(_with_doubts(block.cell(name), metric) for block in shown)))
+    return _grid(f"{capitalised(metric)} side by side, %", _SCORES, columns, rows)
 
 
 def differences(block: Block, reference: str | None) -> Grid | None:
     """How far the rows are from the reference row, one line a row; None where none is."""
     columns = [Column("method", kind="name")]
-    columns += [column for m in METRICS for column in _distance_columns(METRIC_NAMES[m])]
+    columns += [column for m in block.metrics for column in _distance_columns(title(m))]
     rows = [
-        (cell.row, *(text for m in METRICS for text in _distance(block, cell, reference, m)))
+        (cell.row, *(text for m in block.metrics for text in _distance(block, cell, reference, m)))
         for cell in block.cells
     ]
     rows = [row for row in rows if any(row[1:])]
-    title = f"Differences to {reference}, percentage points"
-    return _grid(title, _SURE, columns, rows) if rows else None
+    said = f"Differences to {reference}, percentage points"
+    return _grid(said, _SURE, columns, rows) if rows else None
 
 
 def certainty(block: Block, reference: str | None) -> Grid | None:
@@ -230,19 +228,19 @@ def certainty(block: Block, reference: str | None) -> Grid | None:
     columns += [Column("95 % interval"), *_distance_columns("")]
     rows = [
         (
-            cell.row if metric == METRICS[0] else "",
-            METRIC_NAMES[metric],
+            cell.row if metric == block.metrics[0] else "",
+            title(metric),
             _interval(cell, metric),
             *_distance(block, cell, reference, metric),
         )
         for cell in block.cells
         if cell.results
-        for metric in METRICS
+        for metric in block.metrics
     ]
-    title = "Intervals, %"
+    said = "Intervals, %"
     if reference is not None:
-        title += f", and differences to {reference}, percentage points"
-    return _grid(title, _SURE, columns, rows) if any(any(row[2:]) for row in rows) else None
+        said += f", and differences to {reference}, percentage points"
+    return _grid(said, _SURE, columns, rows) if any(any(row[2:]) for row in rows) else None
 
 
 def costs(
@@ -310,16 +308,16 @@ def _grid(
     return Grid(one_line(title), words, tuple(columns[i] for i in kept), lines)
 
 
-def _pair(metric: Metric) -> list[Column]:
-    group = METRIC_NAMES[metric]
+def _pair(metric: str) -> list[Column]:
+    group = title(metric)
     return [Column("published", group, optional=True), Column("ours", group)]
 
 
-def _pair_of(cell: Cell, metric: Metric) -> tuple[str, str]:
+def _pair_of(cell: Cell, metric: str) -> tuple[str, str]:
     return published(cell, metric), mean_sd(cell.summary(metric))
 
 
-def _interval(cell: Cell, metric: Metric) -> str:
+def _interval(cell: Cell, metric: str) -> str:
     summary = cell.summary(metric)
     return bounds(summary.interval if summary else None)
 
@@ -329,7 +327,7 @@ def _distance_columns(group: str) -> list[Column]:
     return [Column(head, group, optional=True) for head in heads]
 
 
-def _distance(block: Block, cell: Cell, reference: str | None, metric: Metric) -> tuple[str, ...]:
+def _distance(block: Block, cell: Cell, reference: str | None, metric: str) -> tuple[str, ...]:
     """Texts for `_distance_columns`; the pairs are told where they are fewer than the seeds."""
     other = block.cell(reference) if reference is not None else None
     paired = cell.against(other, metric) if other else None
@@ -352,9 +350,9 @@ def _encoder_and_head(cell: Cell) -> tuple[str, str]:
     return millions(encoder), millions(cell.n_head_parameters)
 
 
-def _with_doubts(cell: Cell | None) -> str:
-    """Mean and deviation of the balanced accuracy, and what a reader must know at once."""
-    text = mean_sd(cell.summary("bacc")) if cell else ""
+def _with_doubts(cell: Cell | None, metric: str) -> str:
+    """Mean and deviation of a metric, and what a reader must know at once."""
+    text = mean_sd(cell.summary(metric)) if cell else ""
     if cell is None or not text:
         return ""
     doubts = [seeds(cell)] if " of " in seeds(cell) else []
@@ -363,13 +361,26 @@ def _with_doubts(cell: Cell | None) -> str:
     return f"{text} ({', '.join(doubts)})" if doubts else text
 
 
-# Numbers as text ----------------------------------------------------------------------------------
+# Metrics and numbers as text ----------------------------------------------------------------------
 
 
-def published(cell: Cell, metric: Metric) -> str:
-    """`62.87 ± 0.76`, in percent, as the paper has it."""
-    found = cell.published.get(metric)
-    return "" if found is None else f"{found[0]:.2f} ± {found[1]:.2f}"
+def title(metric: str) -> str:
+    """As short as papers have it; the legend says it in full."""
+    return metrics.get(metric).title
+
+
+def capitalised(metric: str) -> str:
+    """In words, at the beginning of a sentence."""
+    words = metrics.get(metric).words
+    return words[0].upper() + words[1:]
+
+
+def published(cell: Cell, metric: str) -> str:
+    """`62.87 ± 0.76`, in percent, as the paper has it; the mean alone where it says no more."""
+    mean, sd = cell.published.get(metric, (None, None))
+    if mean is None:
+        return ""
+    return f"{mean:.2f}" if sd is None else f"{mean:.2f} ± {sd:.2f}"
 
 
 def mean_sd(found: Summary | None) -> str:
@@ -383,8 +394,7 @@ def seeds(cell: Cell) -> str:
     """Complete seeds: `5`, or `3 of 5` where some are missing; blank where nothing was tried."""
     if not cell.results and not cell.errors:
         return ""
-    summary = cell.summary("bacc")
-    n, wanted = summary.n if summary else 0, cell.n_wanted // cell.folds_per_seed
+    n, wanted = cell.n_complete, cell.n_wanted // cell.folds_per_seed
     return f"{n}" if n >= wanted else f"{n} of {wanted}"
 
 
@@ -446,13 +456,15 @@ def legend(comparison: Comparison) -> list[tuple[str, str]]:
     """What the words and signs of the tables mean; nothing where there is no table."""
     if not comparison.blocks:
         return []
+    shown = dict.fromkeys(metric for block in comparison.blocks for metric in block.metrics)
+    explained = ", ".join(metrics.get(metric).legend for metric in shown)
     reference = one_line(comparison.reference or "")
     paired = (
         f"of row and {reference}, seed by seed: same seed, same folds. Two-sided paired t-test, "
         "not corrected for the number of rows; blank where a spread is missing"
     )
     return [
-        ("BACC, kappa, WF1", "balanced accuracy, Cohen's kappa, F1 weighted by class, in percent"),
+        (", ".join(map(title, shown)), f"{explained}, in percent"),
         ("published", "the paper's number; blank where it has none for this dataset and protocol"),
         (
             "ours",

@@ -21,7 +21,6 @@ from emoray.reports import grids
 from emoray.reports.grids import Column, Grid, one_line
 from emoray.reports.summary import REHEARSAL_MARK, heading
 from emoray.results.comparison import Block, Cell, Comparison, Paired
-from emoray.results.store import METRICS, Metric
 
 WIDTH = 100
 """Columns of a terminal into which every table fits."""
@@ -165,7 +164,7 @@ def csv(comparison: Comparison) -> str:
         _csv_line(comparison, block, cell, metric)
         for block in comparison.blocks
         for cell in block.cells
-        for metric in METRICS
+        for metric in block.metrics
     ]
     writer = csv_format.DictWriter(out, fieldnames=_CSV_FIELDS)
     writer.writeheader()
@@ -182,9 +181,7 @@ _CSV_FIELDS = (
 )
 
 
-def _csv_line(
-    comparison: Comparison, block: Block, cell: Cell, metric: Metric
-) -> dict[str, object]:
+def _csv_line(comparison: Comparison, block: Block, cell: Cell, metric: str) -> dict[str, object]:
     """By `_CSV_FIELDS`; None is written as an empty field."""
     summary, quote = cell.summary(metric), cell.published.get(metric, (None, None))
     low, high = _ends(summary.interval if summary else None)
@@ -192,7 +189,7 @@ def _csv_line(
     millions = comparison.published_parameters.get(cell.row)
     return {
         "table": comparison.name,
-        "dataset": block.dataset,
+        "dataset": block.name,
         "protocol": block.protocol,
         "is_paper": str(block.is_paper).lower(),
         "method": cell.row,
@@ -218,9 +215,7 @@ def _csv_line(
     }
 
 
-def _csv_paired(
-    comparison: Comparison, block: Block, cell: Cell, metric: Metric
-) -> dict[str, object]:
+def _csv_paired(comparison: Comparison, block: Block, cell: Cell, metric: str) -> dict[str, object]:
     other = block.cell(comparison.reference) if comparison.reference else None
     paired: Paired | None = cell.against(other, metric) if other else None
     if paired is None:

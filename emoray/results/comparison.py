@@ -1,8 +1,8 @@
 """Published numbers beside ours: what a table or an ablation figure shows, as plain data.
 
-A cell holds the runs of one row on one dataset and protocol. Its unit is the seed: the folds of a
-seed are averaged first, because they share seed and most of their training segments. Reports
-render this and compute nothing.
+A cell holds the runs of one row on one dataset, target and protocol. Its unit is the seed: the
+folds of a seed are averaged first, because they share seed and most of their training segments.
+Reports render this and compute nothing.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from emoray.evaluation.statistics import Interval, Summary, paired_interval, paired_p, summarise
-from emoray.results.published import MeanSd
-from emoray.results.store import Metric, ResultRow
+from emoray.results.paper import MeanSd
+from emoray.results.store import ResultRow
+from emoray.runtime.config import canonical_json
 
 _CLEAN = "clean"
 _OF_ONE_MODEL = (
     "dataset",
     "corpus",
+    "target",
     "protocol",
+    "chosen_by",
     "method",
     "stage",
     "n_classes",
@@ -55,7 +58,7 @@ class Cell:
 
     row: str
     """The row's name."""
-    published: Mapping[Metric, MeanSd] = field(default_factory=dict)
+    published: Mapping[str, MeanSd] = field(default_factory=dict)
     """Percent; empty where the paper has none for this protocol."""
     results: tuple[ResultRow, ...] = ()
     """Runs that are there."""
@@ -78,44 +81,54 @@ class Cell:
                     f"{self.row}: need {self.folds_per_seed} folds of seed {seed}, got {len(rows)}"
                 )
 
-    def per_seed(self, metric: Metric) -> dict[int, float]:
-        """Mean over the folds of each complete seed, in percent, by seed."""
-        return {
-            seed: fmean(100 * row.metric(metric) for row in rows)
-            for seed, rows in self._complete().items()
-        }
+    def per_seed(self, metric: str) -> dict[int, float]:
+        """Mean over the folds of each complete seed, in percent, by seed.
 
-    def summary(self, metric: Metric) -> Summary | None:
+        A seed is left out where the metric is not defined in one of its folds.
+        """
+        found = {}
+        for seed, rows in self._complete().items():
+            scores = [score for row in rows if (score := row.metric(metric)) is not None]
+            if len(scores) == len(rows):
+                found[seed] = fmean(100 * score for score in scores)
+        return found
+
+    def summary(self, metric: str) -> Summary | None:
         """Over complete seeds, in percent; None where there is none."""
         return summarise(list(self.per_seed(metric).values()))
+
+    @property
+    def n_complete(self) -> int:
+        """Seeds of which all folds are there."""
+        return len(self._complete())
 
     @property
     def n_incomplete(self) -> int:
         """Seeds of which some folds are there and some are not: no number counts them."""
         return len(self._by_seed()) - len(self._complete())
 
-    def against(self, reference: Cell, metric: Metric) -> Paired | None:
+    def against(self, reference: Cell, metric: str) -> Paired | None:
         """This row less another, over the seeds that are complete in both.
 
         Returns:
             None for the row itself, and where no seed is complete in both.
 
         Raises:
-            ValueError: the two did not run on the same corpus, protocol and folds.
+            ValueError: the two did not run on the same corpus, target, protocol and folds.
         """
         if reference.row == self.row:
             return None
         ours, theirs = self._complete(), reference._complete()
-        seeds = sorted(set(ours) & set(theirs))
+        mine, other = self.per_seed(metric), reference.per_seed(metric)
+        seeds = sorted(set(mine) & set(other))
         for seed in seeds:
             if _tested(ours[seed]) != _tested(theirs[seed]):
                 raise ValueError(
-                    f"need {self.row} and {reference.row} on the same corpus, protocol and folds, "
-                    f"got others in seed {seed}"
+                    f"need {self.row} and {reference.row} on the same corpus, target, protocol "
+                    f"and folds, got others in seed {seed}"
                 )
         if not seeds:
             return None
-        mine, other = self.per_seed(metric), reference.per_seed(metric)
         differences = [mine[seed] - other[seed] for seed in seeds]
         interval, p = paired_interval(differences), paired_p(differences)
         return Paired(len(seeds), fmean(differences), interval, p)
@@ -148,7 +161,9 @@ class Cell:
         return fmean(row.seconds for row in self.results) if self.results else None
 
     def _different(self, name: str) -> list[Hashable]:
-        return list(dict.fromkeys(getattr(row, name) for row in self.results))
+        found = (getattr(row, name) for row in self.results)
+        plain = (canonical_json(value) if isinstance(value, Mapping) else value for value in found)
+        return list(dict.fromkeys(plain))
 
     def _by_seed(self) -> dict[int, list[ResultRow]]:
         seeds = sorted({row.seed for row in self.results})
@@ -161,25 +176,33 @@ class Cell:
 
 @dataclass(frozen=True)
 class Block:
-    """All rows of a table on one dataset under one protocol.
+    """All rows of a table on one dataset and target under one protocol.
 
     Raises:
-        ValueError: a row that is there twice, runs of another dataset or protocol, or published
-            numbers under a protocol that is not the paper's.
+        ValueError: a row that is there twice, runs of another dataset or protocol, published
+            numbers under a protocol that is not the paper's, or no metric.
     """
 
+    name: str
+    """Of the evaluation: the dataset's where it is evaluated on one target only."""
     dataset: str
     title: str
-    """The dataset's name as people write it."""
+    """The dataset's name as people write it, with the target where it is not the classes."""
     protocol: str
     is_paper: bool
     """Whether the paper's numbers were made under this protocol."""
     words: str
     """The protocol in one line."""
+    metrics: tuple[str, ...]
+    """As printed, in this order; the first one is the one that overviews and bars show."""
     cells: tuple[Cell, ...]
+    class_names: tuple[str, ...] = ()
+    """By class index; indices are shown without them."""
 
     def __post_init__(self) -> None:
-        at = f"{self.dataset}, {self.protocol}"
+        at = f"{self.name}, {self.protocol}"
+        if not self.metrics:
+            raise ValueError(f"{at}: need one or more metrics, got none")
         _once([cell.row for cell in self.cells], at)
         for cell in self.cells:
             if cell.published and not self.is_paper:
@@ -216,7 +239,7 @@ class Comparison:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _once([f"{block.dataset}, {block.protocol}" for block in self.blocks], self.name)
+        _once([f"{block.name}, {block.protocol}" for block in self.blocks], self.name)
         runs = [r for block in self.blocks for cell in block.cells for r in cell.results]
         if any(run.rehearsal for run in runs) and not self.rehearsal:
             raise ValueError(f"{self.name}: need rehearsal=True for runs on rehearsal data")
@@ -229,7 +252,7 @@ def _once(found: Sequence[str], at: str) -> None:
 
 def _tested(rows: Sequence[ResultRow]) -> set[tuple[str, ...]]:
     """What a seed's runs were tested on."""
-    return {(row.corpus, row.protocol, row.fold) for row in rows}
+    return {(row.corpus, canonical_json(row.target), row.protocol, row.fold) for row in rows}
 
 
 def _badness(part: str) -> tuple[int, str]:

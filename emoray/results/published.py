@@ -8,103 +8,34 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
-from typing import Any
+from typing import Annotated, Any, TypeVar, get_args
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from emoray import datasets
-from emoray.results.store import METRICS, Metric
-
-MeanSd = tuple[float, float]
-"""Mean and standard deviation over runs, in percent."""
-
-_SECTIONS = ("title", "code", "settings", "cost", "table_1", "evaluation")
-"""Beside tables and figures. Settings, cost and corpus facts are held against the method and the
-dataset cards by tests; nothing renders them."""
-_ROW = ("name", "n_parameters_m", "drop", "reproduce")
-_TABLE = ("caption", "rows")
-
-
-@dataclass(frozen=True, slots=True)
-class Reproduce:
-    """What runs to reproduce a row."""
-
-    method: str
-    """A folder of `emoray/methods`."""
-    stages: tuple[str, ...]
-    """In order; each starts from the one before it."""
-    set: Mapping[str, Any] = field(default_factory=dict)
-    """Dotted fields of the stages' settings that differ from their defaults."""
-
-
-@dataclass(frozen=True, slots=True)
-class PaperRow:
-    """One row of a table, or one bar of an ablation."""
-
-    name: str
-    """As the paper writes it."""
-    n_parameters_m: float | None = None
-    """Millions of parameters, as published."""
-    published: Mapping[str, Mapping[Metric, MeanSd]] = field(default_factory=dict)
-    """Dataset -> metric -> mean and standard deviation in percent; blanks are left out."""
-    drop: Mapping[str, float] = field(default_factory=dict)
-    """Dataset -> percentage points of bacc below the full method."""
-    reproduce: Reproduce | None = None
-    """None: the row is quoted only."""
-
-
-@dataclass(frozen=True, slots=True)
-class PaperTable:
-    """A table of results, or an ablation figure whose bars are rows."""
-
-    name: str
-    """`table_2`, `figure_3`."""
-    caption: str
-    rows: tuple[PaperRow, ...]
-
-    def row(self, name: str) -> PaperRow:
-        """A row by its name.
-
-        Raises:
-            ValueError: there is none; the message lists those there are.
-        """
-        for row in self.rows:
-            if row.name == name:
-                return row
-        known = ", ".join(row.name for row in self.rows)
-        raise ValueError(f"need a row of {self.name} among {known}; got {name!r}")
-
-
-@dataclass(frozen=True, slots=True)
-class PaperProjection:
-    """A figure that lays embeddings out in the plane; it publishes no number."""
-
-    name: str
-    caption: str
-    dataset: str
-    """Whose segments are shown."""
-    projection: str
-    """`t-SNE`."""
-    arms: tuple[str, ...]
-    """Encoders side by side, left to right."""
-    coloured_by: tuple[str, ...]
-    """Axes, top to bottom."""
-    centroids: tuple[int, ...]
-    """Values of the axis whose centroids are numbered."""
-    reproduce: Reproduce
-
-
-@dataclass(frozen=True, slots=True)
-class Paper:
-    """What one paper published."""
-
-    title: str
-    code: str
-    """Where its authors released their code."""
-    tables: Mapping[str, PaperTable]
-    """By name, in the file's order."""
-    figures: Mapping[str, PaperProjection]
+from emoray.evaluation.folds import PROTOCOLS
+from emoray.evaluation.metrics import METRICS
+from emoray.results.paper import (
+    Evaluation,
+    MeanSd,
+    Paper,
+    PaperProjection,
+    PaperRow,
+    PaperTable,
+    Reproduce,
+    StageOfRow,
+    twice,
+)
+from emoray.vocabulary.targets import Classes, from_plain
 
 
 def names() -> tuple[str, ...]:
@@ -139,130 +70,452 @@ def parse(text: str) -> Paper:
         ValueError: as `load`.
     """
     found = tomllib.loads(text)
-    tables, figures = {}, {}
-    for name, section in found.items():
-        if name in _SECTIONS:
-            continue
-        if not name.startswith(("table_", "figure_")):
-            raise ValueError(f"need {', '.join(_SECTIONS)}, table_N or figure_N, got {name!r}")
-        if "rows" in _mapping(section, name):
-            tables[name] = _table(section, name)
-        else:
-            figures[name] = _projection(section, name)
-    title, code = (_text(found, key, "the file") for key in ("title", "code"))
-    return Paper(title, code, tables, figures)
+    sections = {name: _section(found, name) for name in found if name not in _Head.model_fields}
+    known = {name: value for name, value in found.items() if name in _Head.model_fields}
+    head = _checked(_Head, known, "")
+    shared = _evaluations(head.evaluation, "the file")
+    corpora = {name: _corpus(s, name) for name, s in sections.items() if _lists_datasets(s)}
+    others = {name: section for name, section in sections.items() if name not in corpora}
+    tables = {name: _table(s, name, shared) for name, s in others.items() if "rows" in s}
+    figures = {name: _projection(s, name) for name, s in others.items() if "rows" not in s}
+    full = _full_model(head.full_model, tables)
+    for table in tables.values():
+        _check_reference(table, full)
+    pretraining = _pretraining(head.pretraining, corpora)
+    return Paper(head.title, head.code, tables, figures, shared, pretraining, full)
 
 
-def _table(section: Mapping[str, Any], at: str) -> PaperTable:
-    _only(section, _TABLE, at)
-    rows = tuple(_row(row, f"{at} row {i}") for i, row in enumerate(_list(section, "rows", at), 1))
-    listed = [row.name for row in rows]
-    if twice := sorted({name for name in listed if listed.count(name) > 1}):
-        raise ValueError(f"need each row of {at} once, got {', '.join(twice)} again")
-    return PaperTable(at, _text(section, "caption", at), rows)
+def _section(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    if not name.startswith(("table_", "figure_")):
+        raise ValueError(f"need {', '.join(_Head.model_fields)}, table_N or figure_N, got {name!r}")
+    section = found[name]
+    if not isinstance(section, dict):
+        raise ValueError(f"need a table for {name}, got {section!r}")
+    return section
 
 
-def _row(row: object, at: str) -> PaperRow:
-    row = _mapping(row, at)
-    name = _text(row, "name", at)
-    at = f"{at} ({name})"
-    _only(row, (*_ROW, *datasets.names()), at)
-    scores = {key: value for key, value in row.items() if key not in _ROW}
-    drop = _mapping(row.get("drop", {}), f"{at} drop")
-    _only(drop, datasets.names(), f"{at} drop")
-    millions = row.get("n_parameters_m")
+# What the file may hold ---------------------------------------------------------------------------
+
+
+def _finite_in(value: object, low: float, high: float) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not low <= float(value) <= high or not math.isfinite(float(value)):  # type: ignore[arg-type]
+        raise ValueError(f"need a number in [{low:g}, {high:g}]")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _within(low: float, high: float) -> BeforeValidator:
+    return BeforeValidator(lambda value: _finite_in(value, low, high))
+
+
+def _among(known: Sequence[str], what: str) -> BeforeValidator:
+    def check(value: object) -> object:
+        if value not in known:
+            raise ValueError(f"need {what} among {', '.join(known)}")
+        return value
+
+    return BeforeValidator(check)
+
+
+_Text = Annotated[str, StringConstraints(min_length=1)]
+_Texts = Annotated[list[_Text], Field(min_length=1)]
+_Dataset = Annotated[str, _among(datasets.names(), "a dataset")]
+_Protocol = Annotated[str, _among(tuple(PROTOCOLS), "a protocol")]
+_Metric = Annotated[str, _among(tuple(METRICS), "a metric")]
+_Target = Annotated[Any, BeforeValidator(from_plain)]
+_Percent = Annotated[float, _within(-100, 100)]
+_Positive = Annotated[float, _within(0, math.inf)]
+
+
+class _Section(BaseModel):
+    """Part of the file: nothing but its fields, and no value of another type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Evaluation(_Section):
+    dataset: _Dataset
+    name: _Text | None = None
+    protocol: _Protocol
+    safer: list[_Protocol] = []
+    target: _Target = Classes()
+    metrics: Annotated[list[_Metric], Field(min_length=1)]
+    chosen_by: _Metric
+    # What the paper says of the dataset; tests hold it against the card.
+    n_classes: int | None = None
+    segment_s: _Positive | None = None
+    sfreq: _Positive | None = None
+    n_segments: int | None = None
+    n_subjects: int | None = None
+
+
+class _FullModel(_Section):
+    table: _Text
+    row: _Text
+
+
+class _Head(_Section):
+    title: _Text
+    code: _Text
+    settings: dict[str, Any] = {}
+    cost: dict[str, Any] = {}
+    pretraining: Any = None
+    full_model: _FullModel | None = None
+    evaluation: list[_Evaluation] = []
+
+
+class _Corpus(_Section):
+    dataset: _Dataset
+    title: _Text
+    sfreq: _Positive
+    n_electrodes: int | None = None
+    n_subjects: int
+    n_segments: int
+    ours: _Text | None = None
+
+
+class _Corpora(_Section):
+    rows: list[_Corpus]
+    n_segments_text: int | None = None
+    n_segments_rows: int | None = None
+
+
+class _Stage(_Section):
+    name: _Text | None = None
+    stage: _Text
+    method: _Text | None = None
+    starts: dict[str, _Text] = {}
+    set: dict[str, Any] = {}
+
+
+class _Reproduce(_Section):
+    method: _Text
+    stages: Annotated[list[Any], Field(min_length=1)]
+    set: dict[str, Any] = {}
+
+
+class _Row(_Section):
+    name: _Text
+    n_parameters_m: _Positive | None = None
+    published: dict[str, dict[str, Any]] = {}
+    drop: dict[str, _Percent] = {}
+    reproduce: _Reproduce | None = None
+
+
+class _Table(_Section):
+    caption: _Text
+    reference: _Text | None = None
+    deviations: bool = True
+    evaluation: list[_Evaluation] = []
+    rows: Annotated[list[_Row], Field(min_length=1)]
+
+
+class _Projection(_Section):
+    caption: _Text
+    dataset: _Dataset
+    projection: _Text
+    arms: _Texts
+    coloured_by: _Texts
+    centroids: Annotated[list[int], Field(min_length=1)]
+    reproduce: _Reproduce
+
+
+# From what it holds to what it means --------------------------------------------------------------
+
+
+def _evaluations(found: Sequence[_Evaluation], at: str) -> tuple[Evaluation, ...]:
+    listed = tuple(
+        Evaluation(
+            name=one.name or one.dataset,
+            dataset=one.dataset,
+            protocol=one.protocol,
+            safer=tuple(one.safer),
+            target=one.target,
+            metrics=tuple(one.metrics),
+            chosen_by=one.chosen_by,
+        )
+        for one in found
+    )
+    if repeated := twice([one.name for one in listed]):
+        raise ValueError(f"need each evaluation of {at} under its own name, got {repeated} again")
+    for one in listed:
+        if repeated := twice(one.protocols) or twice(one.metrics):
+            raise ValueError(f"need each once in {at} evaluation {one.name}, got {repeated} again")
+        if one.name in _Row.model_fields:
+            raise ValueError(f"need another name of an evaluation of {at} than {one.name!r}")
+    return listed
+
+
+def _lists_datasets(section: Mapping[str, Any]) -> bool:
+    """Whether the rows of a table are datasets: facts of a corpus, no scores."""
+    rows = section.get("rows")
+    return isinstance(rows, list) and any(isinstance(r, dict) and "dataset" in r for r in rows)
+
+
+def _corpus(section: Mapping[str, Any], at: str) -> tuple[str, ...]:
+    return tuple(row.dataset for row in _checked(_Corpora, section, at).rows)
+
+
+def _pretraining(found: object, corpora: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Names of datasets, or those of a table that lists them."""
+    if found is None:
+        return ()
+    if isinstance(found, str):
+        if found not in corpora:
+            listed = ", ".join(corpora) or "none"
+            raise ValueError(
+                f"need a table of datasets for pretraining among {listed}, got {found!r}"
+            )
+        return corpora[found]
+    if not isinstance(found, list) or not found or not set(found) <= set(datasets.names()):
+        raise ValueError(f"need a list of datasets for pretraining, got {found!r}")
+    return tuple(found)
+
+
+def _full_model(found: _FullModel | None, tables: Mapping[str, PaperTable]) -> PaperRow | None:
+    if found is None:
+        return None
+    if found.table not in tables:
+        raise ValueError(
+            f"need a table among {', '.join(tables)} for full_model, got {found.table!r}"
+        )
+    return tables[found.table].row(found.row)
+
+
+def _check_reference(table: PaperTable, full: PaperRow | None) -> None:
+    known = [row.name for row in table.rows] + ([full.name] if full else [])
+    if table.reference is not None and table.reference not in known:
+        raise ValueError(
+            f"need a row or the full model for {table.name} reference, got {table.reference!r}"
+        )
+
+
+def _table(section: Mapping[str, Any], at: str, shared: Sequence[Evaluation]) -> PaperTable:
+    found = section.get("evaluation", [])
+    own = [_checked(_Evaluation, one, f"{at} evaluation {i}") for i, one in _numbered(found)]
+    evaluation = _evaluations(own, at) or tuple(shared)
+    by_name = {one.name: one for one in evaluation}
+    rows = section["rows"]
+    if isinstance(rows, list):
+        rows = [_gathered(row, by_name) for row in rows]
+    table = _checked(_Table, {**section, "rows": rows}, at, columns=tuple(by_name))
+    if repeated := twice([row.name for row in table.rows]):
+        raise ValueError(f"need each row of {at} once, got {repeated} again")
+    built = tuple(
+        _row(row, by_name, f"{at} row {i} ({row.name})", deviations=table.deviations)
+        for i, row in enumerate(table.rows, 1)
+    )
+    return PaperTable(at, table.caption, built, evaluation, table.reference)
+
+
+def _numbered(found: object) -> Iterator[tuple[int, Any]]:
+    return enumerate(found, 1) if isinstance(found, list) else enumerate([found], 1)
+
+
+def _gathered(row: object, evaluation: Mapping[str, Evaluation]) -> object:
+    """A row with its scores, which stand under the names of evaluations, in one place."""
+    if not isinstance(row, dict):
+        return row
+    scores = {name: value for name, value in row.items() if name in evaluation}
+    return {**{k: v for k, v in row.items() if k not in scores}, "published": scores}
+
+
+def _row(row: _Row, evaluation: Mapping[str, Evaluation], at: str, *, deviations: bool) -> PaperRow:
+    _only(row.drop, tuple(evaluation), f"{at} drop")
+    published = {
+        name: _scores(scores, evaluation[name].metrics, f"{at} {name}", deviations=deviations)
+        for name, scores in row.published.items()
+    }
     return PaperRow(
-        name=name,
-        n_parameters_m=None if millions is None else _number(millions, 0, math.inf, at),
-        published={key: _scores(value, f"{at} {key}") for key, value in scores.items()},
-        drop={key: _number(value, -100, 100, f"{at} drop {key}") for key, value in drop.items()},
-        reproduce=_reproduce(row["reproduce"], at) if "reproduce" in row else None,
+        name=row.name,
+        n_parameters_m=row.n_parameters_m,
+        published=published,
+        drop=row.drop,
+        reproduce=_reproduce(row.reproduce, f"{at} reproduce") if row.reproduce else None,
     )
 
 
-def _scores(found: object, at: str) -> dict[Metric, MeanSd]:
-    scores = _mapping(found, at)
-    _only(scores, METRICS, at)
-    if missing := [metric for metric in METRICS if metric not in scores]:
-        raise ValueError(f"need {', '.join(missing)} in {at}, got {', '.join(scores) or 'nothing'}")
-    return {metric: _mean_sd(scores[metric], f"{at} {metric}") for metric in METRICS}
+def _scores(
+    found: Mapping[str, Any], metrics: Sequence[str], at: str, *, deviations: bool
+) -> dict[str, MeanSd]:
+    """Of every metric of the evaluation, in its order; a blank is an empty list."""
+    _only(found, metrics, at)
+    if missing := [metric for metric in metrics if metric not in found]:
+        raise ValueError(f"need {', '.join(missing)} in {at}, got {', '.join(found) or 'nothing'}")
+    return {
+        metric: _mean_sd(found[metric], f"{at} {metric}", deviations=deviations)
+        for metric in metrics
+        if found[metric] != []
+    }
 
 
-def _mean_sd(found: object, at: str) -> MeanSd:
+def _mean_sd(found: object, at: str, *, deviations: bool) -> MeanSd:
+    if not deviations:
+        return _number(found, -100, 100, at), None
     if not isinstance(found, list) or len(found) != 2:
         raise ValueError(f"need [mean, sd] in percent for {at}, got {found!r}")
     return _number(found[0], -100, 100, at), _number(found[1], 0, 100, at)
 
 
 def _projection(section: Mapping[str, Any], at: str) -> PaperProjection:
-    texts, lists = ("caption", "dataset", "projection"), ("arms", "coloured_by", "centroids")
-    _only(section, (*texts, *lists, "reproduce"), at)
-    caption, dataset, projection = (_text(section, key, at) for key in texts)
-    if dataset not in datasets.names():
-        raise ValueError(f"need a dataset for {at} dataset, got {dataset!r}")
-    centroids = _list(section, "centroids", at)
-    if any(type(value) is not int for value in centroids):
-        raise ValueError(f"need whole numbers for {at} centroids, got {centroids}")
-    if "reproduce" not in section:
-        raise ValueError(f"need reproduce in {at}, got {', '.join(section)}")
+    found = _checked(_Projection, section, at)
     return PaperProjection(
         name=at,
-        caption=caption,
-        dataset=dataset,
-        projection=projection,
-        arms=_texts(section, "arms", at),
-        coloured_by=_texts(section, "coloured_by", at),
-        centroids=tuple(centroids),
-        reproduce=_reproduce(section["reproduce"], at),
+        caption=found.caption,
+        dataset=found.dataset,
+        projection=found.projection,
+        arms=tuple(found.arms),
+        coloured_by=tuple(found.coloured_by),
+        centroids=tuple(found.centroids),
+        reproduce=_reproduce(found.reproduce, f"{at} reproduce"),
     )
 
 
-def _reproduce(found: object, at: str) -> Reproduce:
-    at = f"{at} reproduce"
-    found = _mapping(found, at)
-    _only(found, ("method", "stages", "set"), at)
-    fields = _mapping(found.get("set", {}), f"{at} set")
-    return Reproduce(_text(found, "method", at), _texts(found, "stages", at), fields)
+def _reproduce(found: _Reproduce, at: str) -> Reproduce:
+    """Names of stages are a chain; tables say a graph."""
+    try:
+        if all(isinstance(stage, str) and stage for stage in found.stages):
+            return Reproduce.chain(found.method, found.stages, found.set)
+    except ValueError as error:
+        raise ValueError(f"{at}: {error}") from error
+    if any(isinstance(stage, str) for stage in found.stages):
+        raise ValueError(f"need names of stages or tables for {at} stages, got {found.stages}")
+    stages = []
+    for i, one in enumerate(found.stages, 1):
+        stage = _checked(_Stage, one, f"{at} stage {i}")
+        method = stage.method or found.method
+        name = stage.name or stage.stage
+        stages.append(StageOfRow(name, stage.stage, method, stage.starts, stage.set))
+    _check_graph(stages, at)
+    return Reproduce(found.method, tuple(stages), found.set)
+
+
+def _check_graph(stages: Sequence[StageOfRow], at: str) -> None:
+    """Each stage starts from earlier ones, so that there is no circle, and none is for nothing."""
+    listed = [stage.name for stage in stages]
+    if repeated := twice(listed):
+        raise ValueError(f"need each stage of {at} under its own name, got {repeated} again")
+    for i, stage in enumerate(stages):
+        for role, start in stage.starts.items():
+            place = f"{at} stage {i + 1} ({stage.name}) starts {role}"
+            if start not in listed:
+                known = ", ".join(listed[:i]) or "none"
+                raise ValueError(f"need an earlier stage among {known} for {place}, got {start!r}")
+            if listed.index(start) >= i:
+                raise ValueError(
+                    f"need a stage that stands earlier for {place}, got {start!r}: "
+                    + ("a circle" if _leads_to(stages, start, stage.name) else "it comes later")
+                )
+    started = {start for stage in stages for start in stage.starts.values()}
+    if unused := [name for name in listed[:-1] if name not in started]:
+        raise ValueError(f"need stages of {at} that a later one starts from, got {unused[0]}")
+
+
+def _leads_to(stages: Sequence[StageOfRow], start: str, end: str) -> bool:
+    """Whether a stage has another one among those that it descends from, or is it."""
+    by_name = {stage.name: stage for stage in stages}
+    seen: set[str] = set()
+    left = [start]
+    while left:
+        name = left.pop()
+        if name == end:
+            return True
+        if name not in seen and name in by_name:
+            seen.add(name)
+            left += by_name[name].starts.values()
+    return False
 
 
 # Values, or an error that names the place ---------------------------------------------------------
 
+_S = TypeVar("_S", bound=_Section)
 
-def _only(found: Mapping[str, Any], known: Iterable[str], at: str) -> None:
-    known = tuple(known)
+_NEEDS = {
+    "string_type": "some text",
+    "string_too_short": "some text",
+    "list_type": "a list",
+    "too_short": "a list",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "int_type": "whole numbers",
+    "int_from_float": "whole numbers",
+    "bool_type": "true or false",
+}
+"""What was needed, by pydantic's name of an error; others say it themselves."""
+_LISTS = ("rows", "stages", "metrics", "arms", "coloured_by", "centroids")
+
+
+def _checked(kind: type[_S], found: object, at: str, columns: Sequence[str] = ()) -> _S:
+    """A part of the file, as its model has it.
+
+    Args:
+        kind: what it should be.
+        found: what stands there.
+        at: where, in words.
+        columns: keys of a row under which its scores stand.
+
+    Raises:
+        ValueError: one thing that is wrong, and where.
+    """
+    try:
+        return kind.model_validate(found)
+    except ValidationError as error:
+        # A misspelt key also leaves the right one out: the misspelling is the cause.
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+    where, what = first["loc"], first["type"]
+    if what in ("extra_forbidden", "missing"):
+        place = _place(found, where[:-1], at) or "the file"
+        if what == "missing":
+            need = "a list" if where[-1] in _LISTS else "some text"
+            raise ValueError(f"need {need} for {where[-1]} in {place}, got None")
+        known = ", ".join(_fields_at(kind, where[:-1], columns))
+        raise ValueError(f"need {known} in {place}, got {where[-1]}")
+    cause = first.get("ctx", {}).get("error")
+    need = str(cause) if cause else f"need {_NEEDS.get(what, first['msg'])}"
+    raise ValueError(f"{need} for {_place(found, where, at)}, got {first['input']!r}")
+
+
+def _place(found: Any, where: Sequence[str | int], at: str) -> str:
+    """`table_3 row 2 (EMOD) faced`: where in the file a value stands, in words."""
+    words = [at] if at else []
+    for part in where:
+        found = found[part] if isinstance(found, dict | list) else None
+        if isinstance(part, int):
+            words[-1] = words[-1].removesuffix("s")
+            name = found.get("name", found.get("dataset")) if isinstance(found, dict) else None
+            words.append(f"{part + 1} ({name})" if isinstance(name, str) else f"{part + 1}")
+        elif part != "published":
+            words.append(part)
+    return " ".join(words)
+
+
+def _fields_at(
+    kind: type[BaseModel], where: Sequence[str | int], columns: Sequence[str]
+) -> list[str]:
+    """Keys that a place of the file may have."""
+    for part in where:
+        if isinstance(part, str):
+            kind = _model_in(kind.model_fields[part].annotation)
+    keys = ([*columns] if name == "published" else [name] for name in kind.model_fields)
+    return [key for some in keys for key in some]
+
+
+def _model_in(annotation: Any) -> type[BaseModel]:
+    """The model in `list[Model]` or `Model | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(
+        found for found in map(_model_in, [a for a in get_args(annotation) if a is not type(None)])
+    )
+
+
+def _only(found: Mapping[str, Any], known: Sequence[str], at: str) -> None:
     if unknown := [key for key in found if key not in known]:
         raise ValueError(f"need {', '.join(known)} in {at}, got {', '.join(unknown)}")
 
 
-def _mapping(found: object, at: str) -> Mapping[str, Any]:
-    if not isinstance(found, dict):
-        raise ValueError(f"need a table for {at}, got {found!r}")
-    return found
-
-
-def _list(found: Mapping[str, Any], key: str, at: str) -> list[Any]:
-    values = found.get(key)
-    if not isinstance(values, list) or not values:
-        raise ValueError(f"need a list for {at} {key}, got {values!r}")
-    return values
-
-
-def _texts(found: Mapping[str, Any], key: str, at: str) -> tuple[str, ...]:
-    values = _list(found, key, at)
-    if not all(isinstance(value, str) and value for value in values):
-        raise ValueError(f"need a list of names for {at} {key}, got {values}")
-    return tuple(values)
-
-
-def _text(found: Mapping[str, Any], key: str, at: str) -> str:
-    value = found.get(key)
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"need some text for {key} in {at}, got {value!r}")
-    return value
-
-
 def _number(value: object, low: float, high: float, at: str) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not low <= float(value) <= high or not math.isfinite(float(value)):  # type: ignore[arg-type]
-        raise ValueError(f"need a number in [{low:g}, {high:g}] for {at}, got {value!r}")
-    return float(value)  # type: ignore[arg-type]
+    try:
+        return _finite_in(value, low, high)
+    except ValueError as error:
+        raise ValueError(f"{error} for {at}, got {value!r}") from error

@@ -1,7 +1,8 @@
 """Result rows: one file for each evaluated run, and which runs are still missing.
 
-A row is plain data under a key that says what was run: method, stage, settings, corpus, protocol,
-fold, seed, start and code. Asking for the same thing again finds the row; nothing is overwritten.
+A row is plain data under a key that says what was run: method, stage, settings, corpus, target,
+protocol, fold, seed, start, rule of choice and code. Asking for the same thing again finds the
+row; nothing is overwritten.
 
 Shapes: K classes.
 """
@@ -14,20 +15,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_args
+from typing import Any, NoReturn
 
 import numpy as np
 
-from emoray.evaluation.metrics import scores_of
+from emoray.evaluation import metrics
 from emoray.runtime import config as configs
 from emoray.runtime.storage import Storage
+from emoray.vocabulary import targets
 from emoray.vocabulary.schema import DataError
 
-Metric = Literal["bacc", "kappa", "wf1"]
-"""Balanced accuracy, Cohen's kappa, F1 weighted by the classes' sizes; fractions, not percent."""
-METRICS: tuple[Metric, ...] = get_args(Metric)
-
-FORMAT = 1
+FORMAT = 2
 """Of a row's file; raise it when a field changes its meaning."""
 ROWS = "rows"
 _TOLERANCE = 1e-9
@@ -39,7 +37,7 @@ class ResultRow:
     """One evaluated run: what it was, what came out, what it cost.
 
     Held to be true of every row, made or read: numbers are finite; the key is the one of its parts;
-    the scores are those of the confusion matrix.
+    the scores that a confusion matrix tells are those of its own.
 
     Raises:
         ValueError: one of these does not hold; the message names the field.
@@ -54,11 +52,15 @@ class ResultRow:
     dataset: str
     corpus: str
     """The build that was read, by folder (`faced-0d9cf00c654e`)."""
+    target: Mapping[str, Any]
+    """What the classes are (`vocabulary.targets`), as plain data."""
     protocol: str
     fold: str
     seed: int
     start: Mapping[str, Any] | None
     """Where the weights came from; None: from scratch."""
+    chosen_by: str
+    """Metric on the validation segments by which the best epoch was chosen."""
     code: str
     """Version of the code that ran (`runtime.code`)."""
     n_classes: int
@@ -66,18 +68,15 @@ class ResultRow:
     """Segments."""
     n_val: int
     n_test: int
-    bacc: float
-    """Balanced accuracy on the test segments, over the classes that occur among them."""
-    kappa: float
-    """Cohen's, in [-1, 1]; 0 where chance alone would agree everywhere."""
-    wf1: float
-    """F1 of each class, weighted by its test segments."""
+    scores: Mapping[str, float]
+    """On the test segments, by metric, as fractions; one that is not defined for them is left
+    out."""
     confusion: tuple[tuple[int, ...], ...]
     """Test segments, (K, K): rows are true classes, columns predicted ones."""
-    val_kappa: float
-    """Of the best epoch, on the validation segments."""
+    val_score: float
+    """`chosen_by` of the best epoch, on the validation segments."""
     best_epoch: int
-    """By `val_kappa`; from 0."""
+    """By `val_score`; from 0."""
     n_epochs: int
     """That were trained."""
     audit: Mapping[str, Any]
@@ -100,11 +99,11 @@ class ResultRow:
     finished: str
     """ISO 8601, UTC."""
     curves: Mapping[str, tuple[float, ...]]
-    """`train_loss`, `val_kappa` ...: one value for each epoch."""
+    """`train_loss`, `val_<metric>`: one value for each epoch."""
 
     def __post_init__(self) -> None:
         plain = configs.to_dict(self)  # refuses what JSON cannot say, NaN among it
-        for name in ("config", "start", "audit", "machine"):
+        for name in ("config", "target", "start", "scores", "audit", "machine"):
             object.__setattr__(self, name, plain[name])
         object.__setattr__(self, "confusion", tuple(map(tuple, plain["confusion"])))
         curves = {name: tuple(values) for name, values in plain["curves"].items()}
@@ -116,9 +115,18 @@ class ResultRow:
         if self.key != key:
             _refuse("key", f"{key}, which its parts give", self.key)
 
-    def metric(self, name: Metric) -> float:
-        """A score by name, as a fraction."""
-        return float(getattr(self, name))
+    def metric(self, name: str) -> float | None:
+        """A score by name, as a fraction; None where there is none.
+
+        Raises:
+            ValueError: there is no such metric.
+        """
+        return self.scores.get(metrics.get(name).name)
+
+    @property
+    def val_curve(self) -> str:
+        """Name of the curve of the metric that chose the epoch."""
+        return val_curve(self.chosen_by)
 
     @property
     def verdict(self) -> str:
@@ -150,6 +158,11 @@ class ResultRow:
         return configs.from_dict(cls, found["row"])
 
 
+def val_curve(metric: str) -> str:
+    """Name of a metric's curve over the epochs, on the validation segments."""
+    return f"val_{metric}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Asked:
     """What a key stands for: what was asked for, not what came out."""
@@ -158,10 +171,12 @@ class _Asked:
     stage: str
     config: Mapping[str, Any]
     corpus: str
+    target: Mapping[str, Any]
     protocol: str
     fold: str
     seed: int
     start: Mapping[str, Any] | None
+    chosen_by: str
     code: str
 
 
@@ -175,16 +190,19 @@ def key_of(
     stage: str,
     config: Mapping[str, Any],
     corpus: str,
+    target: Mapping[str, Any],
     protocol: str,
     fold: str,
     seed: int,
     start: Mapping[str, Any] | None,
+    chosen_by: str,
     code: str,
 ) -> str:
     """32 hex digits that change with any part and with nothing else.
 
     Args:
         config: plain data, as `config.to_dict` gives it: 5 and 5.0 are two settings here.
+        target: plain data, as `targets` gives it.
         start: plain data that names the weights (their digest, not only their place).
 
     Raises:
@@ -195,10 +213,12 @@ def key_of(
         stage=stage,
         config=config,
         corpus=corpus,
+        target=target,
         protocol=protocol,
         fold=fold,
         seed=seed,
         start=start,
+        chosen_by=chosen_by,
         code=code,
     )
     return _sha256(configs.to_dict(asked))[:_KEY_DIGITS]
@@ -359,7 +379,6 @@ _LEAST: Mapping[str, float] = {
     "seconds": 0,
     "segments_per_s": 0,
     "waiting": 0,
-    "val_kappa": -1,
 }
 
 
@@ -370,14 +389,23 @@ def _check_ranges(row: ResultRow) -> None:
     for name, least in _LEAST.items():
         if getattr(row, name) < least:
             _refuse(name, f"{least} or more", getattr(row, name))
-    for name in ("waiting", "val_kappa"):
-        if getattr(row, name) > 1:
-            _refuse(name, "1 or less", getattr(row, name))
+    if row.waiting > 1:
+        _refuse("waiting", "1 or less", row.waiting)
+    targets.from_plain(row.target)
+    _check_metric("val_score", row.chosen_by, row.val_score)
+    for name, score in row.scores.items():
+        _check_metric(f"scores.{name}", name, score)
     if row.n_parameters < row.n_head_parameters:
         _refuse("n_parameters", f"{row.n_head_parameters} or more, as its head", row.n_parameters)
     if not isinstance(row.audit.get("verdict"), str):
         _refuse("audit", "a table with a verdict", row.audit)
     _utc(row.finished)
+
+
+def _check_metric(field: str, name: str, score: float) -> None:
+    metric = metrics.get(name)
+    if not metric.low <= score <= 1:
+        _refuse(field, f"from {metric.low:g} to 1", score)
 
 
 def _utc(text: str) -> datetime:
@@ -396,21 +424,23 @@ def _check_epochs(row: ResultRow) -> None:
     for name, values in row.curves.items():
         if len(values) != row.n_epochs:
             _refuse(f"curves.{name}", f"{row.n_epochs} values", len(values))
-    of_best = row.curves.get("val_kappa", (row.val_kappa,) * row.n_epochs)[row.best_epoch]
-    if abs(of_best - row.val_kappa) > _TOLERANCE:
-        _refuse("val_kappa", f"{of_best!r}, as its curve in the best epoch", row.val_kappa)
+    of_best = row.curves.get(row.val_curve, (row.val_score,) * row.n_epochs)[row.best_epoch]
+    if abs(of_best - row.val_score) > _TOLERANCE:
+        _refuse("val_score", f"{of_best!r}, as its curve in the best epoch", row.val_score)
 
 
 def _check_scores(row: ResultRow) -> None:
-    """Whether the scores are those of the confusion matrix."""
+    """Whether the scores that the confusion matrix tells are its own.
+
+    One that is not there is no error: a metric that came later outdates no row.
+    """
     k = row.n_classes
     if len(row.confusion) != k or any(len(counts) != k for counts in row.confusion):
         _refuse("confusion", f"{k} x {k}", [len(counts) for counts in row.confusion])
     counts_KK = np.array(row.confusion, dtype=np.int64)
     if counts_KK.min() < 0 or counts_KK.sum() != row.n_test:
         _refuse("confusion", f"counts of {row.n_test} test segments", row.confusion)
-    scores = scores_of(counts_KK)
-    for name in METRICS:
-        needed, found = getattr(scores, name), row.metric(name)
-        if abs(found - needed) > _TOLERANCE:
-            _refuse(name, f"{needed!r}, as its confusion matrix says", found)
+    for name, needed in metrics.scores_of(counts_KK).items():
+        found = row.scores.get(name)
+        if found is not None and abs(found - needed) > _TOLERANCE:
+            _refuse(f"scores.{name}", f"{needed!r}, as its confusion matrix says", found)

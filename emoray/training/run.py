@@ -27,12 +27,14 @@ from emoray.evaluation.folds import PROTOCOLS, Fold, folds
 from emoray.evaluation.metrics import Scores, classification_scores
 from emoray.evaluation.predict import predict
 from emoray.methods.base import Inputs, Stage, Start, StreamSpec
-from emoray.results.store import KEY_PARTS, ResultRow, ResultStore, key_of
+from emoray.results.store import KEY_PARTS, ResultRow, ResultStore, key_of, val_curve
 from emoray.runtime import cluster
 from emoray.runtime import config as configs
 from emoray.runtime.code import source_version
 from emoray.runtime.storage import Storage
 from emoray.training import checkpoint, loop
+from emoray.vocabulary import targets
+from emoray.vocabulary.schema import IntArray
 
 IDENTITY = ("method", "stage", "config", "plan", "step", "builds", "code", "seen")
 """Facts of a checkpoint that say which weights it holds, whoever trained them and wherever. Not the
@@ -60,6 +62,10 @@ class FoldRun:
     protocol: str
     fold: str
     """By name."""
+    target: Mapping[str, Any]
+    """What the classes are, as plain data (`vocabulary.targets`)."""
+    chosen_by: str
+    """Metric on the validation segments by which the best epoch is chosen."""
     start: Mapping[str, Any] | None = None
     """Identity (`start_identity`) of the weights to start from; None: from scratch."""
     checkpoint: str = ""
@@ -84,10 +90,12 @@ class FoldRun:
             stage=self.stage,
             config=self.config,
             corpus=self.dataset,
+            target=self.target,
             protocol=self.protocol,
             fold=self.fold,
             seed=self.seed,
             start=self.start,
+            chosen_by=self.chosen_by,
             code=self.code,
         )
 
@@ -145,7 +153,7 @@ def fold_of(run: FoldRun, dataset: CorpusDataset) -> Fold:
     Raises:
         ValueError: the protocol has no fold of that name on these data.
     """
-    made = folds(run.protocol, dataset.name, dataset.index)
+    made = folds(run.protocol, dataset.name, dataset.index, targets.from_plain(run.target))
     for fold in made:
         if fold.name == run.fold:
             return fold
@@ -153,13 +161,13 @@ def fold_of(run: FoldRun, dataset: CorpusDataset) -> Fold:
     raise ValueError(f"{dataset.name} {run.protocol}: need a fold among {names}; got {run.fold!r}")
 
 
-def inputs_of(dataset: CorpusDataset) -> Inputs:
+def inputs_of(dataset: CorpusDataset, target: targets.Target) -> Inputs:
     """What a classifier of this dataset is built for.
 
     Raises:
         ValueError: the dataset has no classes.
     """
-    classes = datasets.get(dataset.name).CARD.emotions
+    classes = tuple(target.names(datasets.get(dataset.name).CARD.emotions))
     if not classes:
         raise ValueError(f"{dataset.name}: need class labels, got none")
     eeg = StreamSpec(dataset.channels, dataset.sfreq, dataset.n_times)
@@ -217,9 +225,9 @@ def execute(
     )
     auditing.check(audit, allow_contaminated=allow_contaminated)
     dataset.prepare()
-    stage = make_stage(run, inputs_of(dataset), start)
+    stage = make_stage(run, inputs_of(dataset, targets.from_plain(run.target)), start)
     trained = _train(run, stage, dataset, fold, scratch=scratch, device=device)
-    tested = _scores(stage, trained.module, dataset, fold.test_N, device)
+    tested = _scores(run, stage, trained.module, dataset, fold.test_N, device)
     row = ResultRow(
         **{name: getattr(run, name) for name in KEY_PARTS if name != "corpus"},
         key=run.key,
@@ -232,7 +240,7 @@ def execute(
         rehearsal=dataset.rehearsal,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         **_what_was_split(stage, fold),
-        **_what_came_out(stage, trained, tested),
+        **_what_came_out(run, stage, trained, tested),
         **_speed(trained.history, stage, fold),
     )
     if store is not None:
@@ -269,22 +277,22 @@ def _what_was_split(stage: Stage, fold: Fold) -> dict[str, Any]:
     }
 
 
-def _what_came_out(stage: Stage, trained: loop.Trained, tested: Scores) -> dict[str, Any]:
+def _what_came_out(
+    run: FoldRun, stage: Stage, trained: loop.Trained, tested: Scores
+) -> dict[str, Any]:
     assert trained.best is not None  # `_train` has epochs scored
     n_parameters = stage.n_parameters(trained.module)
     return {
-        "bacc": tested.bacc,
-        "kappa": tested.kappa,
-        "wf1": tested.wf1,
+        "scores": tested.by_name,
         "confusion": tested.confusion_KK,
-        "val_kappa": trained.best.scores[trained.best.epoch],
+        "val_score": trained.best.scores[trained.best.epoch],
         "best_epoch": trained.best.epoch,
         "n_epochs": stage.epochs,
         "n_parameters": sum(n_parameters.values()),
         "n_head_parameters": n_parameters["head"],
         "curves": {
             "train_loss": _per_epoch(trained.history["loss"], stage.epochs),
-            "val_kappa": trained.best.scores,
+            val_curve(run.chosen_by): trained.best.scores,
         },
     }
 
@@ -337,7 +345,7 @@ def _train(
     scratch: Storage,
     device: torch.device,
 ) -> loop.Trained:
-    label_S = dataset.column("label").astype(np.int64)
+    label_S = _labels(run, dataset)
     pool = Pool(dataset.name, dataset.digest, fold.train_N, label_S=label_S[fold.train_N])
     plan = make_plan(stage.sampling, [pool], seed=run.seed)
     feed = PlanFeed(
@@ -350,7 +358,7 @@ def _train(
     )
 
     def score(module: nn.Module) -> float:
-        return _scores(stage, module, dataset, fold.val_N, device).kappa
+        return _scores(run, stage, module, dataset, fold.val_N, device)[run.chosen_by]
 
     return loop.train(
         stage,
@@ -365,16 +373,23 @@ def _train(
     )
 
 
+def _labels(run: FoldRun, dataset: CorpusDataset) -> IntArray:
+    """Class of each segment of the dataset."""
+    return targets.from_plain(run.target).labels(dataset.index)
+
+
 def _scores(
+    run: FoldRun,
     stage: Stage,
     module: nn.Module,
     dataset: CorpusDataset,
     rows_N: np.ndarray,
     device: torch.device,
 ) -> Scores:
-    predicted_N = predict(stage, module, dataset, rows_N, device=device)
-    labels_N = dataset.column("label")[rows_N].astype(np.int64)
-    return classification_scores(labels_N, predicted_N, stage.inputs.n_outputs)
+    found = predict(stage, module, dataset, rows_N, device=device)
+    labels_N = _labels(run, dataset)[rows_N]
+    n_classes = stage.inputs.n_outputs
+    return classification_scores(labels_N, found.class_N, n_classes, found.probability_NK)
 
 
 def _speed(history: Mapping[str, Sequence[float]], stage: Stage, fold: Fold) -> dict[str, Any]:
@@ -404,7 +419,7 @@ def _leave(
     scratch: Storage,
 ) -> None:
     """Leave the best epoch's weights, in the place of what was needed to go on."""
-    inputs = inputs_of(dataset)
+    inputs = inputs_of(dataset, targets.from_plain(run.target))
     learned = np.concatenate([fold.train_N, fold.val_N])
     n_steps = len(trained.history["loss"])
     facts = {

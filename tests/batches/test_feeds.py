@@ -21,7 +21,9 @@ from emoray.batches.feeds import (
 )
 from emoray.batches.plans import Plan, Pool, RoundPlan, SegmentPlan
 from emoray.corpus.read import Corpus, CorpusDataset, open_corpus
+from emoray.vocabulary.targets import Classes
 from tests.corpora import SEED, Made, write_corpus
+from tests.evaluations import EMOD
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +160,7 @@ def segments_of(dataset: CorpusDataset, *, batch_size: int = 10) -> SegmentPlan:
 
 
 def labelled_feed(dataset: CorpusDataset, plan: Plan) -> PlanFeed:
-    labels = {dataset.name: dataset.column("label").astype(np.int64)}
+    labels = {dataset.name: Classes().labels(dataset.index)}
     return PlanFeed([dataset], plan, targets=targets_of([dataset], "label", labels))
 
 
@@ -238,7 +240,7 @@ def assert_same(first: list[Batch], second: list[Batch]) -> None:
 def test_datasets_of_evaluation_are_pretrained_on_by_name_only(tmp_path: Path) -> None:
     both = open_corpus(write_corpus(tmp_path / "both", (Made("deap"), Made("faced"))))
     assert with_coordinates(both).names == ("deap", "faced")  # both have valence and arousal
-    assert for_pretraining(both).names == ("deap",)
+    assert for_pretraining(both, EMOD.pretraining).names == ("deap",)
     alone = open_corpus(tmp_path / "both", datasets=["faced"])
-    with pytest.raises(ValueError, match="got faced, which are for evaluation"):
-        for_pretraining(alone)
+    with pytest.raises(ValueError, match=r"need datasets to pretrain on \(deap, .*\), got faced"):
+        for_pretraining(alone, EMOD.pretraining)

@@ -22,10 +22,11 @@ from emoray.corpus.manifest import build_digest, folder_name
 from emoray.corpus.read import CorpusDataset, open_corpus
 from emoray.evaluation.audit import Audit, Leak, LeakageError, audit, check
 from emoray.evaluation.doubts import Fitted
-from emoray.evaluation.folds import PROTOCOLS, Fold, folds, paper_protocol, protocols_of
+from emoray.evaluation.folds import PROTOCOLS, Fold, folds
 from emoray.runtime.storage import Storage
 from emoray.signals import EegRecipe
 from emoray.vocabulary.schema import FloatArray
+from tests.evaluations import paper_protocol, protocols_of
 from tests.indexes import index_table, published, shuffled, thinned
 from tests.sources import ToneSource
 

@@ -89,6 +89,8 @@ def test_published_weights_that_know_the_laboratory_are_no_strangers(
         dataset=opened.manifest.folder,
         protocol="subjects_and_stimuli_apart",
         fold="1_of_3",
+        target={"kind": "classes"},
+        chosen_by="kappa",
         start=runs.methods.get("baselines").STAGES["train"].published_weights(config),
     )
     _, past = runs._start(run, opened)

@@ -20,9 +20,9 @@ from emoray.evaluation.folds import (
     Fold,
     folds,
     held_out_subjects,
-    paper_protocol,
-    protocols_of,
 )
+from emoray.vocabulary.targets import Classes, Cut, Levels
+from tests.evaluations import paper_protocol, protocols_of
 from tests.indexes import Shown, index_table, published, shuffled, thinned
 from tests.sources import ToneSource
 
@@ -438,8 +438,11 @@ def test_the_papers_protocol_comes_first_and_safer_ones_follow() -> None:
         assert not PROTOCOLS[safer[-1]].mixes
         kept_apart = {mix for p in safer for mix in {"subject", "stimulus"} - PROTOCOLS[p].mixes}
         assert kept_apart == {"subject", "stimulus"}
-    with pytest.raises(ValueError, match="need a dataset among faced, seed, seed_v; got 'deap'"):
-        protocols_of("deap")
+
+
+def test_a_protocol_for_one_dataset_says_so_and_is_the_papers_of_that_one() -> None:
+    made_for_one = {name for name, found in PROTOCOLS.items() if found.one_dataset}
+    assert made_for_one == set(OF_PAPER)
 
 
 def without_class(index: pa.Table) -> pa.Table:
@@ -458,7 +461,37 @@ REFUSED: dict[str, tuple[str, str, Callable[[], pa.Table], str]] = {
         "paper_same_stimuli",
         "seed",
         lambda: index_table(published("seed", 3)),
-        "need faced for the protocol paper_same_stimuli, got seed",
+        "seed paper_same_stimuli: need one session, got 1, 2, 3",
+    ),
+    "SEED as if it were SEED-V": (
+        "paper_same_subjects",
+        "seed",
+        lambda: index_table(published("seed", 3)),
+        "seed paper_same_subjects: need other stimuli in every session, got 01 in several",
+    ),
+    "SEED-V as if it were SEED": (
+        "paper_same_subjects_same_stimuli",
+        "seed_v",
+        lambda: index_table(published("seed_v", 3)),
+        "need the same stimuli in every session, got others in each",
+    ),
+    "FACED as if it were SEED-V": (
+        "paper_same_subjects",
+        "faced",
+        lambda: index_table(published("faced", 3)),
+        "faced paper_same_subjects: need presentations 0 to 14 of each session, got 27",
+    ),
+    "people without FACED's numbers": (
+        "paper_same_stimuli",
+        "faced",
+        lambda: index_table([replace(one, subject="P1") for one in published("faced", 1)]),
+        "need subjects numbered from 0 to 122, got P1",
+    ),
+    "a session too many": (
+        "paper_same_subjects_same_stimuli",
+        "seed",
+        lambda: index_table([replace(one, session="4") for one in published("seed", 1)]),
+        "need sessions 1, 2 and 3, got 4",
     ),
     "another index": (
         "paper_same_subjects",
@@ -515,3 +548,49 @@ def test_what_cannot_be_split_is_refused(case: str) -> None:
     protocol, dataset, index, message = REFUSED[case]
     with pytest.raises(ValueError, match=message):
         folds(protocol, dataset, index())
+
+
+# Targets ------------------------------------------------------------------------------------------
+
+
+def rated(index: pa.Table, rating_S: np.ndarray) -> pa.Table:
+    return index.append_column("rating_valence", pa.array(rating_S))
+
+
+@pytest.mark.parametrize("protocol", [p for p in IN_TURN if p != RANDOM])
+def test_folds_of_a_cut_rating_are_those_of_its_classes(protocol: str) -> None:
+    """People differ: a stimulus is above the cut for some and below it for others."""
+    index = index_table(published("seed", 9))
+    rng = np.random.default_rng(3)
+    of = dict.fromkeys(keys(index, "subject", "stimulus"))
+    for key in of:
+        of[key] = rng.integers(1, 10)
+    rating_S = np.array([of[key] for key in keys(index, "subject", "stimulus")], dtype=float)
+    rating_S[rng.random(len(rating_S)) < 0.1] = np.nan
+    made = folds(protocol, "seed", rated(index, rating_S), Cut("valence", 5.0))
+    for fold in made:
+        assert mixed(index, fold) == PROTOCOLS[protocol].mixes
+        for rows in sides_of(fold).values():
+            assert np.isfinite(rating_S[rows]).all()
+            assert {True, False} == set((rating_S[rows] > 5).tolist())
+    assert [fold.name for fold in made] == [fold.name for fold in folds(protocol, "seed", index)]
+
+
+def test_the_publishers_classes_are_the_target_without_one(full: dict[str, pa.Table]) -> None:
+    for protocol in protocols_of("faced"):
+        one = folds(protocol, "faced", full["faced"])
+        two = folds(protocol, "faced", full["faced"], Classes())
+        assert [sides_of(fold) for fold in one] == [sides_of(fold) for fold in two]
+
+
+def test_a_target_that_the_index_does_not_have_is_named_with_dataset_and_protocol() -> None:
+    index = index_table(published("seed", 3))
+    with pytest.raises(ValueError, match="seed subjects_apart_same_stimuli: need a rating among"):
+        folds("subjects_apart_same_stimuli", "seed", index, Cut("boredom", 3))
+
+
+def test_ratings_all_on_one_side_of_the_cut_are_one_class_and_can_be_split() -> None:
+    """Whether one class is worth anything is not for folds to say."""
+    index = rated(index_table(published("seed", 3)), np.full(6075, 2.0))
+    made = folds("subjects_apart_same_stimuli", "seed", index, Levels("valence", (3.0, 6.0)))
+    assert len(made) == 3

@@ -70,7 +70,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> CorpusDataset:
 
 
 def predicted(stage: Any, dataset: CorpusDataset, module: nn.Module | None = None) -> IntArray:
-    return predict(stage, module or nn.Linear(1, 1), dataset, ROWS, device=CPU)
+    return predict(stage, module or nn.Linear(1, 1), dataset, ROWS, device=CPU).class_N
 
 
 def test_each_row_gets_the_class_of_its_own_segment_in_the_order_of_the_rows(
@@ -97,6 +97,30 @@ def test_the_module_is_in_evaluation_mode_and_computes_in_the_type_of_its_weight
 
 def test_of_equal_scores_the_first_class_is_the_answer(dataset: CorpusDataset) -> None:
     assert predicted(Undecided(), dataset).tolist() == [1] * len(ROWS)
+
+
+def test_probabilities_are_the_softmax_of_the_scores_in_double_precision(
+    dataset: CorpusDataset,
+) -> None:
+    found = predict(FirstSamples(), nn.Linear(1, 1), dataset, ROWS, device=CPU)
+    score_NK = dataset.gather(ROWS)[:, :, 0].astype(np.float64)
+    raised_NK = np.exp(score_NK - score_NK.max(axis=1, keepdims=True))
+    assert found.probability_NK.dtype == np.float64
+    np.testing.assert_allclose(
+        found.probability_NK, raised_NK / raised_NK.sum(axis=1, keepdims=True), rtol=1e-12
+    )
+
+
+class Sure(FirstSamples):
+    """Scores so far apart that single precision would round their probabilities to equals."""
+
+    def of(self, scores_BK: Tensor) -> Tensor:
+        return torch.tensor([0.0, 20.0, 0.0]) * torch.arange(1, len(scores_BK) + 1)[:, None] ** 0.5
+
+
+def test_scores_far_apart_keep_their_order_as_probabilities(dataset: CorpusDataset) -> None:
+    found = predict(Sure(), nn.Linear(1, 1), dataset, ROWS[:3], device=CPU)
+    assert len(set(found.probability_NK[:, 1].tolist())) == 3
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

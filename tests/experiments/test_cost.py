@@ -35,7 +35,15 @@ def run_on(corpus: Path, dataset: str = "faced", **changes: Any) -> FoldRun:
     config = to_dict(replace(TINY, **changes))
     folder = open_corpus(corpus)[dataset].manifest.folder
     return FoldRun(
-        "emod", "finetune", config, str(corpus), folder, "stimuli_apart_same_subjects", "1_of_3"
+        method="emod",
+        stage="finetune",
+        config=config,
+        corpus=str(corpus),
+        dataset=folder,
+        protocol="stimuli_apart_same_subjects",
+        fold="1_of_3",
+        target={"kind": "classes"},
+        chosen_by="kappa",
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from emoray.corpus.read import open_corpus
-from emoray.evaluation.folds import folds, paper_protocol, protocols_of
+from emoray.evaluation.folds import folds
 from emoray.experiments.experiment import (
     Arm,
     Experiment,
@@ -23,12 +23,14 @@ from emoray.experiments.experiment import (
 )
 from emoray.methods.emod.config import FinetuneConfig
 from emoray.methods.settings import OptimizerConfig
-from emoray.results.published import MeanSd
-from emoray.results.store import Metric, ResultStore
+from emoray.results.paper import Evaluation, MeanSd
+from emoray.results.store import ResultStore
 from emoray.runtime.config import from_dict
+from emoray.vocabulary.targets import Cut
+from tests.evaluations import BY_NAME, paper_protocol, protocols_of
 from tests.small_experiments import TINY, cells, row_of, write_both
 
-PUBLISHED: dict[str, dict[Metric, MeanSd]] = {
+PUBLISHED: dict[str, dict[str, MeanSd]] = {
     name: {"bacc": (60.0, 1.0), "kappa": (50.0, 1.0), "wf1": (61.0, 1.0)}
     for name in ("faced", "seed_v", "seed")
 }
@@ -49,11 +51,15 @@ def experiment(corpus: Path, **changes: Any) -> Experiment:
         "arms": ARMS,
         "location": str(corpus),
         "corpus": open_corpus(corpus),
-        "datasets": ("faced", "seed"),
+        "evaluation": of("faced", "seed"),
         "seeds": (0, 1),
         **changes,
     }
     return Experiment(**fields)
+
+
+def of(*datasets: str) -> tuple[Evaluation, ...]:
+    return tuple(BY_NAME[name] for name in datasets)
 
 
 def fold_names(corpus: Path, dataset: str, protocol: str) -> list[str]:
@@ -79,7 +85,8 @@ def test_a_plan_is_arms_by_datasets_by_protocols_by_folds_by_seeds(corpus: Path)
 def test_cells_come_in_the_tables_order_the_papers_protocol_first(corpus: Path) -> None:
     datasets = ("seed", "faced")
     found = [
-        (c.dataset, c.protocol, c.arm.row) for c in experiment(corpus, datasets=datasets).plan()
+        (c.dataset, c.protocol, c.arm.row)
+        for c in experiment(corpus, evaluation=of(*datasets)).plan()
     ]
     assert found == [
         (dataset, protocol, arm.row)
@@ -115,7 +122,7 @@ def test_rotating_gives_the_ith_seed_the_ith_fold_from_the_first_again(
     seeds = (9, 4, 7, 1, 0)
     names = fold_names(corpus, "faced", protocol)
     assert len(names) < len(seeds)
-    turning = experiment(corpus, datasets=("faced",), seeds=seeds, folds="rotate").plan()
+    turning = experiment(corpus, evaluation=of("faced"), seeds=seeds, folds="rotate").plan()
     (cell, _) = [cell for cell in turning if cell.protocol == protocol]
     assert [(run.seed, run.fold) for run in cell.runs] == [
         (seed, names[i % len(names)]) for i, seed in enumerate(seeds)
@@ -135,7 +142,7 @@ def test_rotating_says_what_it_saves_by_the_number_of_folds(
     corpus: Path, tmp_path: Path, seeds: tuple[int, ...], said: dict[int, str]
 ) -> None:
     """Not a fifth everywhere: protocols have one, three and five folds."""
-    asked = experiment(corpus, datasets=("seed",), seeds=seeds, folds="rotate")
+    asked = experiment(corpus, evaluation=of("seed"), seeds=seeds, folds="rotate")
     plan = asked.plan()
     notes = compare(asked, plan, ResultStore(tmp_path), FRAME, {}).notes
     numbers = {cell.protocol: cell.n_folds for cell in plan}
@@ -146,7 +153,7 @@ def test_rotating_says_what_it_saves_by_the_number_of_folds(
         assert [note.partition(": ")[2] for note in found] == (
             [f"{n} folds, {said[n]}"] if n > 1 else []
         )
-    everything = experiment(corpus, datasets=("seed",), seeds=seeds)
+    everything = experiment(corpus, evaluation=of("seed"), seeds=seeds)
     assert not compare(everything, everything.plan(), ResultStore(tmp_path), FRAME, {}).notes
 
 
@@ -183,7 +190,7 @@ def test_rows_of_other_experiments_fill_no_gap(corpus: Path, tmp_path: Path) -> 
 def test_a_dataset_that_the_corpus_lacks_is_blank_beside_its_published_numbers(
     corpus: Path, tmp_path: Path
 ) -> None:
-    asked = experiment(corpus, datasets=("faced", "seed_v"))
+    asked = experiment(corpus, evaluation=of("faced", "seed_v"))
     plan = asked.plan()
     compared = compare(asked, plan, ResultStore(tmp_path), FRAME, {})
     blank = [block for block in compared.blocks if block.dataset == "seed_v"]
@@ -201,7 +208,7 @@ def test_a_protocol_that_the_data_cannot_have_is_an_error_of_its_cells_alone(
     tmp_path: Path,
 ) -> None:
     two = write_both(tmp_path / "corpus", evaluated=("seed",), pretrained=(), n_subjects=2)
-    asked = experiment(two, datasets=("seed",))
+    asked = experiment(two, evaluation=of("seed"))
     plan = asked.plan()
     apart = {"subjects_apart_same_stimuli", "subjects_and_stimuli_apart"}
     for cell in plan:
@@ -234,7 +241,7 @@ def test_an_arm_starts_from_its_origin_by_identity_and_place(corpus: Path) -> No
 
 
 def test_rows_and_errors_come_into_their_cells(corpus: Path, tmp_path: Path) -> None:
-    asked = experiment(corpus, datasets=("faced",), protocols=("stimuli_apart_same_subjects",))
+    asked = experiment(corpus, evaluation=of("faced"), protocols=("stimuli_apart_same_subjects",))
     plan = asked.plan()
     store = ResultStore(tmp_path)
     runs = list(cells(plan)["wide", "faced", "stimuli_apart_same_subjects"].runs)
@@ -255,7 +262,7 @@ def test_rows_and_errors_come_into_their_cells(corpus: Path, tmp_path: Path) -> 
 def test_every_run_that_failed_is_counted_though_all_say_the_same(
     corpus: Path, tmp_path: Path
 ) -> None:
-    asked = experiment(corpus, datasets=("faced",), protocols=("stimuli_apart_same_subjects",))
+    asked = experiment(corpus, evaluation=of("faced"), protocols=("stimuli_apart_same_subjects",))
     plan = asked.plan()
     errors = dict.fromkeys(runs_of(plan), "pretraining base: out of memory")
     (block,) = compare(asked, plan, ResultStore(tmp_path), FRAME, errors).blocks
@@ -264,7 +271,7 @@ def test_every_run_that_failed_is_counted_though_all_say_the_same(
 
 def test_rows_that_are_not_trained_alike_are_told_apart(corpus: Path, tmp_path: Path) -> None:
     def notes(*arms: Arm) -> tuple[str, ...]:
-        asked = experiment(corpus, arms=arms, datasets=("faced",))
+        asked = experiment(corpus, arms=arms, evaluation=of("faced"))
         frame = replace(FRAME, notes=("a note",))
         return compare(asked, asked.plan(), ResultStore(tmp_path), frame, {}).notes
 
@@ -301,8 +308,7 @@ def test_protocols_are_those_asked_for_that_the_dataset_has(corpus: Path) -> Non
             {"protocols": ("paper_same_stimuli",)},
             r"seed: need a protocol among paper_same_subjects_.*; got paper_same_stimuli",
         ),
-        ({"datasets": ()}, r"one or more datasets to evaluate on, got none"),
-        ({"datasets": ("deap",)}, r"need a dataset among .*; got 'deap'"),
+        ({"evaluation": ()}, r"one or more datasets to evaluate on, got none"),
     ],
 )
 def test_an_experiment_that_cannot_be_is_refused(
@@ -310,3 +316,29 @@ def test_an_experiment_that_cannot_be_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=needed):
         experiment(corpus, **changes)
+
+
+def test_two_targets_of_a_dataset_are_two_columns_and_no_run_is_shared(
+    tmp_path: Path,
+) -> None:
+    corpus = write_both(tmp_path / "corpus", evaluated=("seed",), pretrained=())
+    classes = replace(BY_NAME["seed"], metrics=("acc", "auc"), safer=())
+    other = replace(classes, name="seed again", chosen_by="auc", metrics=("f1",))
+    asked = experiment(corpus, evaluation=(classes, other))
+    plan = asked.plan()
+    assert [cell.evaluation.name for cell in plan] == ["seed", "seed", "seed again", "seed again"]
+    keys = [run.key for cell in plan for run in cell.runs]
+    assert len(set(keys)) == len(keys)
+    assert {run.chosen_by for cell in plan[2:] for run in cell.runs} == {"auc"}
+    compared = compare(asked, plan, ResultStore(tmp_path / "results"), FRAME, {})
+    assert [(block.name, block.metrics) for block in compared.blocks] == [
+        ("seed", ("acc", "auc")),
+        ("seed again", ("f1",)),
+    ]
+    assert compared.blocks[0].class_names == ("negative", "neutral", "positive")
+
+
+def test_a_target_that_the_data_lack_is_an_error_of_its_cells(corpus: Path, tmp_path: Path) -> None:
+    cut = replace(BY_NAME["faced"], target=Cut("boredom", 3.0), safer=())
+    for cell in experiment(corpus, evaluation=(cut,)).plan():
+        assert (cell.runs, "need a rating among" in cell.error) == ((), True)

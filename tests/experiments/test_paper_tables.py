@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from emoray import datasets, methods
+from emoray import methods
 from emoray.batches.feeds import PlanFeed, targets_of
 from emoray.corpus.read import open_corpus
 from emoray.experiments.experiment import Origin, pretrainings_of, runs_of
-from emoray.experiments.paper_tables import TABLES, Reproduction
+from emoray.experiments.paper_tables import Reproduction
 from emoray.methods.base import InputSpec
 from emoray.methods.emod.config import Config, FinetuneConfig
 from emoray.results import published
-from emoray.results.published import Paper, PaperRow, Reproduce
+from emoray.results.paper import Paper, PaperRow, PaperTable, Reproduce, StageOfRow
 from emoray.runtime.config import dotted_fields, dotted_values, from_dict
 from emoray.runtime.storage import Storage
 from emoray.training import checkpoint, driver, loop
@@ -31,6 +31,7 @@ ROWS = [
     for table in PAPER.tables.values()
     for row in table.rows
 ]
+TABLES = ("table2", "table3", "figure3")
 SPEC = InputSpec(("Fz", "Cz"), 200.0, 2000, 9)
 
 
@@ -44,24 +45,19 @@ def row_named(name: str, table: str = "table_3") -> PaperRow:
 
 
 def origin_of(found: Reproduction, row: str = "EMOD-SoftVA", seed: int = 0) -> Origin:
-    return found.pretraining(row_named(row), "pretrain", seed)
+    asked = row_named(row)
+    assert asked.reproduce is not None
+    return found.pretraining(asked, asked.reproduce.stages[0], seed)
 
 
 # Every row ----------------------------------------------------------------------------------------
 
 
-def test_every_table_of_the_paper_can_be_asked_for() -> None:
-    assert {name.section for name in TABLES.values()} == set(PAPER.tables)
-
-
 @pytest.mark.parametrize(("table", "row"), ROWS)
-def test_every_row_says_what_reproduces_it(table: published.PaperTable, row: PaperRow) -> None:
+def test_every_row_says_what_reproduces_it(table: PaperTable, row: PaperRow) -> None:
     assert row.reproduce is not None, "quoted only"
-    stages = methods.get(row.reproduce.method).STAGES
-    assert set(row.reproduce.stages) <= set(stages)
-    fields = {
-        name for stage in row.reproduce.stages for name in dotted_fields(stages[stage].config_type)
-    }
+    kinds = [methods.get(stage.method).STAGES[stage.stage] for stage in row.reproduce.stages]
+    fields = {name for kind in kinds for name in dotted_fields(kind.config_type)}
     assert set(row.reproduce.set) <= fields
 
 
@@ -77,7 +73,7 @@ def test_every_row_becomes_an_arm_whose_stage_can_be_made(
         assert row.reproduce is not None
         kind = methods.get(arm.method).STAGES[arm.stage]
         assert kind(arm.config, inputs_of(SPEC), {}).spec == SPEC
-        assert arm.stage == row.reproduce.stages[-1]
+        assert arm.stage == row.reproduce.stages[-1].stage
         assert arm.published == row.published
         values = dotted_values(arm.config)
         mine = {name: value for name, value in row.reproduce.set.items() if name in values}
@@ -124,7 +120,9 @@ def test_what_figure_3_leaves_out_is_left_out_of_both_stages(
 def misspelt(name: str) -> Paper:
     """The paper with a field in Table 3's last row that no stage has."""
     table = PAPER.tables["table_3"]
-    last = replace(table.rows[-1], reproduce=Reproduce("emod", ("pretrain", "finetune"), {name: 1}))
+    last = replace(
+        table.rows[-1], reproduce=Reproduce.chain("emod", ["pretrain", "finetune"], {name: 1})
+    )
     return replace(
         PAPER,
         tables={**PAPER.tables, "table_3": replace(table, rows=(*table.rows[:-1], last))},
@@ -150,7 +148,68 @@ def test_without_names_the_datasets_are_the_papers_in_its_order(
 ) -> None:
     found = reproduction(corpus, tmp_path, datasets=())
     for table in TABLES:
-        assert found.experiment(table).datasets == ("faced", "seed_v", "seed")
+        asked = found.experiment(table).evaluation
+        assert [one.dataset for one in asked] == ["faced", "seed_v", "seed"]
+
+
+def test_a_rehearsal_takes_the_papers_protocol_and_the_strictest(
+    corpus: Path, tmp_path: Path
+) -> None:
+    def protocols(**changes: Any) -> list[str]:
+        found = reproduction(corpus, tmp_path, rehearsal=True, set={}, **changes)
+        return [cell.protocol for cell in found.experiment("table3").plan()[::4]]
+
+    assert protocols() == ["paper_same_stimuli", "subjects_and_stimuli_apart"]
+    asked = ("stimuli_apart_same_subjects", "paper_same_subjects")
+    assert protocols(protocols=asked) == ["stimuli_apart_same_subjects"]
+
+
+GRAPHS: dict[str, tuple[StageOfRow, ...]] = {
+    "three in a row": Reproduce.chain("emod", ["pretrain", "train", "finetune"]).stages,
+    "another start": (
+        StageOfRow("pretrain", "pretrain", "emod"),
+        StageOfRow("finetune", "finetune", "emod", {"teacher": "pretrain"}),
+    ),
+}
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_a_graph_that_no_experiment_can_run_yet_is_refused_with_its_row(
+    corpus: Path, tmp_path: Path, graph: str
+) -> None:
+    table = PAPER.tables["table_3"]
+    last = replace(table.rows[-1], reproduce=Reproduce("emod", GRAPHS[graph]))
+    rows = replace(table, rows=(*table.rows[:-1], last))
+    found = reproduction(
+        corpus, tmp_path, set={}, paper=replace(PAPER, tables={**PAPER.tables, "table_3": rows})
+    )
+    with pytest.raises(ValueError, match="EMOD-SoftVA: need one stage, or two of which the second"):
+        found.experiment("table3")
+
+
+def test_a_stage_may_have_settings_of_its_own(corpus: Path, tmp_path: Path) -> None:
+    def with_own(**own: Any) -> Reproduction:
+        table, (first, second) = PAPER.tables["table_3"], GRAPHS["another start"]
+        stages = (
+            replace(first, set={"epochs": 11}),
+            replace(second, starts={"encoder": "pretrain"}, set={"epochs": 13, **own}),
+        )
+        last = replace(table.rows[-1], reproduce=Reproduce("emod", stages))
+        rows = replace(table, rows=(last,), reference=None)
+        paper = replace(PAPER, tables={**PAPER.tables, "table_3": rows})
+        return reproduction(corpus, tmp_path, set={}, paper=paper)
+
+    (arm,) = with_own().experiment("table3").arms
+    assert arm.config.epochs == 13
+    origin = arm.origin(0)
+    assert origin is not None
+    assert origin.request is not None
+    assert origin.request.config["epochs"] == 11
+    with pytest.raises(ValueError, match="EMOD-SoftVA finetune: no field epohcs"):
+        with_own(epohcs=1).experiment("table3")
+    found = replace(with_own(), set={"finetune.epochs": 3})
+    with pytest.raises(ValueError, match=r"another setting than finetune\.epochs: it makes EMOD"):
+        found.experiment("table3")
 
 
 def test_the_full_model_is_the_same_runs_in_every_table(corpus: Path, tmp_path: Path) -> None:
@@ -165,7 +224,7 @@ def test_the_full_model_is_the_same_runs_in_every_table(corpus: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("changes", "needed"),
     [
-        ({"datasets": ("deap",)}, "need datasets among faced, seed, seed_v; got deap"),
+        ({"datasets": ("deap",)}, "need datasets among faced, seed_v, seed; got deap"),
         ({"set": {"epochs": 3}}, "need settings like finetune.epochs, got 'epochs'"),
     ],
 )
@@ -253,7 +312,7 @@ def test_pretraining_takes_no_dataset_that_is_evaluated_on(corpus: Path, tmp_pat
     taken = request.open_corpus()
     assert taken.names == PRETRAINED
     assert set(driver.seen(taken, request.held_out)) == set(PRETRAINED)
-    assert {datasets.get(name).CARD.role for name in taken.names} == {"pretraining"}
+    assert set(taken.names) <= set(PAPER.pretraining)
 
 
 def test_without_datasets_of_pretraining_only_what_starts_from_scratch_can_run(

@@ -9,14 +9,13 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from emoray import datasets
-from emoray.evaluation.folds import protocols_of
 from emoray.experiments.runs_display import RunsDisplay, clock
 from emoray.results import published
 from emoray.results.store import ResultRow
 from emoray.runtime.config import to_dict
 from emoray.training.progress import PLAIN_EVERY_S
 from emoray.training.run import FoldRun
+from tests.evaluations import BY_NAME
 from tests.small_experiments import TINY, row_of
 
 WIDTH = 100
@@ -49,7 +48,18 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[Shown]:
 
 def run_of(seed: int = 0, **changes: object) -> FoldRun:
     config = to_dict(replace(TINY, seed=seed))
-    run = FoldRun("emod", "finetune", config, "/c", "faced-0123456789ab", "p", "1_of_3", code="c")
+    run = FoldRun(
+        method="emod",
+        stage="finetune",
+        config=config,
+        corpus="/c",
+        dataset="faced-0123456789ab",
+        protocol="p",
+        fold="1_of_3",
+        target={"kind": "classes"},
+        chosen_by="kappa",
+        code="c",
+    )
     return replace(run, **changes)  # type: ignore[arg-type]
 
 
@@ -71,8 +81,7 @@ def test_the_clock_has_hours_minutes_and_seconds() -> None:
 def test_every_row_on_every_dataset_fits_a_line(shown: list[Shown]) -> None:
     rows = [row.name for table in published.load("emod").tables.values() for row in table.rows]
     for name in rows:
-        for dataset in datasets.names("evaluation"):
-            assert protocols_of(dataset)
+        for dataset in BY_NAME:
             run = run_of(1234, dataset=f"{dataset}-0123456789ab", fold="5_of_5")
             one = Shown({run.key: name}, 9999, terminal=False)
             shown.append(one)
@@ -95,7 +104,7 @@ def test_a_line_says_what_ended_how_well_and_what_is_left(
         one.now += 10
         one.display.finished(runs[0], row_for(runs[0]))
     (line,) = {line.strip() for line in one.lines if "1/4" in line}
-    kappa = 100 * row_for(runs[0]).kappa
+    kappa = 100 * row_for(runs[0]).scores["kappa"]
     said = f"1/4  EMOD  faced 1_of_3 seed 0  kappa {kappa:.1f} %  0:00:14, 0:00:30 to go"
     assert said in line  # beside it a terminal has a bar
 

@@ -85,6 +85,8 @@ def run_on(corpus: Path, dataset: str, seed: int, origin: Origin | None = None) 
         dataset=open_corpus(corpus)[dataset].manifest.folder,
         protocol=APART,
         fold="1_of_3",
+        target={"kind": "classes"},
+        chosen_by="kappa",
         start=None if origin is None else origin.identity,
         checkpoint="" if origin is None else origin.location,
     )
@@ -92,7 +94,9 @@ def run_on(corpus: Path, dataset: str, seed: int, origin: Origin | None = None) 
 
 def origin_of(corpus: Path, storage: Path, **settings: object) -> Origin:
     found = reproduction(corpus, storage, set={**SETTINGS, **settings})
-    return found.pretraining(found.paper.tables["table_3"].row("EMOD-SoftVA"), "pretrain", 0)
+    row = found.paper.tables["table_3"].row("EMOD-SoftVA")
+    assert row.reproduce is not None
+    return found.pretraining(row, row.reproduce.stages[0], 0)
 
 
 def damage(corpus: Path, dataset: str) -> str:

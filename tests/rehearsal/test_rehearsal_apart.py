@@ -104,9 +104,8 @@ def trained_kappa(fold: dict[str, Side]) -> float:
     )
     batch = fold["test"].batch(0, torch.arange(len(fold["test"].labels_N)))
     read_N = stage.scores(trained.module.eval(), batch.groups).argmax(1)
-    return classification_scores(
-        batch["label"].numpy(), read_N.numpy(), n_classes=len(PLANTED)
-    ).kappa
+    found = classification_scores(batch["label"].numpy(), read_N.numpy(), n_classes=len(PLANTED))
+    return found["kappa"]
 
 
 @pytest.mark.slow

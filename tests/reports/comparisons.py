@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from emoray.evaluation.folds import PROTOCOLS, paper_protocol, protocols_of
+from emoray.evaluation.folds import PROTOCOLS
 from emoray.results import published
 from emoray.results.comparison import Block, Cell, Comparison
+from emoray.results.paper import PaperTable
 from emoray.results.store import ResultRow
+from tests.evaluations import paper_protocol, protocols_of
 from tests.rows import made_row
 
 TITLES = {"faced": "FACED", "seed_v": "SEED-V", "seed": "SEED"}
@@ -94,7 +96,7 @@ def comparison(
 
 
 def _block(
-    table: published.PaperTable,
+    table: PaperTable,
     dataset: str,
     protocol: str,
     hits: Mapping[str, float],
@@ -121,7 +123,16 @@ def _block(
         published = row.published.get(dataset, {}) if is_paper else {}
         cells.append(Cell(row.name, published, found, N_SEEDS * len(folds), (), len(folds)))
     words = PROTOCOLS[protocol].words
-    return Block(dataset, TITLES[dataset], protocol, is_paper, words, tuple(cells))
+    return Block(
+        name=dataset,
+        dataset=dataset,
+        title=TITLES[dataset],
+        protocol=protocol,
+        is_paper=is_paper,
+        words=words,
+        metrics=("bacc", "kappa", "wf1"),
+        cells=tuple(cells),
+    )
 
 
 def _verdict(protocol: str, *, pretrained: bool) -> str:

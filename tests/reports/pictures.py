@@ -41,6 +41,7 @@ def cell(row: str, percents: Sequence[int], *, wanted: int = 0, **fields: Any) -
 
 def block(*cells: Cell, is_paper: bool = True, **fields: Any) -> Block:
     given = {"dataset": DATASET, "title": "SEED", "protocol": PROTOCOL, "words": "w", **fields}
+    given = {"name": given["dataset"], "metrics": ("bacc", "kappa", "wf1"), **given}
     return Block(is_paper=is_paper, cells=cells, **given)
 
 

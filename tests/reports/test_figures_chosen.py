@@ -11,7 +11,7 @@ from emoray.reports.figures.sheet import png, sheet, wrapped
 from emoray.results.comparison import Block, Cell, Comparison
 from tests.reports.pictures import block, cell, is_whole, pixels, small_print
 
-NAMES = {"seed": ("negative", "neutral", "positive")}
+NAMES = ("negative", "neutral", "positive")
 
 
 def comparison(*blocks: Block, name: str = "table3", **changes: Any) -> Comparison:
@@ -19,13 +19,14 @@ def comparison(*blocks: Block, name: str = "table3", **changes: Any) -> Comparis
     return Comparison(name=name, published_parameters={}, blocks=blocks, **{**given, **changes})
 
 
-def blocks() -> tuple[Block, Block]:
-    ran = block(cell("EMOD", (60, 62)), cell("w/o TempDomain.", (50, 52)))
+def blocks(class_names: tuple[str, ...] = ()) -> tuple[Block, Block]:
+    cells = (cell("EMOD", (60, 62)), cell("w/o TempDomain.", (50, 52)))
+    ran = block(*cells, class_names=class_names)
     return ran, block(Cell("EMOD", n_wanted=5), dataset="faced", title="FACED")
 
 
 def test_every_block_that_ran_has_matrices_and_curves() -> None:
-    found = of_comparison(comparison(*blocks()), class_names=NAMES)
+    found = of_comparison(comparison(*blocks(NAMES)))
     where = "seed-paper_same_subjects_same_stimuli"
     assert [figure.name for figure in found] == [f"confusion-{where}", f"curves-{where}"]
     for figure in found:
@@ -34,7 +35,7 @@ def test_every_block_that_ran_has_matrices_and_curves() -> None:
 
 
 def test_an_ablation_is_a_figure_before_all() -> None:
-    found = of_comparison(comparison(*blocks(), name="figure3"), class_names=NAMES)
+    found = of_comparison(comparison(*blocks(NAMES), name="figure3"))
     assert [figure.name.split("-")[0] for figure in found] == ["ablations", "confusion", "curves"]
     assert found[0].title == "Effect"
 
@@ -46,7 +47,7 @@ def test_published_drops_reach_the_picture() -> None:
 
 
 def test_classes_without_names_have_their_indices() -> None:
-    named = of_comparison(comparison(*blocks()), class_names={"seed": ("0", "1", "2")})
+    named = of_comparison(comparison(*blocks(("0", "1", "2"))))
     assert of_comparison(comparison(*blocks()))[0].png == named[0].png
 
 

@@ -26,7 +26,7 @@ def run(seed: int, loss: list[float], kappa: list[float], **fields: Any) -> Any:
         protocol="paper_same_subjects_same_stimuli",
         n_epochs=len(loss),
         best_epoch=best,
-        val_kappa=kappa[best],
+        val_score=kappa[best],
         **{"curves": {"train_loss": loss, "val_kappa": kappa}, **fields},
     )
 

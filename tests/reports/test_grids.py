@@ -263,10 +263,16 @@ def test_what_did_not_run_is_listed_by_dataset_and_protocol() -> None:
     ]
 
 
+def seed_block(*cells: Cell) -> Block:
+    return Block("seed", "seed", "SEED", SEED_PAPER, True, "", ("bacc",), cells)
+
+
 def test_remarks_are_short_and_keep_the_whole_error() -> None:
     error = "RuntimeError: " + "very " * 100 + "long\n  at line 3"
     cell = Cell("EMOD", n_wanted=5, errors=(error, "second"))
-    (remark,) = grids.remarks(Block("seed", "SEED", SEED_PAPER, True, "", (cell,)))
+    (remark,) = grids.remarks(
+        Block("seed", "seed", "SEED", SEED_PAPER, True, "", ("bacc",), (cell,))
+    )
     assert remark.short.startswith("2 runs failed: RuntimeError: very")
     assert "\n" not in remark.short
     assert len(remark.short) < 200
@@ -275,12 +281,15 @@ def test_remarks_are_short_and_keep_the_whole_error() -> None:
 
 def test_runs_that_failed_alike_are_counted_and_their_error_is_told_once() -> None:
     cell = Cell("EMOD", n_wanted=25, errors=("out of memory",) * 24 + ("disk full",))
-    (remark,) = grids.remarks(Block("seed", "SEED", SEED_PAPER, True, "", (cell,)))
+    (remark,) = grids.remarks(
+        Block("seed", "seed", "SEED", SEED_PAPER, True, "", ("bacc",), (cell,))
+    )
     assert remark.short == "25 runs failed: out of memory"
     assert remark.full == "24 runs: out of memory\n\ndisk full"
 
 
 def test_seeds_without_all_folds_are_told() -> None:
     cell = Cell("EMOD", {}, runs(0.5, folds=("1",), seeds=(3,)), 10, (), 2)
-    (remark,) = grids.remarks(Block("faced", "F", "paper_same_stimuli", True, "", (cell,)))
+    found = Block("faced", "faced", "F", "paper_same_stimuli", True, "", ("bacc",), (cell,))
+    (remark,) = grids.remarks(found)
     assert remark.short == "1 seed without all folds, in no number here"

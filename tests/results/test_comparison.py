@@ -3,13 +3,15 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emoray.evaluation.metrics import METRICS
 from emoray.results.comparison import Block, Cell, Comparison
-from emoray.results.store import METRICS, ResultRow
+from emoray.results.store import ResultRow
 from tests.rows import made_row
 
 
@@ -77,7 +79,7 @@ def test_one_seed_has_a_mean_and_no_spread() -> None:
 
 def test_where_nothing_ran_everything_is_blank() -> None:
     blank = Cell("x", {"bacc": (62.87, 0.76)}, n_wanted=5, errors=("out of memory",))
-    assert [blank.summary(metric) for metric in METRICS] == [None] * 3
+    assert [blank.summary(metric) for metric in METRICS] == [None] * len(METRICS)
     assert blank.per_seed("bacc") == {}
     assert (blank.verdict, blank.n_parameters, blank.n_head_parameters, blank.seconds) == (
         None,
@@ -153,17 +155,22 @@ def test_a_row_is_not_compared_with_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"corpus": "faced-other"}, {"protocol": "stimuli_apart_same_subjects"}]
+    "changes",
+    [
+        {"corpus": "faced-other"},
+        {"protocol": "stimuli_apart_same_subjects"},
+        {"target": {"kind": "cut", "rating": "valence", "above": 5.0}},
+    ],
 )
-def test_rows_on_other_data_are_not_compared(changes: Mapping[str, str]) -> None:
+def test_rows_on_other_data_are_not_compared(changes: Mapping[str, object]) -> None:
     ours, theirs = cell("a", {(0, "a"): 60}, 1), cell("b", {(0, "a"): 60}, 1, **changes)
-    with pytest.raises(ValueError, match="same corpus, protocol and folds, got others in seed 0"):
+    with pytest.raises(ValueError, match="target, protocol and folds, got others in seed 0"):
         ours.against(theirs, "bacc")
 
 
 def test_rows_on_other_folds_are_not_compared() -> None:
     ours, theirs = cell("a", {(0, "a"): 60}, 1), cell("b", {(0, "b"): 60}, 1)
-    with pytest.raises(ValueError, match="same corpus, protocol and folds"):
+    with pytest.raises(ValueError, match="same corpus, target, protocol and folds"):
         ours.against(theirs, "bacc")
 
 
@@ -280,11 +287,36 @@ def test_a_run_is_in_a_cell_once() -> None:
         Cell("x", results=(run(0, "a", 60), run(0, "b", 60)))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"target": {"kind": "levels", "rating": "arousal", "edges": [3]}}, {"chosen_by": "auc"}],
+)
+def test_runs_of_a_cell_have_one_target_and_one_rule_of_choice(change: Mapping[str, Any]) -> None:
+    (name,) = change
+    runs = (run(0, "a", 60), run(1, "a", 60, curves={}, **change))
+    with pytest.raises(ValueError, match=f"x: need runs of one {name}, got"):
+        Cell("x", results=runs)
+
+
+def test_a_seed_in_which_a_metric_is_not_defined_is_in_no_number_of_it() -> None:
+    def with_area(seed: int, fold: str, area: float | None) -> ResultRow:
+        plain = run(seed, fold, 60)
+        found = dict(plain.scores) if area is None else {**plain.scores, "auc": area}
+        return run(seed, fold, 60, scores=found)
+
+    areas = {(0, "a"): 0.7, (0, "b"): 0.9, (1, "a"): 0.8, (1, "b"): None}
+    rows = tuple(with_area(seed, fold, area) for (seed, fold), area in areas.items())
+    found = Cell("x", results=rows, folds_per_seed=2)
+    assert found.per_seed("auc") == pytest.approx({0: 80.0})
+    assert (found.n_complete, list(found.per_seed("bacc"))) == (2, [0, 1])
+
+
 # Blocks and comparisons ---------------------------------------------------------------------------
 
 
 def block(*cells: Cell, protocol: str = "paper_same_stimuli", is_paper: bool = True) -> Block:
-    return Block("faced", "FACED", protocol, is_paper, "as the paper", cells)
+    metrics = ("bacc", "kappa", "wf1")
+    return Block("faced", "faced", "FACED", protocol, is_paper, "as the paper", metrics, cells)
 
 
 def comparison(*blocks: Block, rehearsal: bool = False) -> Comparison:

@@ -7,8 +7,8 @@ from importlib import resources
 import pytest
 
 from emoray.results import published
-from emoray.results.published import Paper, PaperRow, Reproduce
-from emoray.results.store import Metric
+from emoray.results.paper import Evaluation, Paper, PaperRow, Reproduce, StageOfRow
+from emoray.vocabulary.targets import Classes, Cut, Levels
 
 TEXT = (resources.files("emoray") / "methods" / "emod" / "paper.toml").read_text(encoding="utf-8")
 
@@ -80,7 +80,7 @@ def test_every_column_adds_to_what_the_printed_column_adds_to(
     emod: Paper, table: str, dataset: str, sums: str
 ) -> None:
     rows = [row.published[dataset] for row in emod.tables[table].rows if dataset in row.published]
-    metrics: tuple[Metric, ...] = ("bacc", "kappa", "wf1")
+    metrics = ("bacc", "kappa", "wf1")
     found = [sum(row[metric][i] for row in rows) for metric in metrics for i in (0, 1)]
     assert found == pytest.approx(list(map(float, sums.split())), abs=1e-9)
 
@@ -105,13 +105,14 @@ def test_rows_and_parameters_of_table_2_are_the_papers(emod: Paper) -> None:
 def test_every_row_says_what_reproduces_it(emod: Paper) -> None:
     rows = emod.tables["table_2"].rows
     *others, own = [row.reproduce for row in rows]
-    assert others == [Reproduce("baselines", ("train",), {"model": m}) for m in MODELS.split()]
-    assert own == Reproduce("emod", ("pretrain", "finetune"))
+    chain = Reproduce.chain
+    assert others == [chain("baselines", ["train"], {"model": m}) for m in MODELS.split()]
+    assert own == chain("emod", ["pretrain", "finetune"])
     assert [row.reproduce for row in emod.tables["table_3"].rows] == [
-        Reproduce("emod", ("finetune",)),
-        Reproduce("emod", ("pretrain", "finetune"), {"loss.objective": "augment"}),
-        Reproduce("emod", ("pretrain", "finetune"), {"loss.objective": "hard_va"}),
-        Reproduce("emod", ("pretrain", "finetune")),
+        chain("emod", ["finetune"]),
+        chain("emod", ["pretrain", "finetune"], {"loss.objective": "augment"}),
+        chain("emod", ["pretrain", "finetune"], {"loss.objective": "hard_va"}),
+        chain("emod", ["pretrain", "finetune"]),
     ]
     switches = [row.reproduce.set for row in emod.tables["figure_3"].rows if row.reproduce]
     assert [list(switch.values()) for switch in switches] == [[False]] * 6
@@ -133,11 +134,15 @@ def test_figure_4_shows_deap_before_and_after_pretraining(emod: Paper) -> None:
     assert figure.arms == ("untrained", "pretrained")
     assert figure.coloured_by == ("valence", "arousal")
     assert figure.centroids == tuple(range(-4, 5))
-    assert figure.reproduce == Reproduce("emod", ("pretrain",))
+    assert figure.reproduce == Reproduce.chain("emod", ["pretrain"])
 
 
 def test_tables_and_figures_have_their_places(emod: Paper) -> None:
     assert list(emod.tables) == ["table_2", "table_3", "figure_3"]
+    assert [emod.table(name).name for name in ("table2", "table_3")] == ["table_2", "table_3"]
+    references = {table.name: table.reference for table in emod.tables.values()}
+    assert references == {"table_2": "EMOD", "table_3": "EMOD-Scratch", "figure_3": "EMOD"}
+    assert emod.full_model == emod.tables["table_2"].row("EMOD")
     assert list(emod.figures) == ["figure_4"]
     assert emod.title.startswith("EMOD: A Unified EEG Emotion Representation Framework")
     assert emod.code == "https://github.com/cyn4396/EMOD"
@@ -146,7 +151,7 @@ def test_tables_and_figures_have_their_places(emod: Paper) -> None:
 
 def test_a_paper_is_read_without_its_method() -> None:
     program = (
-        "import sys; from emoray import papers; published.load('emod'); "
+        "import sys; from emoray.results import published; published.load('emod'); "
         "print([m for m in sys.modules if m == 'torch' or m.startswith('emoray.methods')])"
     )
     done = subprocess.run(
@@ -160,6 +165,8 @@ def test_a_paper_or_row_that_is_not_there_is_told_with_those_that_are(emod: Pape
         published.load("emodd")
     with pytest.raises(ValueError, match=r"need a row of table_3 among EMOD-Scratch, .*'EMOD'"):
         emod.tables["table_3"].row("EMOD")
+    with pytest.raises(ValueError, match="among table2, table3, figure3; got 'table4'"):
+        emod.table("table4")
 
 
 @pytest.mark.parametrize(
@@ -174,10 +181,14 @@ def test_a_paper_or_row_that_is_not_there_is_told_with_those_that_are(emod: Pape
         ("bacc = [40.90, 1.22]", "bacc = [40.90, -1]", r"number in \[0, 100\] .* bacc, got -1"),
         ("bacc = [40.90, 1.22]", "bacc = [nan, 1.22]", "faced bacc, got nan"),
         ("bacc = [40.90, 1.22]", "bacc = [true, 1.22]", "faced bacc, got True"),
-        ("\nfaced = { bacc = [40", "\nfacde = { bacc = [40", r"\(EEGNet\), got facde"),
+        ("\nfaced = { bacc = [40", "\nfacde = { bacc = [40", r"faced, .* \(EEGNet\), got facde"),
         ('name = "MACTN"', 'name = "BIOT"', "need each row of table_2 once, got BIOT again"),
-        ('name = "MACTN"', 'named = "MACTN"', "some text for name in table_2 row 7, got None"),
-        ("n_parameters_m = 6.8", 'n_parameters_m = "6.8"', r"row 7 \(MACTN\), got '6.8'"),
+        ('name = "MACTN"', 'named = "MACTN"', "need name, .* in table_2 row 7, got named"),
+        (
+            "n_parameters_m = 6.8",
+            'n_parameters_m = "6.8"',
+            r"\(MACTN\) n_parameters_m, got '6.8'",
+        ),
         ("drop = { seed = 1.89 }", "drop = { sede = 1.89 }", "FreqDomain.* drop, got sede"),
         ('model = "biot" } }', 'model = "biot" }, seed = 1 }', r"\(BIOT\) reproduce, got seed"),
         ('stages = ["train"]', 'stages = "train"', "list for .* reproduce stages, got 'train'"),
@@ -185,11 +196,35 @@ def test_a_paper_or_row_that_is_not_there_is_told_with_those_that_are(emod: Pape
         ('method = "baselines", ', "", r"text for method in table_2 row 1 \(EEGNet\) reproduce"),
         ("[figure_4]", "[figure_4]\nperplexity = 30", "in figure_4, got perplexity"),
         ('dataset = "deap"\nproj', 'dataset = "daep"\nproj', "figure_4 dataset, got 'daep'"),
-        ("[-4, -3", "[-4.5, -3", "need whole numbers for figure_4 centroids"),
+        ("[-4, -3", "[-4.5, -3", r"whole numbers for figure_4 centroid 1, got -4\.5"),
         ("[cost]", "[costs]", "need title, .*, got 'costs'"),
-        ("[table_3]\n", "[table_3]\nnote = 1\n", "need caption, rows in table_3, got note"),
+        (
+            "[table_3]\n",
+            "[table_3]\nnote = 1\n",
+            "need caption, .*, rows in table_3, got note",
+        ),
         ("title = ", "titel = ", "need title, .*, got 'titel'"),
         ("code = ", "table_9 = ", "need a table for table_9, got 'https"),
+        ("n_parameters_m = 6.8", "n_parameters_m = true", r"\(MACTN\) n_parameters_m, got True"),
+        ("reproduce = { method", "reproduce = 1 #", r"a table for table_2 row 1 \(EEGNet\) repr"),
+        ('pretraining = "table_1"', 'pretraining = "table_2"', "datasets for pretraining among ta"),
+        ('pretraining = "table_1"', 'pretraining = ["dep"]', r"for pretraining, got \['dep'\]"),
+        ('dataset = "deap"\ntitle', 'dataset = "dep"\ntitle', r"table_1 row 1 \(dep\) dataset, g"),
+        ('row = "EMOD" }', 'row = "EMODD" }', "need a row of table_2 among .*; got 'EMODD'"),
+        ('{ table = "table_2"', '{ table = "table_1"', "for full_model, got 'table_1'"),
+        ('reference = "EMOD-Sc', 'reference = "EMOD-sc', "for table_3 reference, got 'EMOD-sc"),
+        ('protocol = "paper_same_stimuli"', "", r"text for protocol in evaluation 1 \(faced\)"),
+        (
+            'protocol = "paper_same_st',
+            'protocol = "same_st',
+            r"a protocol .* 1 \(faced\) proto",
+        ),
+        ('metrics = ["bacc", ', 'metrics = ["bac", ', r"\(faced\) metric 1, got 'bac'"),
+        ('metrics = ["bacc", ', 'metrics = ["kappa", ', "evaluation faced, got kappa again"),
+        ('chosen_by = "kappa"', 'chosen_by = "loss"', r"need a metric among .* chosen_by, got 'lo"),
+        ('chosen_by = "kappa"', 'chosen = "kappa"', r"need dataset, .* in evaluation 1 \(faced\)"),
+        ('chosen_by = "kappa"', "", r"for chosen_by in evaluation 1 \(faced\)"),
+        ('dataset = "seed"\nproto', 'dataset = "faced"\nproto', "own name, got faced again"),
     ],
 )
 def test_what_does_not_belong_is_named_with_its_place(old: str, new: str, message: str) -> None:
@@ -200,8 +235,168 @@ def test_what_does_not_belong_is_named_with_its_place(old: str, new: str, messag
 
 def test_a_row_without_numbers_or_a_way_to_them_is_quoted_only() -> None:
     paper = published.parse(
-        'title = "T"\ncode = "C"\n[table_1]\n[table_7]\ncaption = "x"\n'
-        '[[table_7.rows]]\nname = "a"\n'
+        'title = "T"\ncode = "C"\n[cost]\n[table_7]\ncaption = "x"\n[[table_7.rows]]\nname = "a"\n'
     )
     assert paper.tables["table_7"].rows == (PaperRow("a"),)
     assert paper.figures == {}
+
+
+# What columns are ---------------------------------------------------------------------------------
+
+
+def test_emods_columns_are_three_datasets_by_the_papers_protocol_and_safer_ones(
+    emod: Paper,
+) -> None:
+    assert [found.dataset for found in emod.evaluation] == ["faced", "seed_v", "seed"]
+    for found in emod.evaluation:
+        assert (found.name, found.target, found.chosen_by) == (found.dataset, Classes(), "kappa")
+        assert found.metrics == ("bacc", "kappa", "wf1")
+        assert found.title == {"faced": "FACED", "seed_v": "SEED-V", "seed": "SEED"}[found.name]
+        assert found.rehearsed.protocols == (found.protocol, "subjects_and_stimuli_apart")
+    assert all(table.evaluation == emod.evaluation for table in emod.tables.values())
+
+
+def test_emod_is_pretrained_on_the_datasets_of_its_table_1(emod: Paper) -> None:
+    assert sorted(emod.pretraining) == [
+        *("amigos", "deap", "dreamer", "mahnob_hci", "mdme", "mped", "seed_iv", "seed_vii")
+    ]
+
+
+TWO_TARGETS = """
+title = "T"
+code = "C"
+pretraining = ["dreamer", "amigos"]
+
+[table_1]
+caption = "DREAMER"
+deviations = false
+
+[[table_1.evaluation]]
+name = "arousal"
+dataset = "dreamer"
+protocol = "random_segments_same_subjects_same_stimuli"
+safer = ["subjects_apart_same_stimuli"]
+target = { kind = "cut", rating = "arousal", above = 3 }
+metrics = ["acc", "f1", "auc"]
+chosen_by = "auc"
+
+[[table_1.evaluation]]
+name = "valence"
+dataset = "dreamer"
+protocol = "subjects_apart_same_stimuli"
+target = { kind = "levels", rating = "valence", edges = [1.5, 2.5] }
+metrics = ["acc"]
+chosen_by = "acc"
+
+[[table_1.rows]]
+name = "theirs"
+arousal = { acc = 62.4, f1 = [], auc = 64.8 }
+"""
+
+
+def test_a_dataset_may_be_told_by_several_targets_without_deviations_and_with_blanks() -> None:
+    paper = published.parse(TWO_TARGETS)
+    arousal, valence = paper.tables["table_1"].evaluation
+    assert arousal == Evaluation(
+        name="arousal",
+        dataset="dreamer",
+        protocol="random_segments_same_subjects_same_stimuli",
+        safer=("subjects_apart_same_stimuli",),
+        target=Cut("arousal", 3.0),
+        metrics=("acc", "f1", "auc"),
+        chosen_by="auc",
+    )
+    assert valence.target == Levels("valence", (1.5, 2.5))
+    assert [found.title for found in (arousal, valence)] == [
+        "DREAMER, arousal > 3",
+        "DREAMER, valence cut at 1.5, 2.5",
+    ]
+    assert arousal.class_names == ("arousal <= 3", "arousal > 3")
+    (row,) = paper.tables["table_1"].rows
+    assert row.published == {"arousal": {"acc": (62.4, None), "auc": (64.8, None)}}
+    assert (paper.pretraining, paper.evaluation) == (("dreamer", "amigos"), ())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("above = 3", "above = 'x'", r"number for above, got 'x' for table_1 evaluation 1 target"),
+        ("above = 3", "edges = [3]", "need kind, rating, above in a target of kind cut"),
+        ("[1.5, 2.5]", "[2.5, 1.5]", "edges in rising order, .* table_1 evaluation 2 target"),
+        ('kind = "cut"', 'kind = "cuts"', "need a target of kind classes, cut, levels"),
+        ("acc = 62.4", "acc = [62.4, 1.0]", r"for table_1 row 1 \(theirs\) arousal acc, got \["),
+        ("auc = 64.8", "kappa = 64.8", r"acc, f1, auc in table_1 row 1 \(theirs\) arousal, got k"),
+        ('name = "valence"', 'name = "drop"', "another name of an evaluation .* than 'drop'"),
+        ('name = "valence"', 'name = "arousal"', "under its own name, got arousal again"),
+        (
+            "deviations = false",
+            "deviations = 0",
+            "true or false for table_1 deviations, got 0",
+        ),
+    ],
+)
+def test_a_column_that_cannot_be_is_named_with_its_place(old: str, new: str, message: str) -> None:
+    assert old in TWO_TARGETS
+    with pytest.raises(ValueError, match=message):
+        published.parse(TWO_TARGETS.replace(old, new, 1))
+
+
+# Graphs of stages ---------------------------------------------------------------------------------
+
+
+def graph(stages: str) -> Reproduce:
+    """What reproduces the one row of a paper, by its stages."""
+    (row,) = (
+        published.parse(
+            'title = "T"\ncode = "C"\n[table_7]\ncaption = "x"\n[[table_7.rows]]\nname = "a"\n'
+            f'reproduce = {{ method = "m", set = {{ "d" = 1 }}, stages = [{stages}] }}\n'
+        )
+        .tables["table_7"]
+        .rows
+    )
+    assert row.reproduce is not None
+    return row.reproduce
+
+
+def test_a_graph_of_stages_says_what_each_starts_from() -> None:
+    found = graph(
+        '{ name = "eeg", stage = "pretrain", set = { "loss.temperature" = 0.1 } }, '
+        '{ name = "ecg", stage = "pretrain", method = "n" }, '
+        '{ stage = "align", starts = { teacher = "eeg", student = "ecg" } }'
+    )
+    assert found.stages == (
+        StageOfRow("eeg", "pretrain", "m", {}, {"loss.temperature": 0.1}),
+        StageOfRow("ecg", "pretrain", "n"),
+        StageOfRow("align", "align", "m", {"teacher": "eeg", "student": "ecg"}),
+    )
+    assert (found.method, found.set) == ("m", {"d": 1})
+
+
+def test_names_of_stages_are_short_for_a_chain() -> None:
+    linked = '{ stage = "a" }, { stage = "b", starts = { encoder = "a" } }, '
+    linked += '{ stage = "c", starts = { encoder = "b" } }'
+    assert graph('"a", "b", "c"') == graph(linked)
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ('"a", "b", "a"', r"table_7 row 1 \(a\) reproduce: need each stage once, got a again"),
+        ('"a", { stage = "b" }', "need names of stages or tables for .* reproduce stages"),
+        ('"a", 1', r"a table for table_7 row 1 \(a\) reproduce stage 2, got 1|names of stages"),
+        ('{ stage = "a" }, { stage = "a" }', "under its own name, got a again"),
+        ('{ stage = "a", starts = { x = "z" } }', r"stage 1 \(a\) starts x, got 'z'"),
+        ('{ stage = "a", starts = { x = "a" } }', "earlier .* got 'a': a circle"),
+        (
+            '{ stage = "a", starts = { x = "b" } }, { stage = "b", starts = { x = "a" } }',
+            r"earlier for table_7 row 1 \(a\) reproduce stage 1 \(a\) starts x, got 'b': a circle",
+        ),
+        ('{ stage = "a", starts = { x = "b" } }, { stage = "b" }', "got 'b': it comes later"),
+        ('{ stage = "a" }, { stage = "b" }', "that a later one starts from, got a"),
+        ('{ stage = "a", start = {} }', "need name, stage, .* reproduce stage 1, got start"),
+        ('{ name = "a" }', "need some text for stage in .* reproduce stage 1"),
+    ],
+)
+def test_a_graph_that_cannot_be_is_named_with_its_place(stages: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        graph(stages)

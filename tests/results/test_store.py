@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from pyarrow import fs
 
 import emoray
+from emoray.evaluation.metrics import METRICS
 from emoray.results.store import (
     KEY_PARTS,
-    METRICS,
     ResultRow,
     ResultStore,
     key_of,
@@ -36,17 +36,19 @@ from emoray.training.run import row_code
 from emoray.vocabulary.schema import DataError
 from tests.rows import CONFUSION, fields, made_row, scores, text_of
 
-REPO = Path(__file__).parents[1]
+REPO = Path(__file__).parents[2]
 
 ASKED: dict[str, Any] = {
     "method": "emod",
     "stage": "finetune",
     "config": {"optimizer": {"learning_rate": 5e-4}, "epochs": 3},
     "corpus": "faced-0d9cf00c654e",
+    "target": {"kind": "classes"},
     "protocol": "paper_same_stimuli",
     "fold": "0",
     "seed": 0,
     "start": {"weights": "ab12", "words": "pretrained"},
+    "chosen_by": "kappa",
     "code": "0.1.0+0123456789ab",
 }
 OTHERS: dict[str, list[Any]] = {
@@ -58,10 +60,16 @@ OTHERS: dict[str, list[Any]] = {
         {"optimizer": {"learning_rate": 5e-4}, "epochs": 3, "head": None},
     ],
     "corpus": ["faced-0d9cf00c654f"],
+    "target": [
+        {"kind": "cut", "rating": "valence", "above": 5.0},
+        {"kind": "cut", "rating": "arousal", "above": 5.0},
+        {"kind": "cut", "rating": "valence", "above": 4.0},
+    ],
     "protocol": ["stimuli_apart_same_subjects"],
     "fold": ["1"],
     "seed": [1],
     "start": [None, {}, {"weights": "ab13", "words": "pretrained"}],
+    "chosen_by": ["auc"],
     "code": ["0.1.0+0123456789ac"],
 }
 
@@ -89,7 +97,7 @@ def test_a_key_changes_with_each_part() -> None:
     assert set(OTHERS) == set(ASKED) == set(KEY_PARTS)
     keys = [key_of(**ASKED)]
     keys += [key_of(**{**ASKED, part: other}) for part, all_ in OTHERS.items() for other in all_]
-    assert len(set(keys)) == len(keys) == 14
+    assert len(set(keys)) == len(keys) == 18
     assert all(len(key) == 32 and set(key) <= set("0123456789abcdef") for key in keys)
 
 
@@ -112,7 +120,7 @@ def test_a_key_does_not_change_with_the_order_of_settings_or_lists_for_tuples() 
 @pytest.mark.parametrize("hash_seed", ["0", "1", "4242"])
 def test_a_key_is_the_same_in_every_process(hash_seed: str) -> None:
     """And in every version: rows of earlier tables would not be found again."""
-    program = f"from emoray.results import key_of; print(key_of(**{ASKED!r}))"
+    program = f"from emoray.results.store import key_of; print(key_of(**{ASKED!r}))"
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=REPO,
@@ -121,7 +129,7 @@ def test_a_key_is_the_same_in_every_process(hash_seed: str) -> None:
         text=True,
         check=True,
     )
-    assert done.stdout.strip() == key_of(**ASKED) == "d3bd16f41294918b0d77735b2c6b4246"
+    assert done.stdout.strip() == key_of(**ASKED) == "8928ea2d78d37a088d6ba48fd85602ea"
 
 
 @pytest.mark.parametrize("value", [math.nan, {1, 2}, object()])
@@ -135,7 +143,7 @@ def test_what_came_out_is_no_part_of_the_key() -> None:
         "confusion": ((1, 1), (0, 2)),
         "n_train": 7,
         "n_val": 8,
-        "val_kappa": -0.5,
+        "val_score": -0.5,
         "best_epoch": 0,
         "n_epochs": 1,
         "curves": {},
@@ -165,20 +173,43 @@ def test_a_row_reads_back_as_it_was() -> None:
     assert ResultRow.from_json(row.to_json()) == row
     assert row.config["bands"] == [1.0, 4.0]
     assert row.curves["train_loss"] == (1.1, 0.9, 0.8)
-    assert row.metric("bacc") == row.bacc == pytest.approx((0.8 + 0.7 + 0.7) / 3)
+    assert row.metric("bacc") == row.scores["bacc"] == pytest.approx((0.8 + 0.7 + 0.7) / 3)
+    assert row.metric("auc") is None
     assert row.verdict == "same stimuli"
+
+
+KAPPA = scores(CONFUSION)["kappa"]
 
 
 def changed(**changes: Any) -> dict[str, Any]:
     return {**fields(), **changes}
 
 
+def scored(**others: float) -> dict[str, Any]:
+    """A change of some scores."""
+    return {"scores": {**fields()["scores"], **others}}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"bacc": 0.8}, r"need bacc to be 0\.7333.*, as its confusion matrix says, got 0\.8"),
-        ({"kappa": fields()["kappa"] + 2e-9}, r"need kappa to be 0\.6.*confusion matrix"),
-        ({"wf1": 0.0}, r"need wf1 to be 0\.7.*confusion matrix"),
+        (
+            scored(bacc=0.8),
+            r"need scores\.bacc to be 0\.7333.*, as its confusion matrix says, got 0\.8",
+        ),
+        (
+            scored(kappa=scores(CONFUSION)["kappa"] + 2e-9),
+            r"scores\.kappa to be 0\.6.*confusion matrix",
+        ),
+        (scored(wf1=0.0), r"need scores\.wf1 to be 0\.7.*confusion matrix"),
+        (scored(acc=0.0), r"need scores\.acc to be 0\.7.*confusion matrix"),
+        (scored(f1=0.0), r"need scores\.f1 to be 0\.7.*confusion matrix"),
+        (scored(auc=1.1), r"need scores\.auc to be from 0 to 1, got 1\.1"),
+        (scored(auc=-0.1), r"need scores\.auc to be from 0 to 1, got -0\.1"),
+        (scored(mcc=0.5), r"need a metric among bacc, .*, auc; got 'mcc'"),
+        (scored(auc=math.nan), r"finite number for scores\.auc"),
+        ({"target": {"kind": "cut", "rating": "valence"}}, "need kind, rating, above in a target"),
+        ({"chosen_by": "loss"}, "need a metric among .*; got 'loss'"),
         ({"n_test": 31}, "need confusion to be counts of 31 test segments"),
         ({"confusion": ((8, 1), (2, 7))}, r"need confusion to be 3 x 3, got \[2, 2\]"),
         ({"confusion": ((8, 1, 1), (2, 7), (0, 3, 7))}, r"need confusion to be 3 x 3"),
@@ -190,8 +221,9 @@ def changed(**changes: Any) -> dict[str, Any]:
         ({"seconds": -1.0}, "need seconds to be 0 or more, got -1.0"),
         ({"waiting": 1.5}, "need waiting to be 1 or less, got 1.5"),
         ({"waiting": math.inf}, "need a finite number for waiting, got inf"),
-        ({"val_kappa": -1.1}, "need val_kappa to be -1 or more"),
-        ({"val_kappa": 0.4}, "need val_kappa to be 0.5, as its curve in the best epoch, got 0.4"),
+        ({"val_score": -1.1}, "need val_score to be from -1 to 1, got -1.1"),
+        ({"val_score": 1.1}, "need val_score to be from -1 to 1, got 1.1"),
+        ({"val_score": 0.4}, "need val_score to be 0.5, as its curve in the best epoch, got 0.4"),
         ({"best_epoch": 3}, "need best_epoch to be from 0 to 2, got 3"),
         ({"best_epoch": -1}, "need best_epoch to be from 0 to 2, got -1"),
         ({"curves": {"train_loss": (1.0, 2.0)}}, "need curves.train_loss to be 3 values, got 2"),
@@ -228,17 +260,31 @@ confusions = st.integers(2, 5).flatmap(
 def test_a_row_of_any_confusion_matrix_has_scikit_learns_scores(confusion: list[list[int]]) -> None:
     row = made_row(confusion)
     assert row.n_test == sum(map(sum, confusion))
-    for metric in METRICS:
-        value = row.metric(metric)
-        with pytest.raises(ValueError, match=f"need {metric} to be"):
-            made_row(confusion, **{metric: value + 2e-9})
+    of_confusion = [name for name, metric in METRICS.items() if metric.of_confusion]
+    assert set(of_confusion) == set(row.scores)
+    for metric, value in row.scores.items():
+        off = value - 2e-9 if value > 0.5 else value + 2e-9
+        with pytest.raises(ValueError, match=f"need scores.{metric} to be"):
+            made_row(confusion, scores={**row.scores, metric: off})
+
+
+def test_an_area_is_kept_beside_what_the_confusion_matrix_tells() -> None:
+    row = made_row(**scored(auc=0.75))
+    assert row.metric("auc") == 0.75
+    assert ResultRow.from_json(row.to_json()) == row
+
+
+def test_a_metric_that_came_later_outdates_no_row() -> None:
+    known = {name: score for name, score in scores(CONFUSION).items() if name != "acc"}
+    row = made_row(scores=known)
+    assert ResultRow.from_json(row.to_json()).metric("acc") is None
 
 
 def test_one_error_among_very_many_segments_is_seen() -> None:
     confusion = ((117_743, 0), (1, 0))
     assert made_row(confusion).n_test == 117_744
-    with pytest.raises(ValueError, match="need wf1 to be"):
-        made_row(confusion, wf1=1.0)
+    with pytest.raises(ValueError, match=r"need scores\.wf1 to be"):
+        made_row(confusion, scores={**scores(confusion), "wf1": 1.0})
 
 
 # The store ----------------------------------------------------------------------------------------
@@ -304,11 +350,11 @@ def test_a_store_on_a_remote_file_system(tmp_path: Path) -> None:
 
 
 def unknown_field(row: dict[str, Any]) -> str:
-    return text_of({**row, "bac": 1.0})
+    return text_of({**row, "score": 1.0})
 
 
 def missing_field(row: dict[str, Any]) -> str:
-    return text_of({name: value for name, value in row.items() if name not in ("kappa", "seed")})
+    return text_of({name: value for name, value in row.items() if name not in ("scores", "seed")})
 
 
 def wrong_type(row: dict[str, Any]) -> str:
@@ -320,7 +366,7 @@ def no_row(row: dict[str, Any]) -> str:
 
 
 def other_format(row: dict[str, Any]) -> str:
-    return json.dumps({**json.loads(text_of(row)), "format": 2})
+    return json.dumps({**json.loads(text_of(row)), "format": 1})
 
 
 def edited(row: dict[str, Any]) -> str:
@@ -336,7 +382,7 @@ def too_large(row: dict[str, Any]) -> str:
 
 
 def other_scores(row: dict[str, Any]) -> str:
-    return text_of({**row, "bacc": 0.9})
+    return text_of({**row, "scores": {**row["scores"], "bacc": 0.9}})
 
 
 def other_row(row: dict[str, Any]) -> str:
@@ -358,15 +404,18 @@ def other_json(row: dict[str, Any]) -> str:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (unknown_field, "need a field of ResultRow, got 'bac'; did you mean bacc"),
-        (missing_field, "need a value for seed, kappa, got none"),
+        (unknown_field, "need a field of ResultRow, got 'score'; did you mean scores"),
+        (missing_field, "need a value for seed, scores, got none"),
         (wrong_type, r"need true or false for rehearsal, got 0 \(int\)"),
         (no_row, "need a table of ResultRow for a config, got"),
-        (other_format, "need a result row of format 1, got 2: another version of emoray wrote it"),
+        (other_format, "need a result row of format 2, got 1: another version of emoray wrote it"),
         (edited, "need the row as it was written, got another checksum: it is damaged"),
         (not_finite, "need finite numbers, got NaN"),
         (too_large, "not JSON compliant"),
-        (other_scores, r"need bacc to be 0\.7333.*, as its confusion matrix says, got 0\.9"),
+        (
+            other_scores,
+            r"need scores\.bacc to be 0\.7333.*, as its confusion matrix says, got 0\.9",
+        ),
         (other_row, f"need the row {made_row().key}, got {made_row(seed=9).key}"),
         (truncated, "Expecting"),
         (empty, "Expecting value"),
@@ -568,7 +617,7 @@ def test_two_processes_that_write_at_once_lose_nothing_and_double_nothing(
 
 KILLED_AT = """
 import os, signal, sys
-from emoray.results import ResultStore
+from emoray.results.store import ResultStore
 from tests.rows import made_row
 
 def end(*_):
@@ -621,7 +670,7 @@ def test_a_writer_killed_at_a_given_moment_leaves_whole_rows_only(
 
 ENDLESS = """
 import itertools, sys
-from emoray.results import ResultStore
+from emoray.results.store import ResultStore
 from tests.rows import made_row
 store = ResultStore(sys.argv[1])
 n = 20_000

@@ -21,11 +21,12 @@ from emoray.experiments.session import estimates_table
 from emoray.reports import summary, tables
 from emoray.results.comparison import Comparison
 from emoray.runtime.console import WIDTH, open_console
+from tests.evaluations import EMOD
 from tests.reports.comparisons import table2, table3
 
 REPO = Path(__file__).parents[1]
 ALL = datasets.names()
-PRETRAINING = datasets.names("pretraining")
+PRETRAINING = sorted(EMOD.pretraining)
 
 
 def test_what_is_no_terminal_is_a_hundred_columns(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ import torch
 from emoray.corpus.read import CorpusDataset, open_corpus
 from emoray.evaluation.audit import Audit, LeakageError
 from emoray.evaluation.folds import Fold, folds
-from emoray.evaluation.metrics import classification_scores
+from emoray.evaluation.metrics import METRICS, classification_scores
 from emoray.evaluation.predict import predict
 from emoray.methods.emod.config import Config, EncoderConfig, FinetuneConfig
 from emoray.methods.emod.method import Finetuning, Pretraining
@@ -44,6 +44,7 @@ from emoray.training.run import (
     merged,
     start_identity,
 )
+from emoray.vocabulary.targets import Classes
 from tests.corpora import SEED, write_corpus
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # as in the processes that are killed
@@ -85,6 +86,8 @@ def run_on(corpus: Path, config: FinetuneConfig = TINY, **changes: Any) -> FoldR
         dataset=opened.manifest.folder,
         protocol=VISITS,
         fold="1_of_1",
+        target={"kind": "classes"},
+        chosen_by="kappa",
     )
     return replace(wanted, **changes)
 
@@ -155,13 +158,13 @@ def test_a_row_counts_every_test_segment_under_its_true_class(
 def test_a_row_counts_the_parameters_of_encoder_and_head(
     dataset: CorpusDataset, unbroken: Watched
 ) -> None:
-    module = Finetuning(TINY, inputs_of(dataset), {}).build()
+    module = Finetuning(TINY, inputs_of(dataset, Classes()), {}).build()
     assert unbroken.row.n_parameters == sum(p.numel() for p in module.parameters())
     assert unbroken.row.n_head_parameters == 8 * 3 + 3
 
 
 def test_what_is_planted_is_learned(unbroken: Watched) -> None:
-    assert unbroken.row.kappa > 0.3
+    assert unbroken.row.scores["kappa"] > 0.3
     loss = unbroken.row.curves["train_loss"]
     assert len(loss) == TINY.epochs
     assert loss[-1] < loss[0]
@@ -203,17 +206,21 @@ def test_the_row_is_of_the_first_epoch_with_the_highest_validation_kappa(
     kappas = row.curves["val_kappa"]
     assert row.best_epoch == kappas.index(max(kappas))
     assert 0 < row.best_epoch < row.n_epochs - 1
-    assert row.val_kappa == max(kappas) > max(kappas[0], kappas[-1])
+    assert row.val_score == max(kappas) > max(kappas[0], kappas[-1])
     # The weights that were left give the best epoch's score on validation, and the row's on test.
-    stage, fold = runs.make_stage(run, inputs_of(dataset), None), fold_of(run, dataset)
+    stage = runs.make_stage(run, inputs_of(dataset, Classes()), None)
+    fold = fold_of(run, dataset)
     module = checkpoint.load_trained(only_folder(tmp_path / "run"))
 
     def scores(rows_N: np.ndarray) -> Any:
-        predicted_N = predict(stage, module, dataset, rows_N, device=CPU)
-        return classification_scores(dataset.column("label")[rows_N], predicted_N, 3)
+        found = predict(stage, module, dataset, rows_N, device=CPU)
+        label_N = dataset.column("label")[rows_N]
+        return classification_scores(label_N, found.class_N, 3, found.probability_NK)
 
-    assert scores(fold.val_N).kappa == row.val_kappa
+    assert scores(fold.val_N)["kappa"] == row.val_score
     assert scores(fold.test_N).confusion_KK == row.confusion
+    assert scores(fold.test_N).by_name == row.scores
+    assert set(row.scores) == set(METRICS)
 
 
 def only_folder(scratch: Path) -> Path:
@@ -508,7 +515,7 @@ def test_a_dataset_without_classes_is_refused(tmp_path: Path) -> None:
         write_corpus(tmp_path, (replace(SEED, name="deap", classes=()),))
     ).datasets
     with pytest.raises(ValueError, match="deap: need class labels, got none"):
-        inputs_of(rated)
+        inputs_of(rated, Classes())
 
 
 # Killed and run again ----------------------------------------------------------------------------

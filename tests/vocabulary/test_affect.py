@@ -13,6 +13,7 @@ from emoray import datasets
 from emoray.vocabulary import affect
 from emoray.vocabulary.affect import EMOD_CODE, RESCALED, SYNONYMS
 from emoray.vocabulary.schema import DataError, Scale
+from tests.evaluations import EMOD
 
 COWEN_KELTNER = {
     "joy": (7.32, 6.06),
@@ -99,7 +100,7 @@ def test_an_emotion_that_the_released_code_lacks_is_refused_for_that_table_only(
 
 
 def test_every_dataset_with_names_reaches_the_regions_that_are_known_of_it() -> None:
-    cards = [datasets.get(name).CARD for name in datasets.names("pretraining")]
+    cards = [datasets.get(name).CARD for name in sorted(EMOD.pretraining)]
     for card in cards:
         for table, regions in FILLED[card.name].items() if card.emotions else ():
             va_S2 = np.array([affect.place_emotion(e, table=table) for e in card.emotions])
@@ -107,7 +108,7 @@ def test_every_dataset_with_names_reaches_the_regions_that_are_known_of_it() -> 
 
 
 def test_the_names_of_every_card_are_canonical() -> None:
-    cards = [datasets.get(name).CARD for name in datasets.names("pretraining")]
+    cards = [datasets.get(name).CARD for name in sorted(EMOD.pretraining)]
     names = {(card.name, emotion) for card in cards for emotion in card.emotions}
     assert {(card, affect.canonical_emotion(emotion)) for card, emotion in names} == names
 

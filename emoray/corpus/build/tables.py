@@ -62,12 +62,12 @@ def _dropped(report: BuildReport) -> list[RenderableType]:
     return [keep_names(table)] if table.row_count else []
 
 
-def check_tables(found: Check, together: Sequence[str]) -> RenderableType:
+def check_tables(found: Check, pretraining: Sequence[str]) -> RenderableType:
     """Per dataset: what was found, of what the card expects; then what is missing or broken.
 
     Args:
-        found: by `check`.
-        together: EMOD's datasets for pretraining; where all were looked at, their sum is shown.
+        found: to be told.
+        pretraining: datasets that EMOD pretrains on, which are added up where all were looked for.
     """
     table = _table(f"{found.root} against the cards")
     table.add_column("dataset")
@@ -79,9 +79,9 @@ def check_tables(found: Check, together: Sequence[str]) -> RenderableType:
     for row in found.found:
         table.add_row(*_check_row(row))
         details += _details(row)
-    pretraining = [row for row in found.found if row.card.name in together]
-    if pretraining and len(pretraining) == len(together):
-        cells, note = _total(pretraining)
+    together = [row for row in found.found if row.card.name in pretraining]
+    if together and len(together) == len(pretraining):
+        cells, note = _total(together)
         table.add_section()
         table.add_row(*cells)
         details.append(note)

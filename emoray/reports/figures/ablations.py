@@ -1,4 +1,4 @@
-"""What each part of a model is worth: the ablations of Figure 3 of EMOD."""
+"""What each part of a model is worth: a paper's ablations, as bars."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from emoray.evaluation import metrics
 from emoray.evaluation.statistics import Interval
 from emoray.reports import grids
 from emoray.reports.figures.sheet import (
@@ -27,7 +28,7 @@ from emoray.reports.summary import REHEARSAL_MARK
 from emoray.results.comparison import Block, Cell, Comparison
 
 Drops = Mapping[str, Mapping[str, float]]
-"""Dataset -> row -> percentage points of balanced accuracy below the full model, as published."""
+"""Evaluation -> row -> percentage points of its first metric below the full model, as published."""
 
 _BAR_IN, _PANEL_IN = 0.37, 1.05
 _MEAN_PT, _OURS_PT, _PAPER_PT = 29.0, 93.0, 126.0
@@ -35,7 +36,7 @@ _MEAN_PT, _OURS_PT, _PAPER_PT = 29.0, 93.0, 126.0
 
 
 def ablation_bars(comparison: Comparison, drops: Drops | None = None) -> bytes:
-    """Balanced accuracy without each part, against the full model, as PNG.
+    """A block's first metric without each part, against the full model, as PNG.
 
     A panel for every dataset and protocol with results. A bar is the mean over seeds, in percent,
     and begins at chance, where a model that knows nothing stands: differences keep their size and
@@ -69,7 +70,7 @@ def _figure(comparison: Comparison, drops: Drops) -> Figure:
     )
     panels = figure.subplots(len(blocks), 1, squeeze=False, height_ratios=heights).ravel()
     for axes, block in zip(panels, blocks, strict=True):
-        published = drops.get(block.dataset, {}) if block.is_paper else {}
+        published = drops.get(block.name, {}) if block.is_paper else {}
         _panel(axes, block, comparison.reference, published)
     return figure
 
@@ -81,12 +82,14 @@ def _ablations(block: Block, reference: str | None) -> list[Cell]:
 def _panel(axes: Axes, block: Block, reference: str | None, published: Mapping[str, float]) -> None:
     full = block.cell(reference) if reference else None
     cells = _ablations(block, reference)
-    chance = 100 / next(row.n_classes for cell in block.cells for row in cell.results)
+    metric = metrics.get(block.metrics[0])
+    n_classes = next(row.n_classes for cell in block.cells for row in cell.results)
+    chance = 100 * metric.chance(n_classes)
     for y, cell in enumerate(cells):
-        _bar(axes, y, cell, chance)
-        _numbers(axes, y, cell, full, published.get(cell.row))
+        _bar(axes, y, cell, metric.name, chance)
+        _numbers(axes, y, cell, metric.name, full, published.get(cell.row))
     heads = {_MEAN_PT: "mean"}
-    if full is not None and full.per_seed("bacc"):
+    if full is not None and full.per_seed(metric.name):
         heads[_OURS_PT] = "difference"
     if published:
         heads[_PAPER_PT] = "paper"
@@ -95,18 +98,18 @@ def _panel(axes: Axes, block: Block, reference: str | None, published: Mapping[s
     axes.axvline(chance, color="black", linewidth=0.9)
     axes.set_ylim(len(cells) - 0.4, -0.6)
     axes.set_yticks(range(len(cells)), [_name(cell) for cell in cells], fontsize=SMALL)
-    axes.set_xlabel(f"balanced accuracy (%), chance {chance:.1f}", fontsize=SMALL)
+    axes.set_xlabel(f"{metric.words} (%), chance {chance:.1f}", fontsize=SMALL)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.set_title(_heading(block), fontsize=SMALL, loc="left", pad=18)
     plain(axes)
     axes.tick_params(axis="y", length=0)
     if full is not None:
-        _full_model(axes, full)
+        _full_model(axes, full, metric.name)
 
 
 def _name(cell: Cell) -> str:
     """The row's name, and how many seeds are there where some are missing."""
-    n, wanted = len(cell.per_seed("bacc")), cell.n_wanted // cell.folds_per_seed
+    n, wanted = cell.n_complete, cell.n_wanted // cell.folds_per_seed
     return f"{cell.row}\n{n} of {wanted} seeds" if 0 < n < wanted else cell.row
 
 
@@ -124,14 +127,14 @@ def _why_blank(cell: Cell) -> str:
     return "no seed complete" if cell.results else "not run"
 
 
-def _bar(axes: Axes, y: int, cell: Cell, chance: float) -> None:
-    summary = cell.summary("bacc")
+def _bar(axes: Axes, y: int, cell: Cell, metric: str, chance: float) -> None:
+    summary = cell.summary(metric)
     if summary is None:
         gap = axes.text(chance, y, f"  {_why_blank(cell)}", va="center", color=GREY)
         gap.set(fontsize=SMALL, style="italic")
         return
     axes.barh(y, summary.mean - chance, left=chance, height=0.7, color=FAINT, label=cell.row)
-    seeds = list(cell.per_seed("bacc").values())
+    seeds = list(cell.per_seed(metric).values())
     dots = axes.plot(seeds, [y + 0.2] * len(seeds), "o", color=INK, label="seeds")[0]
     dots.set(markersize=3.2, markerfacecolor="white", markeredgewidth=0.8)
     if summary.interval is not None:
@@ -153,8 +156,8 @@ def _whisker(axes: Axes, y: float, interval: Interval) -> None:
     )
 
 
-def _full_model(axes: Axes, full: Cell) -> None:
-    summary = full.summary("bacc")
+def _full_model(axes: Axes, full: Cell, metric: str) -> None:
+    summary = full.summary(metric)
     if summary is None:
         _above(axes, f"full model: {_why_blank(full)}", is_left=True)
         return
@@ -173,12 +176,14 @@ def _above(axes: Axes, text: str, *, is_left: bool) -> None:
     said.set(ha="left" if is_left else "right", fontsize=SMALL)
 
 
-def _numbers(axes: Axes, y: int, cell: Cell, full: Cell | None, drop: float | None) -> None:
+def _numbers(
+    axes: Axes, y: int, cell: Cell, metric: str, full: Cell | None, drop: float | None
+) -> None:
     """Mean and differences to the full model, ours and published, right of the axes."""
-    if (summary := cell.summary("bacc")) is not None:
+    if (summary := cell.summary(metric)) is not None:
         _beside(axes, _MEAN_PT, y, f"{summary.mean:.1f}")
     if full is not None:
-        _beside(axes, _OURS_PT, y, _difference(cell, full))
+        _beside(axes, _OURS_PT, y, _difference(cell, full, metric))
     if drop is not None:
         _beside(axes, _PAPER_PT, y, signed(-drop, 2))
 
@@ -198,8 +203,8 @@ def _beside(axes: Axes, x_pt: float, y: float, text: str, *, color: str = "black
     )
 
 
-def _difference(cell: Cell, full: Cell) -> str:
-    paired = cell.against(full, "bacc")
+def _difference(cell: Cell, full: Cell, metric: str) -> str:
+    paired = cell.against(full, metric)
     if paired is None:
         return ""
     if paired.interval is None:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from emoray.evaluation import metrics
 from emoray.reports import grids
 from emoray.reports.figures.sheet import (
     ALARM,
@@ -28,7 +29,7 @@ from emoray.reports.figures.sheet import (
 from emoray.results.comparison import Block, Cell
 from emoray.results.store import ResultRow
 
-LOSS, KAPPA = "train_loss", "val_kappa"
+LOSS = "train_loss"
 
 _ROW_IN, _FOOT_IN = 1.6, 0.45
 
@@ -89,7 +90,7 @@ def training_curves(block: Block) -> bytes:
     """Training loss and validation kappa of every run of a block, a line of panels a row, as PNG.
 
     A thin line is a run (one seed and fold), the thick one their mean over the epochs that every
-    run of the row has. The dot on a run's kappa is its best epoch, whose weights were tested.
+    run of the row has. The dot on a run's score is its best epoch, whose weights were tested.
     Epochs count from 1 here. Marked where a run is on rehearsal data.
     """
     return png(_training_figure(block))
@@ -104,7 +105,10 @@ def _training_figure(block: Block) -> Figure:
     notes = [
         "Thin: single runs (seed, fold). Thick: their mean. Dots: best epoch, which was tested."
     ]
-    notes += ["Dotted: chance (loss of equal odds; kappa 0)."]
+    first = next(row for row in shown[0].results if _has_curves(row))
+    metric = metrics.get(first.chosen_by)
+    chance = metric.chance(first.n_classes)
+    notes += [f"Dotted: chance (loss of equal odds; {metric.words} {chance:g})."]
     if left_out := [cell.row for cell in block.cells if cell not in shown]:
         notes.append(f"No curves: {', '.join(left_out)}.")
     notes += warnings(block)
@@ -114,11 +118,11 @@ def _training_figure(block: Block) -> Figure:
     for (left, right), cell in zip(grid, shown, strict=True):
         rows = [row for row in cell.results if _has_curves(row)]
         _curves(left, rows, LOSS, chance=math.log(rows[0].n_classes))
-        _curves(right, rows, KAPPA, chance=0.0)
+        _curves(right, rows, first.val_curve, chance=chance)
         _best_epochs(right, rows)
         left.set_title(_name(cell, rows), fontsize=TEXT, loc="left")
         left.set_ylabel("train loss (nats)", fontsize=SMALL)
-        right.set_ylabel("validation kappa", fontsize=SMALL)
+        right.set_ylabel(f"validation {metric.words}", fontsize=SMALL)
     for axes in grid[-1]:
         axes.set_xlabel("epoch", fontsize=SMALL)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
@@ -126,7 +130,7 @@ def _training_figure(block: Block) -> Figure:
 
 
 def _has_curves(row: ResultRow) -> bool:
-    return LOSS in row.curves and KAPPA in row.curves
+    return LOSS in row.curves and row.val_curve in row.curves
 
 
 def _name(cell: Cell, rows: Sequence[ResultRow]) -> str:
@@ -152,7 +156,7 @@ def _curves(axes: Axes, rows: Sequence[ResultRow], name: str, *, chance: float) 
 def _best_epochs(axes: Axes, rows: Sequence[ResultRow]) -> None:
     axes.scatter(
         [row.best_epoch + 1 for row in rows],
-        [row.curves[KAPPA][row.best_epoch] for row in rows],
+        [row.curves[row.val_curve][row.best_epoch] for row in rows],
         s=20,
         facecolor="white",
         edgecolor=ALARM,

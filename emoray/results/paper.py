@@ -1,0 +1,201 @@
+"""What one paper published: tables, what their columns are, and what reproduces each row.
+
+`published` reads it from `methods/<name>/paper.toml`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from emoray import datasets
+from emoray.vocabulary.targets import Target
+
+MeanSd = tuple[float, float | None]
+"""Mean and standard deviation over runs, in percent; None where the paper has no deviation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What a column of a table is: a dataset, how it is split, what is told, how it is scored."""
+
+    name: str
+    """Of the column in the file's rows: the dataset's, where it has no other."""
+    dataset: str
+    protocol: str
+    """Behind the published numbers."""
+    safer: tuple[str, ...]
+    """Protocols that ours are also scored by, the strictest last."""
+    target: Target
+    metrics: tuple[str, ...]
+    """As printed, in this order; the first one is the one that overviews and bars show."""
+    chosen_by: str
+    """Metric on the validation segments by which the best epoch is chosen."""
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """The paper's first, then safer ones."""
+        return (self.protocol, *self.safer)
+
+    @property
+    def rehearsed(self) -> Evaluation:
+        """The same by the paper's protocol and the strictest one: all would take hours."""
+        return replace(self, safer=self.safer[-1:])
+
+    @property
+    def title(self) -> str:
+        """As people write the dataset's name, with the target where it is not the classes."""
+        title, words = datasets.get(self.dataset).CARD.title, self.target.words
+        return f"{title}, {words}" if words else title
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """By class index."""
+        return self.target.names(datasets.get(self.dataset).CARD.emotions)
+
+
+@dataclass(frozen=True, slots=True)
+class StageOfRow:
+    """One of the stages that reproduce a row."""
+
+    name: str
+    """Among the row's: what others start from."""
+    stage: str
+    """Of the method."""
+    method: str
+    """A folder of `emoray/methods`."""
+    starts: Mapping[str, str] = field(default_factory=dict)
+    """What the stage calls it (`encoder`, `teacher`) -> the earlier one whose end it is."""
+    set: Mapping[str, Any] = field(default_factory=dict)
+    """Dotted fields of its settings that differ, beside those of all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduce:
+    """What runs to reproduce a row."""
+
+    method: str
+    """A folder of `emoray/methods`; single stages may be another's."""
+    stages: tuple[StageOfRow, ...]
+    """Each after those that it starts from; the last one is scored."""
+    set: Mapping[str, Any] = field(default_factory=dict)
+    """Dotted fields that differ from their defaults, in every stage that has them."""
+
+    @classmethod
+    def chain(
+        cls, method: str, stages: Sequence[str], set: Mapping[str, Any] | None = None
+    ) -> Reproduce:
+        """Stages of one method, each of which has its encoder from the one before.
+
+        Raises:
+            ValueError: a stage that is there twice.
+        """
+        if repeated := twice(stages):
+            raise ValueError(f"need each stage once, got {repeated} again")
+        befores: list[str | None] = [None, *stages]
+        linked = tuple(
+            StageOfRow(stage, stage, method, {} if before is None else {"encoder": before})
+            for stage, before in zip(stages, befores, strict=False)
+        )
+        return cls(method, linked, set or {})
+
+
+@dataclass(frozen=True, slots=True)
+class PaperRow:
+    """One row of a table, or one bar of an ablation."""
+
+    name: str
+    """As the paper writes it."""
+    n_parameters_m: float | None = None
+    """Millions of parameters, as published."""
+    published: Mapping[str, Mapping[str, MeanSd]] = field(default_factory=dict)
+    """Evaluation -> metric -> mean and deviation in percent; blanks are left out."""
+    drop: Mapping[str, float] = field(default_factory=dict)
+    """Evaluation -> percentage points of its first metric below the full method."""
+    reproduce: Reproduce | None = None
+    """None: the row is quoted only."""
+
+
+@dataclass(frozen=True, slots=True)
+class PaperTable:
+    """A table of results, or an ablation figure whose bars are rows."""
+
+    name: str
+    """`table_2`, `figure_3`."""
+    caption: str
+    rows: tuple[PaperRow, ...]
+    evaluation: tuple[Evaluation, ...] = ()
+    """Its columns, in the order in which they are printed."""
+    reference: str | None = None
+    """The row that others are compared with: one of these, or the full model."""
+
+    def row(self, name: str) -> PaperRow:
+        """A row by its name.
+
+        Raises:
+            ValueError: there is none; the message lists those there are.
+        """
+        for row in self.rows:
+            if row.name == name:
+                return row
+        known = ", ".join(row.name for row in self.rows)
+        raise ValueError(f"need a row of {self.name} among {known}; got {name!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class PaperProjection:
+    """A figure that lays embeddings out in the plane; it publishes no number."""
+
+    name: str
+    caption: str
+    dataset: str
+    """Whose segments are shown."""
+    projection: str
+    """`t-SNE`."""
+    arms: tuple[str, ...]
+    """Encoders side by side, left to right."""
+    coloured_by: tuple[str, ...]
+    """Axes, top to bottom."""
+    centroids: tuple[int, ...]
+    """Values of the axis whose centroids are numbered."""
+    reproduce: Reproduce
+
+
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """What one paper published."""
+
+    title: str
+    code: str
+    """Where its authors released their code."""
+    tables: Mapping[str, PaperTable]
+    """By name, in the file's order."""
+    figures: Mapping[str, PaperProjection]
+    evaluation: tuple[Evaluation, ...] = ()
+    """Of every table that has none of its own."""
+    pretraining: tuple[str, ...] = ()
+    """Datasets that its encoders are pretrained on."""
+    full_model: PaperRow | None = None
+    """The row of the method as the paper proposes it."""
+
+    def table(self, name: str) -> PaperTable:
+        """A table by its name in the file or as one types it: `table_3` or `table3`.
+
+        Raises:
+            ValueError: there is none; the message lists those there are.
+        """
+        for found in self.tables.values():
+            if name in (found.name, short(found.name)):
+                return found
+        raise ValueError(f"need a table among {', '.join(map(short, self.tables))}; got {name!r}")
+
+
+def short(name: str) -> str:
+    """A table's name as one types it: `table3` of `table_3`."""
+    return name.replace("_", "", 1)
+
+
+def twice(found: Sequence[str]) -> str:
+    """What is there twice, in words; empty where nothing is."""
+    return ", ".join(sorted({name for name in found if list(found).count(name) > 1}))
