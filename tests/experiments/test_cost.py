@@ -19,7 +19,7 @@ from emoray.methods.base import OptimizerConfig, Stage
 from emoray.results.store import ResultRow
 from emoray.runtime.config import to_dict
 from emoray.training.run import FoldRun, fold_of, open_dataset
-from tests.experiments import SETTINGS, TINY, cells, reproduction, row_of, write_both
+from tests.small_experiments import SETTINGS, TINY, cells, reproduction, row_of, write_both
 
 STEP_S = 0.25
 """Of a timed step, where a test says how long one takes."""

@@ -26,7 +26,7 @@ from emoray.methods.emod.config import FinetuneConfig
 from emoray.results.published import MeanSd
 from emoray.results.store import Metric, ResultStore
 from emoray.runtime.config import from_dict
-from tests.experiments import TINY, cells, row_of, write_both
+from tests.small_experiments import TINY, cells, row_of, write_both
 
 PUBLISHED: dict[str, dict[Metric, MeanSd]] = {
     name: {"bacc": (60.0, 1.0), "kappa": (50.0, 1.0), "wf1": (61.0, 1.0)}

@@ -22,7 +22,7 @@ from emoray.runtime.config import dotted_fields, dotted_values, from_dict
 from emoray.runtime.storage import Storage
 from emoray.training import checkpoint, driver, loop
 from emoray.training.run import execute, start_identity
-from tests.experiments import PRETRAINED, SETTINGS, TINY, cells, reproduction, write_both
+from tests.small_experiments import PRETRAINED, SETTINGS, TINY, cells, reproduction, write_both
 
 PAPER = published.load("emod")
 ROWS = [

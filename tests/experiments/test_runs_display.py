@@ -17,7 +17,7 @@ from emoray.results.store import ResultRow
 from emoray.runtime.config import to_dict
 from emoray.runtime.progress import PLAIN_EVERY_S
 from emoray.training.run import FoldRun
-from tests.experiments import TINY, row_of
+from tests.small_experiments import TINY, row_of
 
 WIDTH = 100
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

@@ -18,7 +18,7 @@ from emoray.runtime.config import to_dict
 from emoray.training import checkpoint, driver
 from emoray.training.driver import Request
 from emoray.training.run import FoldRun
-from tests.experiments import SETTINGS, TINY, reproduction, write_both
+from tests.small_experiments import SETTINGS, TINY, reproduction, write_both
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -24,7 +24,7 @@ from emoray.runtime import cluster
 from emoray.runtime.cluster import Node, WorkerDemand
 from emoray.runtime.storage import Storage, join
 from emoray.training import driver
-from tests.experiments import TINY, reproduction, write_both
+from tests.small_experiments import TINY, reproduction, write_both
 
 BLANK = Comparison("table3", "a title", "a caption", None, {}, (), rehearsal=True)
 PNG = b"\x89PNG\r\n\x1a\n"

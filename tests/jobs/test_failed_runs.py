@@ -10,8 +10,8 @@ import pytest
 
 from emoray.experiments import session
 from emoray.experiments.experiment import Planned, runs_of
-from tests.experiments import write_both
 from tests.jobs.test_finetune_emod import run_job
+from tests.small_experiments import write_both
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from emoray.experiments.options import Where
 from emoray.jobs import reproduce
 from emoray.reports import figures
 from emoray.reports.page import Figure
-from tests.experiments import reproduction, write_both
+from tests.small_experiments import reproduction, write_both
 
 
 @pytest.mark.parametrize("seen", [True, False])

@@ -16,7 +16,7 @@ from emoray.results.store import ResultRow, ResultStore
 from emoray.training.checkpoint import describe, load_trained
 from emoray.vocabulary.choices import FoldChoice
 from jobs.finetune_emod import _defaults
-from tests.experiments import TINY, write_both
+from tests.small_experiments import TINY, write_both
 
 JOBS = Path(__file__).parents[2] / "jobs"
 ENCODER = [

@@ -30,7 +30,7 @@ from emoray.results.store import ResultRow, ResultStore
 from emoray.runtime import cluster
 from emoray.runtime.storage import Storage
 from emoray.training import checkpoint, driver
-from tests.experiments import SETTINGS, write_both
+from tests.small_experiments import SETTINGS, write_both
 
 REPO = Path(__file__).parents[2]
 JOB = REPO / "jobs" / "reproduce.py"
