@@ -6,13 +6,13 @@ Threads and processes may use the same folder and the same cache at once.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
-import os
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from filelock import UnixFileLock
 
 from emoray.corpus.manifest import ShardFile
 from emoray.corpus.shards import ShardMap, map_shard
@@ -100,8 +100,9 @@ def _alone(lock: Path) -> Iterator[None]:
 
     Where there can be no lock nobody waits: a file fetched twice costs its bytes only.
     """
+    held = UnixFileLock(lock, thread_local=False, fallback_to_soft=False)
     try:
-        held = _held(lock)
+        held.acquire()  # once more where whoever held it before took the file away
     except OSError:  # no locks here, or a folder that cannot be written: the fetch says which
         yield
         return
@@ -109,24 +110,7 @@ def _alone(lock: Path) -> Iterator[None]:
         yield
     finally:
         lock.unlink(missing_ok=True)
-        os.close(held)
-
-
-def _held(lock: Path) -> int:
-    """Descriptor of the lock's file once it is ours."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if os.path.samestat(os.fstat(descriptor), lock.stat()):
-                return descriptor
-        except FileNotFoundError:
-            pass  # whoever held it before took the file away: locked was one without a name
-        except OSError:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
+        held.release()
 
 
 def _leave_mark(mark: Path) -> None:

@@ -16,26 +16,49 @@ from emoray.signals import EcgRecipe, EegRecipe
 from emoray.vocabulary.choices import FoldChoice, Gather, OnError, PretrainSeeds
 from emoray.vocabulary.schema import Stream
 
+# What several jobs share --------------------------------------------------------------------------
 
-@dataclass(frozen=True)
-class Where:
-    """Where data and results lie, and what runs get of the machines."""
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where data and results lie."""
 
     corpus: str | None = None
     """Folder or URI of a corpus that jobs/build_corpus.py built; without it, rehearsal data."""
     storage: str | None = None
     """Folder or URI for results, runs and corpora; without it $EMORAY_STORAGE, else ~/emoray."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """Which machines there are."""
+
     shared_storage: bool = False
-    """The storage folder is the same on all nodes (NFS and the like)."""
+    """The folders to work in are the same on all nodes (NFS and the like). Without it a build uses
+    only the CPUs of this node."""
     address: str | None = None
     """Ray cluster, host:port; without it $RAY_ADDRESS, one running here, or a new one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerResources:
+    """What each worker of a pretraining gets."""
+
+    cpus_per_worker: float | None = None
+    """CPU cores of a worker of a pretraining, each a thread; without it a fair share of what there
+    is, or what a pretraining that goes on with as many workers had: threads decide the last bits of
+    its numbers."""
+    gpus_per_worker: float | None = None
+    """GPUs of such a worker; 0 trains on CPUs, a fraction lets several share one. Without it one
+    each where there are enough, or what a pretraining that goes on had."""
+
+
+@dataclass(frozen=True)
+class Where(WorkerResources, Cluster, Places):
+    """Where data and results lie, and what runs get of the machines."""
+
     workers: int = 1
     """Workers of a pretraining, each with its share of every step."""
-    cpus_per_worker: float | None = None
-    """CPU cores of such a worker, each a thread; without it a fair share of what there is, or what
-    a pretraining that goes on had: threads decide the last bits of its numbers."""
-    gpus_per_worker: float | None = None
-    """GPUs of such a worker. Without it one each where there are enough."""
     cpus_per_run: float = 1.0
     """CPU cores of a run that trains a classifier."""
     gpus_per_run: float | None = None
@@ -51,8 +74,26 @@ class Where:
             raise ValueError(f"need gpus_per_run of 0 or more, got {self.gpus_per_run:g}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Which classifiers are trained and scored, and where."""
+
+    where: Annotated[Where, tyro.conf.arg(name="")] = field(default_factory=Where)
+    """Corpus, storage and cluster."""
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    """Of the runs; the paper has five."""
+    folds: FoldChoice | None = None
+    """`all` folds of a protocol for every seed, or `rotate`: seed i takes fold i, one run for each
+    seed however many folds there are. Default: all; a rehearsal rotates."""
+    dry_run: bool = False
+    """List what is missing and how long it should take; run nothing."""
+
+
+# The jobs -----------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
-class Build:
+class Build(Cluster):
     """Build a corpus from publishers' files, or check what a folder of them holds."""
 
     root: tyro.conf.Positional[Path]
@@ -60,11 +101,6 @@ class Build:
     out: str | None = None
     """The corpus: a folder, or a URI that pyarrow.fs opens (s3://bucket/corpus); without it
     `corpus` in $EMORAY_STORAGE, else in ~/emoray."""
-    shared_storage: bool = False
-    """DATA and the corpus are the same folders on all nodes (NFS and the like). Without it only
-    the CPUs of this node are used."""
-    address: str | None = None
-    """Ray cluster, host:port; without it $RAY_ADDRESS, one running here, or a new one."""
     datasets: tuple[str, ...] = ()
     """Names, such as deap seed_iv; all that are in the folder without it."""
     streams: tuple[Stream, ...] = ()
@@ -86,29 +122,17 @@ class Build:
 
 
 @dataclass(frozen=True)
-class Pretrain:
+class Pretrain(WorkerResources, Cluster, Places):
     """Pretrain EMOD."""
 
-    corpus: str | None = None
-    """Folder or URI of a corpus that jobs/build_corpus.py built; without it, rehearsal data."""
     datasets: tuple[str, ...] = ()
     """Datasets of the corpus to train on, by name, or by folder where it holds several builds of
     one; without it all that have valence and arousal but those for evaluation (FACED, SEED-V)."""
     workers: int | None = None
     """Workers, each with its share of every step; must divide --rounds-per-step. Default: 1, or
     as many as a resumed run had."""
-    cpus_per_worker: float | None = None
-    """CPU cores of a worker, each a thread; without it a fair share of what there is, or what a
-    resumed run of as many workers had: threads decide the last bits of its numbers."""
-    gpus_per_worker: float | None = None
-    """GPUs of a worker; 0 trains on CPUs, a fraction lets several share one. Without it one each
-    where there are enough, or what a resumed run had."""
     held_out: float = 0.2
     """Share of each dataset's subjects that training never sees, for the read-out; 0 for none."""
-    storage: str | None = None
-    """Folder or URI for runs and corpora; without it $EMORAY_STORAGE, else ~/emoray."""
-    shared_storage: bool = False
-    """The storage folder is the same on all nodes (NFS and the like)."""
     name: str | None = None
     """Of the run; without it, made from the time."""
     resume: str | None = None
@@ -118,8 +142,6 @@ class Pretrain:
     """Steps between checkpoints; 0: once an epoch."""
     gather: Gather = "auto"
     """Where segments are read: in the `worker`, or by Ray Data across the `cluster`."""
-    address: str | None = None
-    """Ray cluster, host:port; without it $RAY_ADDRESS, one running here, or a new one."""
     emod: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
     """What is computed; the defaults are the paper's."""
 
@@ -146,11 +168,9 @@ class FinetuneSettings(FinetuneConfig):
 
 
 @dataclass(frozen=True)
-class Finetune:
+class Finetune(Evaluation):
     """Fine-tune EMOD."""
 
-    where: Annotated[Where, tyro.conf.arg(name="")] = field(default_factory=Where)
-    """Corpus, storage and cluster."""
     checkpoint: str | None = None
     """Name of a pretraining run in the storage, or folder or URI of a step-... of one; without it
     the network is trained from scratch only. Its encoder's settings are taken from there."""
@@ -158,13 +178,6 @@ class Finetune:
     """Datasets with classes to evaluate on; all that the corpus has without it."""
     protocols: tuple[str, ...] = ()
     """Protocols by name; the paper's and the safe ones without it."""
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """Of the runs; the paper has five."""
-    folds: FoldChoice | None = None
-    """`all` folds of a protocol for every seed, or `rotate`: seed i takes fold i, one run for each
-    seed however many folds there are. Default: all; a rehearsal rotates."""
-    dry_run: bool = False
-    """List what is missing and how long it should take; run nothing."""
     emod: Annotated[FinetuneSettings, tyro.conf.arg(name="")] = field(
         default_factory=FinetuneSettings
     )
@@ -175,25 +188,18 @@ Table = Literal["table2", "table3", "figure3", "figure4"]
 
 
 @dataclass(frozen=True)
-class Reproduce:
+class Reproduce(Evaluation):
     """Reproduce a table or figure."""
 
     paper: tyro.conf.Positional[Literal["emod"]]
     """Whose."""
     table: tyro.conf.Positional[Table]
     """Which one."""
-    where: Annotated[Where, tyro.conf.arg(name="")]
-    """Corpus, storage and cluster."""
     datasets: tuple[str, ...] = ()
     """Datasets to evaluate on; all of the paper without it."""
     protocols: tuple[str, ...] = ()
     """Protocols by name. Default: the paper's and three safe ones; a rehearsal takes the paper's
     and the one that keeps both subjects and stimuli apart."""
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """Of the runs; the paper has five."""
-    folds: FoldChoice | None = None
-    """`all` folds of a protocol for every seed, or `rotate`: seed i takes fold i, one run for each
-    seed however many folds there are. Default: all; a rehearsal rotates."""
     pretrain_seeds: PretrainSeeds = "one"
     """`one` pretraining for all seeds, as the paper tells, or one for `each`."""
     set: tuple[str, ...] = ()
@@ -202,5 +208,3 @@ class Reproduce:
     weights: tuple[str, ...] = ()
     """Published weights of baselines, as `labram=FILE` or `cbramod=OWNER/NAME` of a hub; without
     them a baseline starts from scratch and its row says so."""
-    dry_run: bool = False
-    """List what is missing and how long it should take; run nothing."""

@@ -6,17 +6,15 @@ import time
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
-from rich.text import Text
 
 from emoray.evaluation import metrics
 from emoray.results.store import ResultRow
-from emoray.training.progress import PLAIN_EVERY_S
+from emoray.runtime.progress import Progress
 from emoray.training.run import FoldRun
 
 
 class RunsDisplay:
-    """A progress bar (or plain lines) over the runs of an experiment; failures always get a line.
+    """Progress over the runs of an experiment; failures always get a line.
 
     Args:
         n_runs: that are missing.
@@ -27,31 +25,24 @@ class RunsDisplay:
     def __init__(self, n_runs: int, names: Mapping[str, str], console: Console) -> None:
         self._n_runs = n_runs
         self._names = names
-        self._console = console
         self._began = time.monotonic()
-        self._said = 0.0
         self._n_done = 0
         self._n_failed = 0
+        # Without the bar's own estimate: it would count the time of pretrainings among the runs'.
         self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
+            console, "waiting for a first run", n_all=n_runs, has_remaining=False
         )
-        self._task = self._progress.add_task("waiting for a first run", total=n_runs)
 
     def __enter__(self) -> RunsDisplay:
-        self._progress.start()
+        self._progress.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._progress.stop()
+        self._progress.__exit__(*error)
 
     def pretraining(self, name: str, seconds: float | None) -> None:
         """One begins (None) or has ended."""
-        self._say(
+        self._progress.say(
             f"pretraining {name} " + ("begins" if seconds is None else f"took {clock(seconds)}")
         )
         # Few runs fit beside one: its time tells nothing of the runs that are still to come.
@@ -59,27 +50,19 @@ class RunsDisplay:
 
     def said(self, line: str) -> None:
         """A line of the pretraining that runs: where it is, how fast, how long it will take."""
-        self._progress.update(self._task, description=line.strip())
-        if not self._console.is_terminal:
-            self._say(line.strip())
+        self._progress.describe(line.strip())
 
     def finished(self, run: FoldRun, row: ResultRow) -> None:
         """A row is in the store."""
         self._n_done += 1
-        line = self.line(run, row)
-        ended = self._n_done + self._n_failed
-        self._progress.update(self._task, completed=ended, description=line)
-        due = time.monotonic() - self._said > PLAIN_EVERY_S or ended == self._n_runs
-        if not self._console.is_terminal and due:
-            self._said = time.monotonic()
-            self._say(line)
+        self._progress.show(self._n_done + self._n_failed, self.line(run, row))
 
     def failed(self, what: str, runs: Sequence[FoldRun], error: str) -> None:
         """Runs that will have no row this time."""
         self._n_failed += len(runs)
-        self._progress.update(self._task, completed=self._n_done + self._n_failed)
+        self._progress.count(self._n_done + self._n_failed)
         lost = "" if len(runs) == 1 else f" ({len(runs)} runs wait for it in vain)"
-        self._say(f"failed: {self._name(what, runs)}{lost}: {error}", style="red")
+        self._progress.say(f"failed: {self._name(what, runs)}{lost}: {error}", style="red")
 
     def line(self, run: FoldRun, row: ResultRow) -> str:
         """`12/160 EMOD-SoftVA seed_v 1_of_5 seed 3 kappa 45.2 % 14 s, 0:12:10 to go`."""
@@ -94,9 +77,6 @@ class RunsDisplay:
     def _name(self, what: str, runs: Sequence[FoldRun]) -> str:
         names = dict.fromkeys(self._names.get(run.key, run.method) for run in runs)
         return f"{', '.join(names)}, {what}"
-
-    def _say(self, text: str, style: str = "") -> None:
-        self._console.print(Text(f"  {text}", style=style), soft_wrap=True)
 
 
 def _score(row: ResultRow) -> str:

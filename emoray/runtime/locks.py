@@ -1,18 +1,20 @@
 """One holder for each name in a folder that machines share: who trains a run, and nobody beside.
 
-Folders have the system's locks, which end with their process, on NFS too. Object stores have none,
-and pyarrow cannot write a file only where there is none, so there a lock is a lease: each process
-writes a file of its own, then looks for others, so that of two at least one sees the other. A
-lease is renewed while its process lives. What that promises: two never hold one name while both
-reach the store at least once in `LEASE_S`; two that come in the same moment may both be refused.
-A holder that was killed stops nobody: on its own machine its process is seen to be gone, elsewhere
-its lease runs out.
+Folders have the system's locks (by `filelock`), which end with their process, on NFS too. Object
+stores have none, and pyarrow cannot write a file only where there is none, so there, and in folders
+whose file system has no locks, a lock is a lease: each process writes a file of its own, then looks
+for others, so that of two at least one sees the other. A lease is renewed while its process lives.
+What that promises: two never hold one name while both reach the store at least once in `LEASE_S`;
+two that come in the same moment may both be refused. A holder that was killed stops nobody: on its
+own machine its process is seen to be gone, elsewhere its lease runs out.
+
+Leases and the words about a holder are our own: those of `filelock` need a file system in which a
+file can be made only where there is none, and its locks do not say who holds them.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import random
@@ -26,6 +28,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
+
+from filelock import Timeout, UnixFileLock, lock_descriptor
 
 from emoray.runtime.storage import Storage, check_name
 
@@ -159,35 +163,33 @@ def _lock(folder: Storage, name: str) -> _Lock:
 def _has_locks(folder: Path) -> bool:
     with tempfile.TemporaryFile(dir=folder) as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock_descriptor(file.fileno(), blocking=False)
         except OSError:
             return False
-    return True
 
 
 class _FileLock:
-    """The system's lock on a file that stays: removing it would let two in."""
+    """The system's lock on a file that stays, and says who holds it.
+
+    A forked child does not inherit it: a dead holder's children hold up nobody.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("a+b")
+        self._path = path
+        self._lock = UnixFileLock(path, blocking=False, thread_local=False, preserve_lock_file=True)
 
     def take(self) -> _Held | None:
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.seek(0)
-            return _Held(Holder.parse(self._file.read()))
-        self._write(Holder.here().to_json())
+            self._lock.acquire()
+        except Timeout:
+            return _Held(Holder.parse(self._path.read_bytes()))
+        self._path.write_bytes(Holder.here().to_json())  # and closed: only then NFS shows it
         return None
 
     def leave(self) -> None:
-        with self._file:
-            self._write(b"")
-
-    def _write(self, text: bytes) -> None:
-        self._file.truncate(0)
-        self._file.write(text)
-        self._file.flush()
+        with contextlib.suppress(OSError):  # it is gone, and so are its words
+            os.truncate(self._path, 0)
+        self._lock.release()
 
 
 class _Lease:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import re
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
+from filelock import lock_descriptor
 from pyarrow import fs
 
 from emoray.vocabulary.schema import DataError
@@ -394,7 +394,7 @@ def _locked(path: Path) -> Iterator[IO[bytes]]:
     while True:
         with path.open("xb") as sink:
             with contextlib.suppress(OSError):  # a file system without locks: see the sweep
-                fcntl.flock(sink, fcntl.LOCK_EX)
+                lock_descriptor(sink.fileno())
             if not path.exists():  # swept between its creation and the lock
                 continue
             yield sink
@@ -420,9 +420,8 @@ def _remove_if_abandoned(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False  # its writer lives
+                if not lock_descriptor(file.fileno(), blocking=False):
+                    return False  # its writer lives
             except OSError:  # no locks here: only what is surely old may go
                 if time.time() - path.stat().st_mtime < _DAY_S:
                     return False

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,25 +14,14 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.exceptions import RayError
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
+from emoray.runtime.progress import Progress
 from emoray.training.rows import NO_FAULT, Fault, Rows
 
 if TYPE_CHECKING:
     from emoray.training.scalars import Scalars
 
 POLL_S = 0.5
-PLAIN_EVERY_S = 10.0
-"""Seconds between two lines where the output is no terminal."""
-
-
 ANSWER_S = 5.0
 """Seconds that an actor has for its answer. What it carries is worth no longer wait."""
 
@@ -93,21 +81,8 @@ def taken(actor: Any) -> list[Any]:
     return found
 
 
-def _bar(console: Console) -> Progress:
-    """What a terminal shows while something lasts; it is gone at the end."""
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-
-
 class Display:
-    """Turns rows into a progress bar (or plain lines) and TensorBoard scalars.
+    """Turns rows into progress and TensorBoard scalars.
 
     Args:
         n_steps: of the whole run.
@@ -129,12 +104,9 @@ class Display:
         self._n_steps = n_steps
         self._steps_per_epoch = steps_per_epoch
         self._segments_per_step = segments_per_step
-        self._console = console
         self._tensorboard = tensorboard
         self._scalars: Scalars | None = None
-        self._progress = _bar(console)
-        self._task: TaskID = self._progress.add_task("starting workers", total=n_steps)
-        self._said = 0.0
+        self._progress = Progress(console, "starting workers", n_all=n_steps)
         self._done = 0
         self._done_before = 0
         self._has_begun = False
@@ -150,11 +122,11 @@ class Display:
         return self._done_before
 
     def __enter__(self) -> Display:
-        self._progress.start()
+        self._progress.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._progress.stop()
+        self._progress.__exit__(*error)
         if self._scalars:
             with self._bearing():
                 self._scalars.close()
@@ -168,20 +140,13 @@ class Display:
         self._write_scalars(rows)
         self._done = rows.first_step + n
         self._done_before = max(self._done_before, self._done)
-        line = self.line(rows)
-        self._progress.update(self._task, completed=self._done, description=line)
-        last = self._done == self._n_steps
-        due = time.monotonic() - self._said > PLAIN_EVERY_S
-        if not self._console.is_terminal and (due or last):
-            self._said = time.monotonic()
-            text = f"  {line}  {self._remaining(rows)}"
-            self._console.print(text, highlight=False, soft_wrap=True)
+        self._progress.show(self._done, self.line(rows), more=f"  {self._remaining(rows)}")
 
     def _say_where_it_begins(self, step: int) -> None:
         if step == self._n_steps:
-            self._console.print("  the run is complete already")
+            self._progress.say("the run is complete already")
         elif step or self._has_begun:
-            self._console.print(f"  the run goes on from step {step}")
+            self._progress.say(f"the run goes on from step {step}")
         self._has_begun = True
 
     def line(self, rows: Rows) -> str:
@@ -218,12 +183,11 @@ class Display:
             yield
         except OSError as error:
             self._scalars = None
-            said = f"  no more scalars for {self._tensorboard}: {error}"
-            self._console.print(said, markup=False, highlight=False, soft_wrap=True)
+            self._progress.say(f"no more scalars for {self._tensorboard}: {error}")
 
 
 class Counting:
-    """Something done piece by piece, as a bar, or as lines where the output is no terminal.
+    """Something done piece by piece.
 
     Args:
         what: is done: `read-out`.
@@ -234,33 +198,19 @@ class Counting:
     def __init__(self, what: str, pieces: str, *, console: Console) -> None:
         self._what = what
         self._pieces = pieces
-        self._console = console
-        self._progress = _bar(console)
-        self._task: TaskID = self._progress.add_task(f"{what} starts", total=None)
-        self._said = -PLAIN_EVERY_S
-        self._n_said = -1
+        self._progress = Progress(console, f"{what} starts")
 
     def __enter__(self) -> Counting:
-        self._progress.start()
-        if not self._console.is_terminal:
-            self._print(f"{self._what} starts")
+        self._progress.__enter__()
+        self._progress.log(f"{self._what} starts")
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._progress.stop()
+        self._progress.__exit__(*error)
 
     def show(self, n_done: int, n_all: int) -> None:
         """So many of so many are done."""
-        line = f"{self._what}  {n_done}/{n_all} {self._pieces}"
-        self._progress.update(self._task, completed=n_done, total=n_all, description=line)
-        due = time.monotonic() - self._said > PLAIN_EVERY_S or n_done == n_all
-        if not self._console.is_terminal and due and n_done != self._n_said:
-            self._n_said = n_done
-            self._print(line)
-
-    def _print(self, line: str) -> None:
-        self._said = time.monotonic()
-        self._console.print(f"  {line}", highlight=False, soft_wrap=True)
+        self._progress.show(n_done, f"{self._what}  {n_done}/{n_all} {self._pieces}", n_all=n_all)
 
 
 @contextlib.contextmanager

@@ -295,7 +295,7 @@ def test_a_file_system_without_locks_is_done_without_them(
         raise OSError(errno.ENOLCK, "no locks here")
 
     make_dataset(tmp_path / "corpus")
-    monkeypatch.setattr("emoray.corpus.node_cache.fcntl.flock", no_locks)
+    monkeypatch.setattr("fcntl.flock", no_locks)
     dataset = _open(_remote(tmp_path), cache_dir=tmp_path / "cache")["dreamer"]
     np.testing.assert_array_equal(dataset.gather([0])[0], eeg_of(0, 5)[0])
 

@@ -13,7 +13,7 @@ from emoray.experiments.runs_display import RunsDisplay, clock
 from emoray.results import published
 from emoray.results.store import ResultRow
 from emoray.runtime.config import to_dict
-from emoray.training.progress import PLAIN_EVERY_S
+from emoray.runtime.progress import PLAIN_EVERY_S
 from emoray.training.run import FoldRun
 from tests.evaluations import BY_NAME
 from tests.small_experiments import TINY, row_of
@@ -164,7 +164,7 @@ def test_a_terminals_bar_counts_failures_too(shown: list[Shown]) -> None:
     one = start(shown, runs, terminal=True)
     with one.display:
         one.display.failed("pretraining", runs[:2], "it broke")
-        (task,) = one.display._progress.tasks
+        (task,) = one.display._progress._bar.tasks
         assert task.completed == 2
 
 
@@ -198,7 +198,7 @@ def test_a_terminal_shows_the_whole_line_and_leaves_only_what_failed(shown: list
     with one.display:
         one.now += 3600
         one.display.finished(runs[0], row_for(runs[0]))
-        one.display._progress.refresh()
+        one.display._progress._bar.refresh()
         one.display.failed("seed_v p 1_of_3 seed 1", [runs[1]], "it broke")
     assert any(re.search(r"1/1234  w/o FreqDomain\..* to go", line) for line in one.lines)
     assert all(len(line) <= WIDTH for line in one.lines)

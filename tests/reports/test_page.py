@@ -178,7 +178,7 @@ CONTRAST = """
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Tab, Path]]:
     folder = tmp_path_factory.mktemp("page")
     (folder / "page.html").write_text(page.render(full(), FIGURES, FACTS), encoding="utf-8")
-    with tab(folder / "profile") as browser:
+    with tab() as browser:
         yield browser, folder / "page.html"
 
 
@@ -196,6 +196,29 @@ def test_the_page_opens_from_a_file_without_complaint(opened: tuple[Tab, Path], 
     sizes = browser.evaluate("[...document.images].map(i => [i.naturalWidth, i.naturalHeight])")
     assert sizes == [[1600, 400], [60, 90]]
     assert browser.complaints == []
+
+
+@BROWSER
+@pytest.mark.parametrize(
+    ("inside", "complaint"),
+    [
+        ('<img src="https://example.org/x.png">', "fetches https://example.org/x.png"),
+        ('<style>p { background: url("x.png") }</style><p>', "fetches file://"),
+        ("<script>console.warn('beware')</script>", "beware"),
+        ("<script>throw new Error('broken')</script>", "broken"),
+        ('<img src="data:image/png;base64,AAAA">', "Refused|violates"),
+    ],
+)
+def test_a_page_that_is_not_alone_or_is_broken_complains(
+    opened: tuple[Tab, Path], tmp_path: Path, inside: str, complaint: str
+) -> None:
+    """Else silence, above, would say nothing."""
+    policy = "default-src 'none'" if "data:" in inside else "default-src * 'unsafe-inline'"
+    head = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+    (tmp_path / "page.html").write_text(f"<!doctype html>{head}{inside}")
+    browser, _ = opened
+    browser.open(tmp_path / "page.html", width=800)
+    assert re.search(complaint, " ".join(browser.complaints))
 
 
 @BROWSER

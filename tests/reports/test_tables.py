@@ -136,7 +136,7 @@ UNHARMED = {
     r'"q"\$\#\~^\\{} new\*line\* [l\](u) \`c\` |',
     "latex": r"a\textbar{}b \textless{}script\textgreater{}x\textless{}/script\textgreater{} "
     r"\%\_\&,''q''\$\#\textasciitilde{}\textasciicircum{}\textbackslash{}\{\} new*line* [l](u) `c`",
-    "page": "a|b &lt;script&gt;x&lt;/script&gt; %_&amp;,&quot;q&quot;$#~^\\{} new*line* [l](u) `c`",
+    "page": "a|b &lt;script&gt;x&lt;/script&gt; %_&amp;,&#34;q&#34;$#~^\\{} new*line* [l](u) `c`",
 }
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +34,16 @@ def keep(location: str, has_locks: bool, told: Any, go_on: Any) -> None:
     with hold(Storage.at(location), "one", tell=silent):
         told.set()
         go_on.wait(60)
+
+
+def keep_and_fork(location: str, told: Any) -> None:
+    """Another process: holds `one` until it is killed, and has a child that outlives it."""
+    with hold(Storage.at(location), "one", tell=silent):
+        if os.fork() == 0:
+            told.put(os.getpid())
+            time.sleep(60)
+            os._exit(0)
+        time.sleep(60)
 
 
 def silent(said: str) -> None:
@@ -90,6 +102,40 @@ def test_a_holder_that_was_killed_and_not_yet_buried_stops_nobody(place: str, ot
         pass
 
 
+def test_a_killed_holders_child_stops_nobody(tmp_path: Path) -> None:
+    told = CONTEXT.SimpleQueue()
+    process = CONTEXT.Process(target=keep_and_fork, args=(str(tmp_path), told))
+    process.start()
+    child = told.get()
+    with pytest.raises(HeldError), hold(Storage.at(tmp_path), "one", tell=silent):
+        pass
+    process.kill()
+    process.join()
+    try:
+        with hold(Storage.at(tmp_path), "one", tell=silent):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_a_thread_is_refused_what_it_holds_itself(place: str) -> None:
+    with (
+        hold(Storage.at(place), "one", tell=silent),
+        pytest.raises(HeldError, match=rf"held by process {os.getpid()} "),
+        hold(Storage.at(place), "one", tell=silent),
+    ):
+        pass
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(NotADirectoryError),
+        hold(Storage.at(tmp_path / "file"), "one", tell=silent),
+    ):
+        pass
+
+
 def test_who_waits_is_told_for_whom_and_comes_next(place: str, other: Any) -> None:
     said: list[str] = []
 
@@ -109,6 +155,11 @@ def test_a_name_is_free_again_after_its_holder_and_after_an_error(place: str) ->
             raise KeyError
     with hold(Storage.at(place), "one", tell=silent):
         pass
+
+
+def test_a_folder_that_was_removed_meanwhile_is_left_all_the_same(tmp_path: Path) -> None:
+    with hold(Storage.at(tmp_path / "runs"), "one", tell=silent):
+        shutil.rmtree(tmp_path / "runs")
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".locks", "x" * 101])

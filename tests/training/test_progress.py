@@ -12,9 +12,10 @@ import ray
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from emoray.runtime.progress import PLAIN_EVERY_S
 from emoray.training import progress
 from emoray.training.checkpoint import HISTORY
-from emoray.training.progress import PLAIN_EVERY_S, Board, Counting, Display
+from emoray.training.progress import Board, Counting, Display
 from emoray.training.rows import NO_FAULT, Fault, Rows
 from emoray.training.scalars import write_scalars
 from tests.disks import full_disk
@@ -33,7 +34,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(progress, "time", clock)
+    monkeypatch.setattr("emoray.runtime.progress.time", clock)
     return clock
 
 
