@@ -103,5 +103,5 @@ def row_of(run: FoldRun, **changes: Any) -> ResultRow:
     """A row as if the run had been done."""
     names = ("method", "stage", "config", "protocol", "fold", "seed", "start", "code")
     asked = {name: getattr(run, name) for name in names}
-    dataset = run.dataset.rpartition("-")[0]
+    dataset = run.dataset.partition("-")[0]
     return made_row(**{**asked, "corpus": run.dataset, "dataset": dataset, **changes})
