@@ -113,7 +113,6 @@ def _card(made: Made) -> Card:
         name=made.name,
         title=made.name,
         reference="tests",
-        role="evaluation" if made.classes else "pretraining",
         layout=made.name,
         n_subjects=made.n_subjects,
         n_recordings=made.n_subjects * made.n_sessions,

@@ -102,5 +102,5 @@ def cells(plan: Sequence[Planned]) -> dict[tuple[str, str, str], Planned]:
 def row_of(run: FoldRun, **changes: Any) -> ResultRow:
     """A row as if the run had been done."""
     asked = {name: getattr(run, name) for name in KEY_PARTS if name != "corpus"}
-    dataset = run.dataset.rpartition("-")[0]
+    dataset = run.dataset.partition("-")[0]
     return made_row(**{**asked, "corpus": run.dataset, "dataset": dataset, **changes})

@@ -69,7 +69,7 @@ DECIDING = (
 )
 """Columns that decide what a plan draws; `index_digest` covers these and no path or machine."""
 
-_PROSE = ("title", "reference", "role", "layout", "notes", "people", "clips")
+_PROSE = ("title", "reference", "layout", "notes", "people", "clips")
 _N_HEX = 12
 
 

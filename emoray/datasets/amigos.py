@@ -45,7 +45,6 @@ CARD = Card(
     title="AMIGOS",
     reference="Miranda-Correa et al., AMIGOS: A Dataset for Affect, Personality and Mood Research "
     "on Individuals and Groups, IEEE Trans. Affective Computing 12(2), 2021",
-    role="pretraining",
     layout="""AMIGOS/
 Data_preprocessed/Data_Preprocessed_P01.mat .. P40.mat
 Data_preprocessed/Data_Preprocessed_P01/Data_Preprocessed_P01.mat (as some archives unpack)""",

@@ -41,7 +41,6 @@ CARD = Card(
     title="DEAP",
     reference="Koelstra et al., DEAP: A Database for Emotion Analysis using Physiological Signals, "
     "IEEE Trans. Affective Computing 3(1), 2012",
-    role="pretraining",
     layout="""DEAP/
 data_preprocessed_python/s01.dat .. s32.dat
 data_preprocessed_matlab/s01.mat .. s32.mat (for subjects without a .dat)""",

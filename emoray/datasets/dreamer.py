@@ -44,7 +44,6 @@ CARD = Card(
     title="DREAMER",
     reference="Katsigiannis & Ramzan, DREAMER: A Database for Emotion Recognition Through EEG and "
     "ECG Signals From Wireless Low-cost Off-the-Shelf Devices, IEEE J-BHI 22(1), 2018",
-    role="pretraining",
     layout="""DREAMER/
 DREAMER.mat""",
     n_subjects=23,

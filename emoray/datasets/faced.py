@@ -49,7 +49,6 @@ CARD = Card(
     title="FACED",
     reference="Chen et al., A large finer-grained affective computing EEG dataset, "
     "Scientific Data 10:740, 2023",
-    role="evaluation",
     layout="FACED/\nProcessed_data/sub{nnn}.pkl",
     n_subjects=123,
     n_recordings=123,

@@ -46,7 +46,6 @@ CARD = Card(
     title="MAHNOB-HCI",
     reference="Soleymani et al., A Multimodal Database for Affect Recognition and Implicit "
     "Tagging, IEEE Trans. Affective Computing 3(1), 2012",
-    role="pretraining",
     layout="""MAHNOB-HCI/
 Sessions/<id>/Part_<subject>_S_Trial<number>_emotion.bdf
 Sessions/<id>/session.xml""",

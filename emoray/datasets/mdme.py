@@ -59,7 +59,6 @@ CARD = Card(
     title="MDME",
     reference="Yang et al., A Multimodal Dataset for Mixed Emotion Recognition, "
     "Scientific Data 11:847, 2024",
-    role="pretraining",
     layout="""MME/
 raw_data/<subject>/datas.mat
 raw_data/<subject>/<subject>/Arousal_Valence.csv""",

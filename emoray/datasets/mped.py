@@ -45,7 +45,6 @@ CARD = Card(
     title="MPED",
     reference="Song et al., MPED: a multi-modal physiological emotion database for discrete "
     "emotion recognition, IEEE Access 2019",
-    role="pretraining",
     layout="MPED/\n"
     "raw_EEG_signals/{participant}/{name}_d.mat\n"
     "raw_EEG_signals/{participant}/{name}_dd.mat\n"

@@ -38,7 +38,6 @@ CARD = Card(
     title="SEED",
     reference="Zheng & Lu, Investigating critical frequency bands and channels for EEG-based "
     "emotion recognition with deep neural networks, IEEE TAMD 2015",
-    role="evaluation",
     layout="SEED/\nPreprocessed_EEG/{subject}_{yyyymmdd}.mat\nPreprocessed_EEG/label.mat",
     n_subjects=15,
     n_recordings=45,

@@ -32,7 +32,6 @@ CARD = Card(
     title="SEED-IV",
     reference="Zheng et al., EmotionMeter: a multimodal framework for recognizing human "
     "emotions, IEEE T. Cybernetics 2019",
-    role="pretraining",
     layout="SEED_IV/\neeg_raw_data/{session}/{subject}_{yyyymmdd}.mat",
     n_subjects=15,
     n_recordings=45,

@@ -42,7 +42,6 @@ CARD = Card(
     title="SEED-V",
     reference="Liu et al., Comparing recognition performance and robustness of multimodal deep "
     "learning models for multimodal emotion recognition, IEEE TCDS 2021",
-    role="evaluation",
     layout="SEED-V/\nEEG_raw/{subject}_{session}_{yyyymmdd}.cnt",
     n_subjects=16,
     n_recordings=48,

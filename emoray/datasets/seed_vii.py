@@ -34,7 +34,6 @@ CARD = Card(
     title="SEED-VII",
     reference="Jiang et al., SEED-VII: a multimodal dataset of six basic emotions with "
     "continuous labels for emotion recognition, IEEE T. Affective Computing 2024",
-    role="pretraining",
     layout="SEED-VII/\nEEG_preprocessed/{subject}.mat",
     n_subjects=20,
     n_recordings=80,

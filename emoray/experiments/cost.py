@@ -73,7 +73,7 @@ def estimate_runs(
     work = _Work()
     kinds: dict[str, list[FoldRun]] = {}
     for run in runs:
-        dataset = run.dataset.rpartition("-")[0]
+        dataset = run.dataset.partition("-")[0]
         kinds.setdefault(f"{names[run.key]} on {dataset}", []).append(run)
     found = []
     for words, same in kinds.items():

@@ -475,7 +475,7 @@ def _checked(kind: type[_S], found: object, at: str, columns: Sequence[str] = ()
     raise ValueError(f"{need} for {_place(found, where, at)}, got {first['input']!r}")
 
 
-def _place(found: Any, where: Sequence[str | int], at: str) -> str:
+def _place(found: Any, where: Sequence[Any], at: str) -> str:
     """`table_3 row 2 (EMOD) faced`: where in the file a value stands, in words."""
     words = [at] if at else []
     for part in where:

@@ -108,7 +108,6 @@ class Card:
     """Presentations with ratings or labels in one complete recording."""
     segment_s: float
     """Seconds of a segment in EMOD's paper; of a dataset that it does not use, of whoever does."""
-    role: Literal["pretraining", "evaluation"] = "evaluation"
     eeg: EegCard | None = None
     """None: a dataset of ECG only."""
     ecg: EcgCard | None = None

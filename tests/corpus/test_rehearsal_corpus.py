@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from emoray import rehearsal
 from emoray.corpus.build.rehearsal import rehearsal_corpus
 from emoray.corpus.read import open_corpus
+from emoray.rehearsal.release import is_rehearsal
 from tests.conftest import QUICK_RECIPE
 
 
@@ -32,7 +32,7 @@ def test_a_rehearsal_corpus_is_made_once_and_replaced_by_another_recipe(
         return report.n_built
 
     assert make() == 2
-    assert rehearsal.is_rehearsal(raw / "dreamer")
+    assert is_rehearsal(raw / "dreamer")
     first = open_corpus(out)
     assert first.rehearsal
     assert make() == 0

@@ -68,7 +68,7 @@ def fold_names(corpus: Path, dataset: str, protocol: str) -> list[str]:
 
 def test_a_plan_is_arms_by_datasets_by_protocols_by_folds_by_seeds(corpus: Path) -> None:
     planned = [
-        (cell.arm.row, run.dataset.rpartition("-")[0], run.protocol, run.fold, run.seed)
+        (cell.arm.row, run.dataset.partition("-")[0], run.protocol, run.fold, run.seed)
         for cell in experiment(corpus).plan()
         for run in cell.runs
     ]

@@ -32,7 +32,9 @@ from emoray.methods.settings import OptimizerConfig
 from emoray.vocabulary.electrodes import GENEVA_32, SEED_62, VOCABULARY
 from tests.groups import eeg_group, inputs_of, with_eeg
 
-FACED_32 = (*datasets.get("faced").CARD.eeg_channels, "M1", "M2")
+FACED = datasets.get("faced").CARD.eeg
+assert FACED is not None
+FACED_32 = (*FACED.channels, "M1", "M2")
 """With the two that are not scalp, which EMOD and CBraMod keep."""
 SPECS = {
     "faced": InputSpec(channels=FACED_32, sfreq=200.0, n_times=2000, n_outputs=9),

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import find_peaks, welch
 
-from emoray import rehearsal
+from emoray.rehearsal import release
 from emoray.rehearsal.release import MARKER, is_rehearsal, write_release
 from emoray.rehearsal.world import World, position
 from emoray.vocabulary import affect, electrodes
@@ -365,8 +365,8 @@ class _Example:
 @pytest.fixture
 def example(monkeypatch):
     example = _Example()
-    monkeypatch.setattr(rehearsal.registry, "get", lambda name: example)
-    monkeypatch.setattr(rehearsal, "_code_digest", lambda name: "c0de")
+    monkeypatch.setattr(release.registry, "get", lambda name: example)
+    monkeypatch.setattr(release, "_code", lambda name: "c0de")
     return example
 
 
@@ -386,7 +386,7 @@ def test_other_arguments_or_other_code_write_it_anew(tmp_path, example, monkeypa
     write_release(tmp_path, datasets=["deap"], n_subjects=2, seed=4)
     assert write_release(tmp_path, datasets=["deap"], n_subjects=3, seed=4) == ("deap",)
     assert (tmp_path / "deap" / "sub" / "data.txt").read_text() == "4 3 None"
-    monkeypatch.setattr(rehearsal, "_code_digest", lambda name: "0ther")
+    monkeypatch.setattr(release, "_code", lambda name: "0ther")
     assert write_release(tmp_path, datasets=["deap"], n_subjects=3, seed=4) == ("deap",)
 
 

@@ -18,7 +18,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from emoray.runtime.cluster import HEAD_RESOURCE, Node, WorkerDemand, parse_scaling, total_room
 
-REPO = Path(__file__).parents[1]
+REPO = Path(__file__).parents[2]
 TEXT = (REPO / "cluster.yaml").read_text()
 RECIPE = "#|"
 """Lines of the file's last comment that replace keys on premise."""

@@ -24,7 +24,7 @@ from emoray.runtime.console import WIDTH, open_console
 from tests.evaluations import EMOD
 from tests.reports.comparisons import table2, table3
 
-REPO = Path(__file__).parents[1]
+REPO = Path(__file__).parents[2]
 ALL = datasets.names()
 PRETRAINING = sorted(EMOD.pretraining)
 

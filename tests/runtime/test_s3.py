@@ -25,7 +25,7 @@ from emoray.vocabulary.schema import DataError
 from tests.corpora import write_corpus
 from tests.rows import made_row
 
-REPO = Path(__file__).parents[1]
+REPO = Path(__file__).parents[2]
 TINY = Config(encoder=EncoderConfig(d_model=8, n_heads=2, n_layers=1, d_feedforward=16))
 
 

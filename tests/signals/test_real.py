@@ -26,7 +26,7 @@ from emoray.vocabulary.schema import (
     Stretch,
 )
 
-REAL = Path(__file__).parents[2] / "shared" / "real"
+REAL = Path(__file__).parents[3] / "shared" / "real"
 
 RAW_UV = EegRecipe(amplitude="none")
 
@@ -53,7 +53,6 @@ def as_recording(
         name="real",
         title="Real",
         reference="EEGLAB sample data",
-        role="evaluation",
         layout=path.name,
         n_subjects=1,
         n_recordings=1,
