@@ -13,6 +13,7 @@ from emoray.corpus.build import check as checking
 from emoray.corpus.build.check import Check, check
 from emoray.corpus.build.tables import WIDTH, check_tables
 from emoray.vocabulary.schema import RecordingRef
+from tests.evaluations import EMOD
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def _in_process(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest)
 def _text(found: Check) -> str:
     console = Console(width=WIDTH, record=True, quiet=False)
     with console.capture() as captured:
-        console.print(check_tables(found))
+        console.print(check_tables(found, EMOD.pretraining))
     return captured.get()
 
 
