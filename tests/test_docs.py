@@ -208,9 +208,23 @@ def test_the_worked_metric_by_hand() -> None:
     from emoray.evaluation import metrics
 
     room = dict(vars(metrics))
-    exec(example("python", "def macro_f1"), room)
-    found = room["macro_f1"](np.array([[3, 1, 0], [0, 1, 1], [0, 0, 2]]))
-    assert found == pytest.approx((6 / 7 + 2 / 4 + 4 / 5) / 3)
+    try:
+        exec(example("python", "def least_recall"), room)
+        assert metrics.get("least_recall").title == "least"
+        found = metrics.scores_of(np.array([[3, 1, 0], [0, 1, 1], [0, 0, 2]]))
+        assert found["least_recall"] == 1 / 2
+    finally:
+        metrics._FOUND.pop("least_recall")
+
+
+def test_the_worked_evaluation_is_one_that_a_paper_may_have() -> None:
+    from emoray.results import published as papers
+    from emoray.vocabulary.targets import Cut
+
+    (found,) = papers.parse(
+        'title = "T"\ncode = "C"\n' + example("toml", "dreamer_arousal")
+    ).evaluation
+    assert (found.dataset, found.target) == ("dreamer", Cut("arousal", 3))
 
 
 def test_the_worked_search_parameter_is_a_field_of_emods_settings() -> None:

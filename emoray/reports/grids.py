@@ -20,6 +20,8 @@ Kind = Literal["name", "short", "number", "below", "words", "verdict"]
 """What a column holds. `below`: numbers that may stand below those of the column on its left."""
 Tone = Literal["good", "mixed", "bad"]
 
+MOST_ABREAST = 3
+"""Metrics whose scores stand side by side where there is little width."""
 LONGEST_REMARK = 160
 """Characters of an error outside the page, which has all of it."""
 
@@ -149,7 +151,7 @@ def of_block_narrow(block: Block, comparison: Comparison, *, sizes: bool) -> lis
     """
     parameters = comparison.published_parameters
     found = (
-        bare_scores(block, parameters if sizes and quoted(block) else {}),
+        *bare_scores(block, parameters if sizes and quoted(block) else {}),
         certainty(block, comparison.reference),
         costs(block, parameters, audit=True),
     )
@@ -175,13 +177,22 @@ def scores(block: Block, parameters: Mapping[str, float | None]) -> Grid:
     return _grid("Scores, %", _SCORES, columns, rows)
 
 
-def bare_scores(block: Block, parameters: Mapping[str, float | None]) -> Grid:
-    """As `scores`, without intervals and audit."""
+def bare_scores(block: Block, parameters: Mapping[str, float | None]) -> list[Grid]:
+    """As `scores`, without intervals and audit; of many metrics a few in each grid."""
+    together = [
+        block.metrics[i : i + MOST_ABREAST] for i in range(0, len(block.metrics), MOST_ABREAST)
+    ]
+    return [_bare_scores(block, parameters if i == 0 else {}, m) for i, m in enumerate(together)]
+
+
+def _bare_scores(
+    block: Block, parameters: Mapping[str, float | None], shown: Sequence[str]
+) -> Grid:
     columns = [Column("method", kind="name"), Column("parameters", optional=True)]
-    columns += [*(column for m in block.metrics for column in _pair(m)), Column("n", kind="short")]
+    columns += [*(column for m in shown for column in _pair(m)), Column("n", kind="short")]
     rows = []
     for cell in block.cells:
-        numbers = (text for m in block.metrics for text in _pair_of(cell, m))
+        numbers = (text for m in shown for text in _pair_of(cell, m))
         rows.append((cell.row, _as_published(parameters.get(cell.row)), *numbers, seeds(cell)))
     return _grid("Scores, %", _SCORES, columns, rows)
 

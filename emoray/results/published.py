@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -108,8 +108,9 @@ def _within(low: float, high: float) -> BeforeValidator:
     return BeforeValidator(lambda value: _finite_in(value, low, high))
 
 
-def _among(known: Sequence[str], what: str) -> BeforeValidator:
+def _among(names: Callable[[], Iterable[str]], what: str) -> BeforeValidator:
     def check(value: object) -> object:
+        known = tuple(names())
         if value not in known:
             raise ValueError(f"need {what} among {', '.join(known)}")
         return value
@@ -119,9 +120,9 @@ def _among(known: Sequence[str], what: str) -> BeforeValidator:
 
 _Text = Annotated[str, StringConstraints(min_length=1)]
 _Texts = Annotated[list[_Text], Field(min_length=1)]
-_Dataset = Annotated[str, _among(datasets.names(), "a dataset")]
-_Protocol = Annotated[str, _among(tuple(PROTOCOLS), "a protocol")]
-_Metric = Annotated[str, _among(tuple(METRICS), "a metric")]
+_Dataset = Annotated[str, _among(datasets.names, "a dataset")]
+_Protocol = Annotated[str, _among(PROTOCOLS.keys, "a protocol")]
+_Metric = Annotated[str, _among(METRICS.keys, "a metric")]
 _Target = Annotated[Any, BeforeValidator(from_plain)]
 _Percent = Annotated[float, _within(-100, 100)]
 _Positive = Annotated[float, _within(0, math.inf)]

@@ -146,8 +146,8 @@ def test_every_row_stands_in_the_scores_with_the_comparisons_numbers() -> None:
     block = block_of(table2())
     grid = grids.scores(block, {})
     assert [row[0] for row in grid.rows] == [cell.row for cell in block.cells]
-    for metric, name in grids.METRIC_NAMES.items():
-        found = zip(block.cells, column(grid, f"{name} ours"), strict=True)
+    for metric in ("bacc", "kappa", "wf1"):
+        found = zip(block.cells, column(grid, f"{grids.title(metric)} ours"), strict=True)
         for cell, text in found:
             summary = cell.summary(metric)
             assert summary is not None
@@ -169,10 +169,15 @@ def test_published_columns_are_left_out_where_the_paper_has_no_such_protocol() -
 
 def test_where_nothing_ran_ours_is_a_blank_column() -> None:
     grid = grids.scores(block_of(table3(), "paper_same_stimuli", "faced"), {})
-    for name in grids.METRIC_NAMES.values():
+    for name in ("BACC", "kappa", "WF1"):
         assert column(grid, f"{name} ours") == [""] * 4
     assert column(grid, "n") == [""] * 4
     assert "audit" not in {c.title for c in grid.columns}
+
+
+def test_a_metric_without_a_published_deviation_has_its_mean_alone() -> None:
+    cell = Cell("theirs", {"acc": (62.4, None), "auc": (64.8, 1.0)})
+    assert [grids.published(cell, m) for m in ("acc", "f1", "auc")] == ["62.40", "", "64.80 ± 1.00"]
 
 
 def test_differences_are_those_of_the_comparison_and_the_reference_row_has_none() -> None:

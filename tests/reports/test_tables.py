@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from emoray.evaluation.metrics import METRICS
 from emoray.reports import grids, page, tables
 from emoray.results.comparison import Block, Cell, Comparison
+from emoray.results.store import ResultRow
 from tests.reports.comparisons import ARMS, FAMILY, runs, table2, table3, with_cells, with_runs
 
 MARK = "rehearsal data"
@@ -368,3 +370,52 @@ def test_latex_compiles_with_nothing_sticking_out(tmp_path: Path) -> None:
 def test_every_arm_is_in_the_fixture() -> None:
     """The tests above speak of Table 3: it has these rows and no others."""
     assert [cell.row for cell in table3().blocks[0].cells] == list(ARMS)
+
+
+# Other metrics ------------------------------------------------------------------------------------
+
+OTHERS = ("acc", "f1", "auc")
+
+
+def told_by(metrics: tuple[str, ...]) -> Comparison:
+    """Table 3 as a paper of other metrics would have it."""
+    found = table3()
+    blocks = tuple(
+        replace(
+            block,
+            metrics=metrics,
+            cells=tuple(
+                replace(
+                    cell,
+                    published={"acc": (62.4, None)} if cell.published else {},
+                    results=tuple(map(with_area, cell.results)),
+                )
+                for cell in block.cells
+            ),
+        )
+        for block in found.blocks
+    )
+    return replace(found, blocks=blocks)
+
+
+def with_area(row: ResultRow) -> ResultRow:
+    return replace(row, scores={**row.scores, "auc": 0.5 + row.scores["acc"] / 2})
+
+
+@every_format
+def test_a_table_prints_the_metrics_that_it_names_and_no_other(name: str) -> None:
+    said = plain(FORMATS[name](told_by(OTHERS)))
+    for word in ("acc", "f1", "auc") if name == "csv" else ("ACC", "F1", "AUC", "accuracy"):
+        assert word in said
+    for word in ("BACC", "kappa", "WF1", "alanced", "bacc", "wf1"):
+        assert word not in said
+    assert "62.4" in said
+
+
+@pytest.mark.parametrize("n", range(1, 7))
+def test_tables_of_any_number_of_metrics_fit_the_terminal(n: int) -> None:
+    metrics = ("bacc", "kappa", "wf1", "acc", "f1", "auc")[:n]
+    said = FORMATS["terminal"](told_by(metrics))
+    assert max(map(len, said.splitlines())) <= tables.WIDTH
+    for metric in metrics:
+        assert METRICS[metric].title in said

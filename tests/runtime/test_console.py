@@ -94,7 +94,7 @@ def checked() -> RenderableType:
     counts = {"n_files": 12_345, "n_subjects": 123, "n_recordings": 1_234}
     counts |= {"n_presentations": 12_345, "n_segments": 12_345}
     found = (Found(card, Path("/data") / card.name, True, **counts) for card in cards)
-    return check_tables(Check(Path("/data"), tuple(found), ()))
+    return check_tables(Check(Path("/data"), tuple(found), ()), PRETRAINING)
 
 
 def to_come() -> RenderableType:
