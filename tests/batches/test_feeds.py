@@ -143,6 +143,78 @@ def test_ray_data_gathers_what_the_worker_would(corpus: Corpus, ray_cluster: obj
         assert_same(near, far)
 
 
+# Segments of several datasets in one order -------------------------------------------------------
+
+
+def mixed(corpus: Corpus) -> SegmentPlan:
+    """Steps of three segments: of some, one dataset has none, and of more one worker's share."""
+    return SegmentPlan(pools(corpus, {}), seed=1, batch_size=3)
+
+
+def test_segments_of_several_datasets_meet_as_the_plan_says(corpus: Corpus) -> None:
+    plan = mixed(corpus)
+    n_groups = set()
+    for batch in feed_of(corpus, plan).batches(0, plan.n_steps):
+        draws = dict(zip(corpus.names, plan.draws(batch.step), strict=True))
+        n_groups.add(len(batch.groups))
+        assert {g.dataset for g in batch.groups} == {n for n, d in draws.items() if len(d.rows_B)}
+        for group in batch.groups:
+            rows_B = draws[group.dataset].rows_B
+            np.testing.assert_array_equal(group["eeg"].x_BCT, corpus[group.dataset].gather(rows_B))
+            assert group["eeg"].channels == corpus[group.dataset].channels
+        va = np.concatenate(
+            [corpus[g.dataset].va_S2[draws[g.dataset].rows_B] for g in batch.groups]
+        )
+        np.testing.assert_array_equal(batch["va"], va)
+        assert sorted(batch.positions_B.tolist()) == [0, 1, 2]
+    assert n_groups == {1, 2}
+
+
+def test_uneven_shares_of_several_datasets_are_the_batch_of_one(corpus: Corpus) -> None:
+    plan = mixed(corpus)
+    whole = list(feed_of(corpus, plan).batches(0, 6))
+    feeds = [feed_of(corpus, plan, rank=rank, world_size=2) for rank in range(2)]
+    for batch, *shares in zip(whole, *(feed.batches(0, 6) for feed in feeds), strict=True):
+        assert [len(share.positions_B) for share in shares] == [1, 2]
+        found = {place: va for share in shares for place, va in by_place(share).items()}
+        assert found == by_place(batch)
+
+
+def by_place(batch: Batch) -> dict[int, tuple[float, ...]]:
+    """Valence and arousal, and the first samples, by place in the step."""
+    firsts = [row for group in batch.groups for row in group["eeg"].x_BCT[:, 0, :3].tolist()]
+    return {
+        place: (*va, *first)
+        for place, va, first in zip(
+            batch.positions_B.tolist(), batch["va"].tolist(), firsts, strict=True
+        )
+    }
+
+
+@pytest.mark.ray
+def test_ray_data_gathers_shares_in_which_a_dataset_has_nothing(
+    corpus: Corpus, ray_cluster: object
+) -> None:
+    options = {"rank": 0, "world_size": 2}
+    near = list(feed_of(corpus, mixed(corpus), gather="worker", **options).batches(0, 6))
+    far = list(feed_of(corpus, mixed(corpus), gather="cluster", **options).batches(0, 6))
+    assert {len(batch.groups) for batch in near} == {1}
+    assert_same(near, far)
+
+
+def test_a_stream_or_target_that_is_not_there_is_named(corpus: Corpus) -> None:
+    plan = mixed(corpus)
+    with pytest.raises(ValueError, match="need the stream 'ecg', got eeg"):
+        next(PlanFeed(corpus.datasets, plan, streams=("eeg", "ecg")).batches(0, 1))
+    (batch,) = PlanFeed(corpus.datasets, plan, targets=targets_of(corpus.datasets, None)).batches(
+        0, 1
+    )
+    with pytest.raises(ValueError, match="need the target 'va' in a batch, got nothing"):
+        batch["va"]
+    with pytest.raises(ValueError, match="need a stream among eeg; got 'ecg'"):
+        batch.groups[0]["ecg"]
+
+
 # One dataset's segments with their labels --------------------------------------------------------
 
 

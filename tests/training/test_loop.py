@@ -339,8 +339,12 @@ def test_the_weighted_sum_is_what_is_minimised(corpus: Corpus) -> None:
     assert weighted.history["contrast"][-1] != alone.history["loss"][-1]
 
 
-class WithHead(Several):
+class WithHead(Pretraining):
     """Watches a head of its own."""
+
+    @property
+    def loss_weights(self) -> Mapping[str, float]:
+        return {"watched": 0.0}
 
     def build(self) -> nn.Module:
         module = super().build()
@@ -348,9 +352,9 @@ class WithHead(Several):
         return module
 
     def losses(self, module: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
-        found = dict(super().losses(module, batch))
         watched: nn.Module = module.get_submodule("watched")
-        return {**found, "watched": watched(torch.ones(1)).square().sum()}
+        squared = watched(torch.ones(1)).square().sum()
+        return {**super().losses(module, batch), "watched": squared}
 
 
 def test_what_only_a_watched_loss_reaches_has_a_gradient_of_zero(corpus: Corpus) -> None:

@@ -2,7 +2,7 @@
 
 Optimizer, schedule and choice of the epoch are those of every classifier here. Dropout is torch's
 own and a pure function of (seed, step, worker), so that a resumed run equals an uninterrupted one.
-Batch statistics and masks are of each worker's share: W workers do not take the step of one.
+Masks are of each worker's share: with dropout, W workers do not take the step of one.
 """
 
 from __future__ import annotations

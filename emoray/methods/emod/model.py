@@ -414,8 +414,9 @@ class EmodPretraining(nn.Module):
 class FeatureNorm(nn.Module):
     """Each feature minus its mean and over its deviation: of the batch in training, running after.
 
-    Batch normalisation without weights, whose running statistics are the mean over all batches
-    until ten have come: with a fixed share of a tenth they would lag behind in short runs.
+    Batch normalisation over the *global* batch, without weights; its running statistics are the
+    mean over all batches until ten have come: with a fixed share of a tenth they would lag behind
+    in short runs.
     """
 
     def __init__(self, width: int, *, momentum: float = 0.1, eps: float = 1e-5) -> None:
@@ -430,10 +431,10 @@ class FeatureNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x_BD: Tensor) -> Tensor:
-        """Normalise; two segments or more in training, or all features become zero."""
+        """Normalise; two segments or more in training, of all workers, or all become zero."""
         mean_D, variance_D = self.mean, self.variance
         if self.training:
-            variance_D, mean_D = torch.var_mean(x_BD, dim=0, correction=0)
+            variance_D, mean_D = torch.var_mean(gather_with_grad(x_BD), dim=0, correction=0)
             with torch.no_grad():
                 self.n_batches += 1
                 weight = (1 / self.n_batches).clamp(min=self.momentum)

@@ -1,0 +1,461 @@
+"""What holds for every stage of every method, told by nothing but what the stage declares.
+
+Shapes: B segments, C channels, T samples, S segments of a dataset, K classes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from inspect import isabstract
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from emoray import methods
+from emoray.batches import distributed
+from emoray.batches.batch import Batch, Group, Signal
+from emoray.batches.feeds import Feed
+from emoray.batches.plans import Plan, Pool, RegionRounds, make_plan
+from emoray.methods.base import Inputs, Stage, Start, StreamSpec
+from emoray.methods.baselines.model import MODELS
+from emoray.methods.settings import OptimizerConfig
+from emoray.runtime.config import from_dict, set_all, to_dict
+from emoray.training import loop
+from emoray.training.batch_norm import over_all_workers
+from emoray.training.optimizers import make_optimizer
+from tests.memory import Memory
+from tests.workers import found_by
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+CPU = torch.device("cpu")
+N_STEPS = 2
+"""Of the comparison between one worker and two."""
+TOLERANCE = 1e-10
+"""Of two workers against one in float64, relative to the largest value."""
+N_SEGMENTS = 36
+"""Of a dataset."""
+CLASSES = ("negative", "neutral", "positive")
+STREAMS: Mapping[str, tuple[StreamSpec, ...]] = {
+    "eeg": (
+        StreamSpec(("F7", "F8", "P3", "P4"), 200.0, 200),
+        StreamSpec(("Fz", "Cz", "Pz"), 100.0, 100),
+    ),
+    "ecg": (StreamSpec(("ECG",), 128.0, 128), StreamSpec(("ECG",), 256.0, 256)),
+}
+"""One second of each stream, as two datasets have it."""
+
+
+# Which stages, with which settings ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    """A stage with settings."""
+
+    method: str
+    stage: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """By dotted name, what differs from its rehearsal's."""
+    starts: Mapping[str, str] = field(default_factory=dict)
+    """By the start's name, the stage of the same method that it comes from."""
+
+    @property
+    def kind(self) -> type[Stage]:
+        kind: type[Stage] = methods.get(self.method).STAGES[self.stage]
+        return kind
+
+    def __str__(self) -> str:
+        words = [str(value) for value in self.settings.values()]
+        return " ".join([self.method, self.stage, *words, *self.starts])
+
+
+VARIANTS: Mapping[tuple[str, str], tuple[Case, ...]] = {
+    ("emod", "pretrain"): tuple(
+        Case("emod", "pretrain", {"loss.objective": objective})
+        for objective in ("soft_va", "hard_va", "augment")
+    ),
+    ("emod", "finetune"): (
+        Case("emod", "finetune"),
+        Case("emod", "finetune", {"head": "mlp"}),
+        Case("emod", "finetune", starts={"encoder": "pretrain"}),
+        Case("emod", "finetune", {"frozen": True}, {"encoder": "pretrain"}),
+    ),
+    ("baselines", "train"): tuple(Case("baselines", "train", {"model": name}) for name in MODELS),
+}
+"""Where one case is not enough. Of a stage that is not here it is its rehearsal's settings."""
+OWN_DROPOUT = ("baselines",)
+"""Methods with torch's dropout, whose masks are of each worker's share: compared without."""
+CASES = tuple(
+    case
+    for method in methods.names()
+    for stage in methods.get(method).STAGES
+    for case in VARIANTS.get((method, stage), (Case(method, stage),))
+)
+
+
+# A stage, and what it reads -----------------------------------------------------------------------
+
+
+def stage_of(case: Case, **settings: Any) -> Stage:
+    """The case's stage, small steps of two rounds at most."""
+    config = set_all(case.kind.rehearsal(), {**case.settings, **settings})
+    stage = case.kind(config, inputs_of(case.kind), starts_of(case))
+    if isinstance(stage.sampling, RegionRounds) and stage.sampling.rounds_per_step < 2:
+        return stage_of(case, **settings, rounds_per_step=2)  # two workers share them
+    return stage
+
+
+def inputs_of(kind: type[Stage]) -> Inputs:
+    """What a stage of one fold is built for; a corpus's datasets have no shape in common."""
+    streams = {name: STREAMS[name][0] for name in kind.streams} if kind.scope == "fold" else {}
+    return Inputs(streams, CLASSES if kind.target == "label" else ())
+
+
+def starts_of(case: Case) -> dict[str, Start]:
+    return {name: trained(case.method, stage) for name, stage in case.starts.items()}
+
+
+@cache
+def trained(method: str, stage: str) -> Start:
+    """Weights that no seed gives."""
+    built = stage_of(Case(method, stage))
+    model = built.build().state_dict()
+    moved = {name: x + 0.01 if x.is_floating_point() else x for name, x in model.items()}
+    return Start(to_dict(config_of(built)), moved)
+
+
+def config_of(stage: Stage) -> Any:
+    return stage._config
+
+
+class Made(Feed):
+    """One worker's share of made segments, as the stage's own sampling draws them."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self.stage = stage
+        self.pools = [
+            Pool(
+                name,
+                f"content of {name}",
+                np.arange(N_SEGMENTS),
+                va_S2=np.stack(
+                    [np.arange(N_SEGMENTS) % 9 - 4.0, np.arange(N_SEGMENTS) % 7 - 3.0], 1
+                ),
+                label_S=np.arange(N_SEGMENTS) % len(CLASSES),
+            )
+            for name in ("made_a", "made_b")[: 2 if stage.scope == "corpus" else 1]
+        ]
+        self.plan: Plan = make_plan(stage.sampling, self.pools, seed=stage.seed)
+
+    def _make(self, steps: range) -> Iterator[Batch]:
+        for step in steps:
+            draws = self.plan.draws(step, distributed.rank(), distributed.world_size())
+            drawn = [(i, draw) for i, draw in enumerate(draws) if len(draw.rows_B)]
+            groups = tuple(
+                self._group(i, draw.rows_B, torch.from_numpy(draw.positions_B)) for i, draw in drawn
+            )
+            yield Batch(step, groups, self._targets([(i, draw.rows_B) for i, draw in drawn]))
+
+    def _group(self, i: int, rows_B: np.ndarray, positions_B: Tensor) -> Group:
+        signals = {}
+        for name in self.stage.streams:
+            spec = STREAMS[name][i]
+            x_SCT = segments(name, i)
+            signals[name] = Signal(x_SCT[rows_B], spec.channels, spec.sfreq)
+        return Group(self.pools[i].name, signals, positions_B)
+
+    def _targets(self, drawn: Iterable[tuple[int, np.ndarray]]) -> dict[str, Tensor]:
+        if self.stage.target is None:
+            return {}
+        columns = {"va": "va_S2", "label": "label_S"}
+        of_pools = [getattr(pool, columns[self.stage.target]) for pool in self.pools]
+        values = np.concatenate([of_pools[i][rows_B] for i, rows_B in drawn])
+        return {self.stage.target: torch.from_numpy(values)}
+
+
+@cache
+def segments(stream: str, i: int) -> Tensor:
+    """A dataset's signals, (S, C, T), of unequal loudness."""
+    spec = STREAMS[stream][i]
+    generator = torch.Generator().manual_seed(len(stream) + 10 * i)
+    x_SCT = torch.randn((N_SEGMENTS, spec.n_chans, spec.n_times), generator=generator)
+    return x_SCT * (1 + torch.rand((N_SEGMENTS, spec.n_chans, 1), generator=generator))
+
+
+def batches(stage: Stage, n: int = 1, dtype: torch.dtype = torch.float32) -> list[Batch]:
+    return [batch.to(CPU, dtype) for batch in Made(stage).batches(0, n)]
+
+
+def weighted(stage: Stage, losses: Mapping[str, Tensor]) -> Tensor:
+    return sum(
+        (loss * stage.loss_weights.get(name, 1.0) for name, loss in losses.items()),
+        torch.zeros(()),
+    )
+
+
+def state(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def same(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> bool:
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+every_case = pytest.mark.parametrize("case", CASES, ids=str)
+
+
+# Nobody is left out -------------------------------------------------------------------------------
+
+
+def test_no_method_and_no_stage_is_left_out() -> None:
+    """A folder without stages, or a stage that stands in no `STAGES`."""
+    folder = Path(methods.__file__).parent
+    folders = {path.name for path in folder.iterdir() if any(path.glob("*.py"))} - {"__pycache__"}
+    assert folders == set(methods.names()) == {case.method for case in CASES}
+    for found in pkgutil.walk_packages(methods.__path__, f"{methods.__name__}."):
+        importlib.import_module(found.name)
+    defined = {kind for kind in _below(Stage) if kind.__module__.startswith(methods.__name__)}
+    assert {kind for kind in defined if not isabstract(kind)} == {case.kind for case in CASES}
+
+
+def _below(kind: type[Stage]) -> set[type[Stage]]:
+    return {each for derived in kind.__subclasses__() for each in ({derived} | _below(derived))}
+
+
+def test_every_variant_is_of_a_stage_that_there_is() -> None:
+    there = {(name, stage) for name in methods.names() for stage in methods.get(name).STAGES}
+    assert set(VARIANTS) <= there
+    assert all((case.method, case.stage) == at for at, cases in VARIANTS.items() for case in cases)
+    assert len({str(case) for case in CASES}) == len(CASES)
+
+
+def test_every_start_that_a_stage_may_have_is_looked_at() -> None:
+    for kind in {case.kind for case in CASES}:
+        given = {name for case in CASES if case.kind is kind for name in case.starts}
+        assert given == set(kind.may_start_from), kind
+
+
+# One step -----------------------------------------------------------------------------------------
+
+
+@every_case
+def test_it_is_built_from_its_rehearsals_settings_the_same_for_the_same_seed(case: Case) -> None:
+    config = case.kind.rehearsal()
+    assert isinstance(config, case.kind.config_type)
+    assert from_dict(case.kind.config_type, to_dict(config)) == config
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = state(stage_of(case).build())
+    assert torch.equal(torch.get_rng_state(), before), "building drew from the process's generator"
+    torch.manual_seed(2)
+    assert same(first, state(stage_of(case).build()))
+    assert not same(first, state(stage_of(case, seed=11).build()))
+
+
+@every_case
+def test_it_says_what_it_reads_learns_and_is_chosen_by(case: Case) -> None:
+    kind, stage = case.kind, stage_of(case)
+    assert kind.scope in ("corpus", "fold")
+    assert kind.target in ("va", "label", None)
+    assert kind.streams
+    assert set(kind.streams) <= set(STREAMS)
+    assert Made(stage).plan.n_steps >= 2
+    assert stage.start_words
+    module = stage.build()
+    counted = stage.n_parameters(module)
+    assert sum(counted.values()) == sum(p.numel() for p in module.parameters() if p.requires_grad)
+    with pytest.raises(ValueError, match="need "):
+        kind(config_of(stage), stage.inputs, {"somebody": Start({}, {})})
+
+
+@every_case
+def test_its_losses_are_named_finite_scalars(case: Case) -> None:
+    stage = stage_of(case)
+    module = stage.build()
+    found = [stage.losses(module, batch) for batch in batches(stage, 2)]
+    assert found[0]
+    assert found[0].keys() == found[1].keys() >= stage.loss_weights.keys()
+    assert len(found[0]) == 1 or "loss" not in found[0]
+    for losses in found:
+        for loss in losses.values():
+            assert loss.shape == ()
+            assert loss.isfinite()
+    chance = stage.chance_loss(Made(stage).plan.n_segments_per_step)
+    assert chance is None or 0 < chance < 100
+
+
+@every_case
+def test_gradients_are_exactly_where_something_learns(case: Case) -> None:
+    stage = stage_of(case)
+    module = stage.build()
+    (batch,) = batches(stage)
+    weighted(stage, stage.losses(module, batch)).backward()  # type: ignore[no-untyped-call]
+    learn = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    with_gradient = {n for n, parameter in module.named_parameters() if parameter.grad is not None}
+    assert learn == with_gradient
+    assert learn
+    for name in learn:
+        gradient = module.get_parameter(name).grad
+        assert gradient is not None
+        assert gradient.isfinite().all(), name
+    if case.settings.get("frozen"):
+        assert learn < {name for name, _ in module.named_parameters()}
+
+
+@every_case
+def test_a_step_in_any_precision_leaves_finite_weights(case: Case) -> None:
+    for precision, dtype in (("float32", torch.float32), ("float64", torch.float64)):
+        stage = stage_of(case, precision=precision)
+        module = stage.build().to(dtype)
+        (batch,) = batches(stage, dtype=dtype)
+        optimizer = make_optimizer(stage.optimizer, module)
+        losses, norm = loop.take_step(stage, module, optimizer, batch, 1e-3)
+        assert losses["loss"].isfinite()
+        assert norm > 0
+        assert all(tensor.isfinite().all() for tensor in module.state_dict().values())
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.kind.target == "label"], ids=str)
+def test_a_classifier_scores_every_class_of_every_segment(case: Case) -> None:
+    stage = stage_of(case)
+    module = stage.build().eval()
+    (batch,) = batches(stage)
+    scores_BK = stage.scores(module, batch.groups)
+    assert scores_BK.shape == (len(batch["label"]), len(CLASSES))
+    assert scores_BK.isfinite().all()
+    assert not scores_BK.requires_grad
+    assert torch.equal(scores_BK, stage.scores(module, batch.groups))
+
+
+# Many steps ---------------------------------------------------------------------------------------
+
+
+@every_case
+def test_a_run_picked_up_after_two_of_four_steps_ends_with_the_same_weights(case: Case) -> None:
+    stage, unbroken = stage_of(case, epochs=2), Memory()
+    whole = picked_up_from(stage, unbroken, every=2)
+    assert [kept.step for kept in unbroken.states] == [2, 4]
+    torch.rand(5)  # the process's generator is elsewhere
+    resumed = Memory(unbroken.states[0])
+    again = picked_up_from(stage_of(case, epochs=2), resumed, every=4)
+    assert again.first_step == 2
+    assert same(state(whole.module), state(again.module))
+    for name, losses in whole.history.items():
+        if name not in ("step_s", "wait_s"):
+            assert again.history[name] == losses, name
+    before = unbroken.states[0].model
+    assert not same(dict(before), state(whole.module))
+
+
+def picked_up_from(stage: Stage, memory: Memory, *, every: int) -> loop.Trained:
+    return loop.train(
+        stage,
+        Made(stage),
+        steps_per_epoch=2,
+        checkpoints=memory,
+        checkpoint_every=every,
+        device=CPU,
+    )
+
+
+# Two workers --------------------------------------------------------------------------------------
+
+PLAIN = OptimizerConfig(name="sgd", schedule="constant", learning_rate=0.01, clip_norm=1.0)
+"""AdamW would make a step of the rounding of a gradient that is zero."""
+DROPS = ("p", "dropout", "drop_prob", "att_drop")
+"""Attributes of layers that say how much is dropped."""
+
+
+def without_dropout(module: nn.Module) -> nn.Module:
+    for part in module.modules():
+        for name in DROPS:
+            if isinstance(getattr(part, name, None), float):
+                setattr(part, name, 0.0)
+    return module
+
+
+def stepped(case: Case) -> dict[str, Tensor]:
+    """A few steps in float64, as the loop takes them."""
+    stage = stage_of(case, precision="float64")
+    module = stage.build().double()
+    if case.method in OWN_DROPOUT:
+        without_dropout(module)
+    if distributed.world_size() > 1:
+        over_all_workers(module)
+    parallel, optimizer = loop.shared(module, CPU), make_optimizer(PLAIN, module)
+    losses, norms = [], []
+    for batch in batches(stage, N_STEPS, torch.float64):
+        found, norm = loop.take_step(stage, parallel, optimizer, batch, PLAIN.learning_rate)
+        losses.append(torch.stack([*found.values()]))
+        norms.append(norm)
+    learned = [p for p in module.parameters() if p.requires_grad]
+    return {
+        "losses": torch.stack(losses),
+        "norms": torch.stack(norms),
+        "gradients": flat(p.grad for p in learned if p.grad is not None),
+        "weights": flat(p.detach() for p in module.parameters()),
+        "statistics": flat(module.buffers()),
+    }
+
+
+def flat(tensors: Iterable[Tensor]) -> Tensor:
+    return torch.cat([torch.zeros(1).double(), *(x.double().flatten() for x in tensors)])
+
+
+@dataclass(frozen=True)
+class Differing:
+    """How far this worker is from one that works alone, by case and quantity."""
+
+    alone: Path
+
+    def __call__(self) -> dict[str, dict[str, float]]:
+        return {str(case): self._of(case) for case in CASES}
+
+    def _of(self, case: Case) -> dict[str, float]:
+        want = torch.load(self.alone / f"{case}.pt")
+        return {
+            name: float((got - want[name]).abs().max() / want[name].abs().max().clamp(min=1e-300))
+            for name, got in stepped(case).items()
+        }
+
+
+@pytest.fixture(scope="module")
+def differences(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, float]]]:
+    torch.set_num_threads(1)
+    alone = tmp_path_factory.mktemp("alone")
+    for case in CASES:
+        torch.save(stepped(case), alone / f"{case}.pt")
+    return found_by(2, tmp_path_factory.mktemp("together"), Differing(alone))
+
+
+@every_case
+def test_two_workers_take_the_step_of_one(
+    case: Case, differences: list[dict[str, dict[str, float]]]
+) -> None:
+    for found in differences:
+        assert set(found[str(case)]) == {"losses", "norms", "gradients", "weights", "statistics"}
+        for name, difference in found[str(case)].items():
+            assert difference <= TOLERANCE, name
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.method in OWN_DROPOUT], ids=str)
+def test_without_dropout_nothing_is_left_to_chance(case: Case) -> None:
+    """Else two workers would be compared by luck."""
+    stage = stage_of(case)
+    module = without_dropout(stage.build())
+    (batch,) = batches(stage)
+    losses = []
+    for step in (0, 1):
+        weights = state(module)
+        losses.append(weighted(stage, stage.losses(module, replace(batch, step=step))))
+        module.load_state_dict(weights)
+    assert torch.equal(*losses)
