@@ -3,6 +3,11 @@
 A config is a dataclass whose fields are numbers, text, `Literal`s, `None`, tuples, mappings and
 further configs. People write TOML, machines keep JSON; both pass through the same checks, so that
 a misspelt field or a value of another type is an error with its dotted name, never a default.
+
+The conversion is our own. pydantic's was tried: loading it and compiling EMOD's settings took 0.15 s
+in each process (2 ms here), after which both take about 0.1 ms; strict, it makes dataclasses from
+JSON text only, by a mark that it needs on each class; it takes 3.0 for `Literal[3]`; and to turn its
+errors into words that name what was needed took as many lines as the conversion.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ import math
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass, replace
-from functools import reduce
+from functools import cache, reduce
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -319,6 +324,7 @@ def _required(cls: type) -> list[str]:
     return [f.name for f in _fields(cls) if f.default is MISSING and f.default_factory is MISSING]
 
 
+@cache
 def _hints(cls: type) -> dict[str, Any]:
     hints = get_type_hints(cls)
     return {name: hints[name] for name in _names(cls)}
