@@ -257,6 +257,19 @@ def recipe_digest(recipe: Recipe) -> str:
     return digest_of({"stream": recipe.stream, **facts})
 
 
+def other_settings(found: Mapping[str, Any], recipe: Recipe) -> str:
+    """Where a manifest's recipe has other values than this one; empty for nowhere.
+
+    Fields that only one of them knows are newer than the build, and have their default.
+    """
+    wanted = asdict(recipe)
+    return ", ".join(
+        f"{name}={found[name]!r} instead of {wanted[name]!r}"
+        for name in sorted(found.keys() & wanted.keys())
+        if digest_of(found[name]) != digest_of(wanted[name])
+    )
+
+
 def build_digest(card: Card, recipe: Recipe, *, rehearsal: bool) -> str:
     """Address of a stream of a dataset built from this card by this recipe: 12 hex digits.
 

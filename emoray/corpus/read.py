@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -31,6 +30,7 @@ from emoray.corpus.manifest import (
     digest_of,
     index_digest,
     layout_from_metadata,
+    other_settings,
     parse_folder,
     recipe_digest,
 )
@@ -394,22 +394,14 @@ def _choose(storage: Storage, name: str, folders: Sequence[str], recipe: Recipe 
 
 def _built_by(storage: Storage, name: str, folders: Sequence[str], recipe: Recipe) -> Sequence[str]:
     """Those of the folders that the recipe made; two where one holds rehearsal data."""
-    wanted, settings = recipe_digest(recipe), asdict(recipe)
+    wanted = recipe_digest(recipe)
     manifests = [_read_manifest(storage.sub(folder)) for folder in folders]
-    matching = [m.folder for m in manifests if m.recipe_digest == wanted]
+    differs = {m.folder: other_settings(m.recipe, recipe) for m in manifests}
+    matching = [m.folder for m in manifests if m.recipe_digest == wanted and not differs[m.folder]]
     if matching:
         return matching
-    differs = "; ".join(f"{m.folder} has {_differences(m.recipe, settings)}" for m in manifests)
-    raise DataError(f"{storage}: need {name} built by another recipe: {differs}")
-
-
-def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    keys = sorted(found.keys() | wanted.keys())
-    return ", ".join(
-        f"{key}={found.get(key)!r} instead of {wanted.get(key)!r}"
-        for key in keys
-        if digest_of(found.get(key)) != digest_of(wanted.get(key))
-    )
+    said = "; ".join(f"{f} has {how or 'another version'}" for f, how in differs.items())
+    raise DataError(f"{storage}: need {name} built by another recipe: {said}")
 
 
 def _read_manifest(storage: Storage) -> Manifest:

@@ -194,6 +194,20 @@ def test_a_recording_that_one_stream_refuses_is_built_for_the_other(
     assert len(list((tmp_path / "out").glob(f"dreamer-ecg-*/{SHARDS}/*"))) == 2
 
 
+@pytest.mark.usefixtures("in_process")
+def test_a_default_that_changed_under_an_address_is_noticed(root: Path, built: Path) -> None:
+    path = next(built.glob(f"*/{MANIFEST}"))
+    path.write_text(path.read_text().replace('"max_clipped": 0.02', '"max_clipped": 0.05'))
+    said = r"max_clipped=0\.05 instead of 0\.02"
+    with pytest.raises(DataError, match=rf"{said}: a default has changed, and EegRecipe\.version"):
+        _build(root, built)
+    with pytest.raises(
+        DataError, match=f"need seed built by another recipe: seed-eeg-.* has {said}"
+    ):
+        open_corpus(built, recipe=QUICK_RECIPE)
+    assert len(open_corpus(built))
+
+
 # --- building again -----------------------------------------------------------------------------
 
 

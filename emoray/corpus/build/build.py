@@ -39,6 +39,7 @@ from emoray.corpus.manifest import (
     Manifest,
     build_digest,
     folder_name,
+    other_settings,
 )
 from emoray.rehearsal.release import is_rehearsal
 from emoray.runtime.storage import Storage, absolute
@@ -239,6 +240,11 @@ def _finished(build: Build, listing: Listing, on_error: OnError) -> Manifest | N
     if text is None:
         return None
     manifest = Manifest.from_json(text, where=build.storage.place(MANIFEST))
+    if said := other_settings(manifest.recipe, build.recipe):
+        raise DataError(
+            f"{build.storage}: need a build by this recipe, got {said}: a default has changed, "
+            f"and {type(build.recipe).__name__}.version has not"
+        )
     refs = {ref.key: ref for ref in listing.recordings}
     shards = build.storage.sub(SHARDS).files()
     same = (

@@ -2,7 +2,7 @@
 
 A folder counts under the dataset's name, its title, or the publisher's top folder (the first line
 of the card's `layout`); case, blanks, dots, hyphens and underscores do not matter, nor whether
-`EEG` or `dataset` stands behind (`SEED_EEG`).
+`EEG`, `ECG` or `dataset` stands behind (`SEED_EEG`).
 """
 
 from __future__ import annotations
@@ -96,4 +96,4 @@ def _aliases(name: str) -> set[str]:
 def _fold(name: str) -> str:
     """The name less what people add to it: `SEED_EEG`, `deap-dataset`."""
     bare = re.sub(r"[\s._-]+", "", name).lower()
-    return re.sub(r"(?<=.)(?:eeg|dataset|database|data)+$", "", bare)
+    return re.sub(r"(?<=.)(?:eeg|ecg|dataset|database|data)+$", "", bare)
