@@ -79,7 +79,7 @@ class Quiet:
 
 def main(options: Options) -> None:
     console = open_console()
-    place = open_place(Where(corpus=options.corpus), console)
+    place = open_place(Where(corpus=options.corpus), console, published.load("emod"))
     runs = _runs(options, place.location)
     row = _one(runs[0], torch.cuda.is_available())
     console.print(

@@ -301,7 +301,8 @@ def _commonest(code_S: IntArray, class_S: IntArray) -> IntArray:
     """The class that most segments of each code have; of equals the first."""
     counts = np.zeros((code_S.max() + 1, class_S.max() + 1), dtype=np.int64)
     np.add.at(counts, (code_S, class_S), 1)
-    return counts.argmax(axis=1)
+    commonest: IntArray = counts.argmax(axis=1)
+    return commonest
 
 
 def _n_classes(code_S: IntArray, class_S: IntArray) -> IntArray:

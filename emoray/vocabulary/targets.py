@@ -7,6 +7,7 @@ Shapes: S segments of an index.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -172,7 +173,7 @@ def _check_rating(rating: object) -> None:
 
 def _finite(value: object, name: str) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not np.isfinite(value):  # type: ignore[arg-type]
+    if not is_number or not math.isfinite(value):  # type: ignore[arg-type]
         raise ValueError(f"need a finite number for {name}, got {value!r}")
     return float(value)  # type: ignore[arg-type]
 
