@@ -480,13 +480,14 @@ def _place(found: Any, where: Sequence[Any], at: str) -> str:
     """`table_3 row 2 (EMOD) faced`: where in the file a value stands, in words."""
     words = [at] if at else []
     for part in where:
-        found = found[part] if isinstance(found, dict | list) else None
         if isinstance(part, int):
+            found = found[part] if isinstance(found, list) else None
             words[-1] = words[-1].removesuffix("s")
             name = found.get("name", found.get("dataset")) if isinstance(found, dict) else None
             words.append(f"{part + 1} ({name})" if isinstance(name, str) else f"{part + 1}")
-        elif part != "published":
-            words.append(part)
+        else:
+            found = found.get(part) if isinstance(found, dict) else None
+            words += [] if part == "published" else [part]
     return " ".join(words)
 
 

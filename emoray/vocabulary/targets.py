@@ -172,9 +172,10 @@ def _check_rating(rating: object) -> None:
 
 
 def _finite(value: object, name: str) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
-    raise ValueError(f"need a finite number for {name}, got {value!r}")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value):  # type: ignore[arg-type]
+        raise ValueError(f"need a finite number for {name}, got {value!r}")
+    return float(value)  # type: ignore[arg-type]
 
 
 def _ratings(index: pa.Table, rating: str) -> FloatArray:
