@@ -4,10 +4,10 @@ A config is a dataclass whose fields are numbers, text, `Literal`s, `None`, tupl
 further configs. People write TOML, machines keep JSON; both pass through the same checks, so that
 a misspelt field or a value of another type is an error with its dotted name, never a default.
 
-The conversion is our own. pydantic's was tried: loading it and compiling EMOD's settings took 0.15 s
-in each process (2 ms here), after which both take about 0.1 ms; strict, it makes dataclasses from
-JSON text only, by a mark that it needs on each class; it takes 3.0 for `Literal[3]`; and to turn its
-errors into words that name what was needed took as many lines as the conversion.
+The conversion is our own. pydantic's was tried: to load it and compile EMOD's settings took 0.15 s
+in each process (2 ms here), after which either takes about 0.1 ms; strict, it makes dataclasses
+from JSON text only, and by a mark on each class; it takes 3.0 for `Literal[3]`; and to turn its
+errors into words that name what was needed took nearly as many lines as the conversion.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def _replaced(config: Any, name: str, value: object, root: type, full: str) -> A
     if rest:
         new = _replaced(getattr(config, head), rest, value, root, full)
     else:
-        new = _convert(_hints(type(config))[head], value, full)
+        new = _convert(_hints(config.__class__)[head], value, full)
     return _made(lambda: replace(config, **{head: new}), full)
 
 
