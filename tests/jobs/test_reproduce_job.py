@@ -377,7 +377,7 @@ def test_pretrained_arms_say_so_and_every_audit_is_what_its_protocol_admits(
     [
         (("--set", "pretrain.epohcs=3"), "need a field of Config, got 'epohcs'"),
         (("--set", "finetune"), "need name=value, got 'finetune'"),
-        (("--datasets", "deap"), "need datasets among faced, seed, seed_v; got deap"),
+        (("--datasets", "deap"), "need datasets among faced, seed_v, seed; got deap"),
         (("--protocols", "random"), "need protocols among"),
         (("--seeds", "1", "1"), "need one or more different seeds, got [1, 1]"),
     ],
