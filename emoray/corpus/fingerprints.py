@@ -17,6 +17,9 @@ from emoray.corpus.manifest import Manifest, Source, digest_of
 Signals = Mapping[str, Sequence[str]]
 """Fingerprints by recording: one in common is one recording."""
 
+Seen = Mapping[str, Mapping[str, Sequence[str]]]
+"""Whom and what a checkpoint was trained on: dataset -> subject -> stimuli."""
+
 _N_HEX = 32
 _LEAST_SHARE = 0.1
 """Of the largest file of a recording. Smaller ones hold labels or notes, which may be equal."""

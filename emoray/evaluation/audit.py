@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from emoray.corpus.fingerprints import Signals, same_recordings
+from emoray.corpus.fingerprints import Seen, Signals, same_recordings
 from emoray.evaluation.doubts import NOTHING_FITTED, Fitted, NotApart, not_apart
 from emoray.evaluation.folds import Fold, Protocol, check_dataset, coded
 from emoray.runtime import config as configs
@@ -44,9 +44,6 @@ recording under another name. `pretraining segment`: the same subject at the sam
 checkpoint says no more."""
 
 Where = Literal["train", "validation", "pretraining"]
-
-Seen = Mapping[str, Mapping[str, Sequence[str]]]
-"""Whom and what a checkpoint was trained on: dataset -> subject -> stimuli."""
 
 _NAMED_BY: Mapping[LeakKind, tuple[str, ...]] = {
     "segment": ("recording", "presentation", "segment"),

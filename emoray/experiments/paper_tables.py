@@ -14,8 +14,8 @@ from typing import Any
 from emoray import methods
 from emoray.batches.feeds import for_pretraining
 from emoray.batches.plans import check_workers
+from emoray.corpus.fingerprints import Seen
 from emoray.corpus.read import Corpus
-from emoray.evaluation.audit import Seen
 from emoray.experiments.experiment import (
     FOLD_NOTES,
     ONE_PRETRAINING,

@@ -24,8 +24,7 @@ import torch
 from torch import Tensor
 
 from emoray import methods
-from emoray.corpus.fingerprints import Signals
-from emoray.evaluation.audit import Seen
+from emoray.corpus.fingerprints import Seen, Signals
 from emoray.methods.base import Inputs
 from emoray.runtime import config as configs
 from emoray.runtime.storage import Storage

@@ -19,7 +19,7 @@ from torch import nn
 from emoray import datasets, methods
 from emoray.batches.feeds import PlanFeed, targets_of
 from emoray.batches.plans import Pool, make_plan
-from emoray.corpus.fingerprints import Signals
+from emoray.corpus.fingerprints import Seen, Signals
 from emoray.corpus.read import CorpusDataset, open_corpus
 from emoray.evaluation import audit as auditing
 from emoray.evaluation.doubts import Fitted
@@ -301,7 +301,7 @@ def _what_came_out(
 class _Past:
     """What weights were trained on before a run."""
 
-    seen: Sequence[auditing.Seen] = ()
+    seen: Sequence[Seen] = ()
     signals: Sequence[Signals] = ()
     trained_on: Sequence[str] = ()
     """Datasets of which no more is known than their names."""
