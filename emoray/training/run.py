@@ -75,7 +75,7 @@ class FoldRun:
 
     def __post_init__(self) -> None:
         if not self.code:
-            object.__setattr__(self, "code", code_of(self.method))
+            object.__setattr__(self, "code", code_of(self.method, dataset_of(self.dataset)))
 
     @property
     def seed(self) -> int:
@@ -100,15 +100,26 @@ class FoldRun:
         )
 
 
-def row_code(method: str) -> str:
-    """emoray's version and a digest of what decides a method's result rows."""
-    return source_version((__name__, methods.module_of(method)), words=False)
+def dataset_of(build: str) -> str:
+    """The dataset of a build's folder: `faced` of `faced-eeg-0d9cf00c654e`."""
+    return build.partition("-")[0]
 
 
-def code_of(method: str) -> str:
+def row_code(method: str, dataset: str) -> str:
+    """emoray's version and a digest of what decides a method's result rows on a dataset.
+
+    The dataset's own module is in it for what its card says: classes, and whom and what it may
+    share with others.
+    """
+    modules = (__name__, methods.module_of(method), datasets.get(dataset).__name__)
+    return source_version(modules, words=False)
+
+
+def code_of(method: str, dataset: str) -> str:
     """What decides a method's result rows here: emoray's code, and libraries that hold models."""
     libraries = getattr(methods.get(method), "LIBRARIES", ())
-    return " ".join([row_code(method), *(f"{name}-{_version(name)}" for name in libraries)])
+    versions = (f"{name}-{_version(name)}" for name in libraries)
+    return " ".join([row_code(method, dataset), *versions])
 
 
 def _version(library: str) -> str:
@@ -255,7 +266,7 @@ def _check_code(run: FoldRun) -> None:
     Raises:
         ValueError: this process runs other code than the one that asked.
     """
-    here = code_of(run.method)
+    here = code_of(run.method, dataset_of(run.dataset))
     if run.code != here:
         raise ValueError(
             f"need the code that the run was planned with ({run.code}), got {here}: was a file "

@@ -532,6 +532,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ("evaluation/audit.py", True),
         ("evaluation/doubts.py", True),
         ("corpus/fingerprints.py", True),
+        ("datasets/seed.py", True),
+        ("datasets/_overlap.py", True),
+        ("datasets/deap.py", False),
         ("methods/baselines/model.py", False),
         ("reports/summary.py", False),
         ("training/progress.py", False),
@@ -543,30 +546,30 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_the_code_of_a_row_is_what_decides_its_numbers(
     package: Path, file: str, decides: bool
 ) -> None:
-    before = row_code("emod")
+    before = row_code("emod", "seed")
     path = package / file
     path.write_text(path.read_text() + ("\nMORE = 1\n" if path.suffix == ".py" else "\n"))
     source_version.cache_clear()
-    assert (row_code("emod") != before) is decides
+    assert (row_code("emod", "seed") != before) is decides
 
 
 def test_what_decides_a_score_need_not_decide_a_weight(package: Path) -> None:
-    weights, rows = training_code("emod"), row_code("emod")
+    weights, rows = training_code("emod"), row_code("emod", "seed")
     with (package / "evaluation" / "folds.py").open("a") as file:
         file.write("MORE = 1\n")
     source_version.cache_clear()
     assert training_code("emod") == weights
-    assert row_code("emod") != rows
+    assert row_code("emod", "seed") != rows
 
 
 def test_a_better_sentence_makes_no_row_stale(package: Path) -> None:
-    before = row_code("emod")
+    before = row_code("emod", "seed")
     path = package / "methods" / "emod" / "model.py"
     text = path.read_text().replace('"""EMOD', '"""More of EMOD', 1) + "\n\n# a remark\n"
     assert text != path.read_text()
     path.write_text(text)
     source_version.cache_clear()
-    assert row_code("emod") == before
+    assert row_code("emod", "seed") == before
 
 
 # Two writers, and a kill --------------------------------------------------------------------------

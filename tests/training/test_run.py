@@ -642,12 +642,12 @@ def test_weights_of_other_data_or_code_are_other_weights(tmp_path: Path, part: s
 def test_a_models_library_is_part_of_the_code_whether_it_is_there_or_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    installed = code_of("baselines")
+    installed = code_of("baselines", "seed")
     assert re.fullmatch(r"\S+ braindecode-\d+\.\d+\.\d+", installed)
-    assert "braindecode" not in code_of("emod")
+    assert "braindecode" not in code_of("emod", "seed")
 
     def absent(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "version", absent)
-    assert code_of("baselines") == f"{installed.split()[0]} braindecode-absent"
+    assert code_of("baselines", "seed") == f"{installed.split()[0]} braindecode-absent"
