@@ -43,7 +43,6 @@ def make_card(
         "name": "example",
         "title": "Example",
         "reference": "nobody",
-        "role": "pretraining",
         "layout": "s*.dat",
         "n_subjects": 1,
         "n_recordings": 1,
