@@ -36,7 +36,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
 
 REPORTS_MAY_IMPORT = (
     *("reports", "results", "vocabulary", "runtime.config", "runtime.console"),
-    *("batches.plans", "evaluation.statistics", "evaluation.metrics"),
+    *("batches.occupancy", "evaluation.statistics", "evaluation.metrics"),
 )
 """Reports stand apart: they read result rows, `paper.toml` and a plan's occupancy only."""
 

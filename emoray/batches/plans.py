@@ -20,10 +20,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
+from emoray.batches.decks import VERSION, Deck, stream_key
+from emoray.batches.occupancy import REGION_NAMES, Occupancy
 from emoray.vocabulary import affect
 from emoray.vocabulary.schema import FloatArray, IntArray
 
@@ -31,16 +33,11 @@ EmptyPolicy = Literal["spread", "nearest", "error"]
 """Who gets the slots of a region without segments: `spread` its dataset's filled regions in turn,
 `nearest` the filled region with the nearest centre, `error` nobody."""
 
-REGION_NAMES: tuple[str, ...] = tuple(f"V{v} A{a}" for a in "-0+" for v in "-0+")
-"""By region number: low, middle and high valence and arousal."""
 
 _ALL_REGIONS = -1
 """In a stream's key: the segments of a `SegmentPlan`, whatever their region."""
 _FIRST_CLASS = -2
 """In a stream's key: the segments of class 0 of a `ClassPlan`; of class k, it less k."""
-
-_BLOCK = 4096
-"""Fewest words shuffled at once: small decks are made many at a time, for the steps to come."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,7 +248,7 @@ class RoundPlan:
     def digest(self) -> str:
         """12 hex digits that change with anything that changes a step; a resumed run checks it."""
         pools = [_facts(pool) for pool in self.pools]
-        facts = [_VERSION, self.seed, self.rounds_per_step, self.n_steps, self.empty, pools]
+        facts = [VERSION, self.seed, self.rounds_per_step, self.n_steps, self.empty, pools]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
 
     def step(self, epoch: int, step: int) -> IntArray:
@@ -356,7 +353,7 @@ class _Mixed:
     @cached_property
     def digest(self) -> str:
         """12 hex digits that change with anything that changes a step."""
-        facts = [_VERSION, self.kind, self.seed, self.batch_size, *map(self._facts, self.pools)]
+        facts = [VERSION, self.kind, self.seed, self.batch_size, *map(self._facts, self.pools)]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
 
     def _facts(self, pool: Pool) -> tuple[str, ...]:
@@ -414,8 +411,8 @@ class SegmentPlan(_Mixed):
 
     def __init__(self, pools: Sequence[Pool], *, seed: int, batch_size: int) -> None:
         super().__init__(pools, seed=seed, batch_size=batch_size)
-        key = _key(seed, self._name, self._content, _ALL_REGIONS)
-        self._deck = _Deck(key, np.arange(self._n))
+        key = stream_key(seed, self._name, self._content, _ALL_REGIONS)
+        self._deck = Deck(key, np.arange(self._n))
 
     def _drawn(self, numbers: IntArray) -> IntArray:
         return self._deck.draw(numbers)
@@ -438,8 +435,8 @@ class ClassPlan(_Mixed):
             raise ValueError(f"{self._name}: need labels to balance classes, got none")
         label_S = np.concatenate(labels)
         self._decks = [
-            _Deck(
-                _key(seed, self._name, self._content, _FIRST_CLASS - int(k)),
+            Deck(
+                stream_key(seed, self._name, self._content, _FIRST_CLASS - int(k)),
                 np.flatnonzero(label_S == k),
             )
             for k in np.unique(label_S)
@@ -497,54 +494,10 @@ def check_workers(n_workers: int, rounds_per_step: int) -> None:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Occupancy:
-    """What each dataset has in each region, and what is drawn from it."""
-
-    names: tuple[str, ...]
-    n_rounds: int
-    """Rounds, counted from the run's first, over which the draws are counted."""
-    available_D9: IntArray
-    """Segments in the region."""
-    drawn_D9: IntArray
-    """Draws from the region; each dataset's add to 9 * n_rounds."""
-
-    def header(self) -> tuple[str, ...]:
-        """Titles of the columns of `rows`."""
-        return ("dataset", "all", *REGION_NAMES)
-
-    def rows(self) -> list[tuple[str, ...]]:
-        """One line for each dataset: name, segments, and `available > drawn` by region."""
-        return [
-            (name, f"{available_9.sum():,}", *map(_cell, available_9, drawn_9))
-            for name, available_9, drawn_9 in zip(
-                self.names, self.available_D9, self.drawn_D9, strict=True
-            )
-        ]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, to be stored with the run."""
-        datasets = {
-            name: {"available": available_9.tolist(), "drawn": drawn_9.tolist()}
-            for name, available_9, drawn_9 in zip(
-                self.names, self.available_D9, self.drawn_D9, strict=True
-            )
-        }
-        return {"n_rounds": self.n_rounds, "regions": list(REGION_NAMES), "datasets": datasets}
-
-
-def _cell(available: int, drawn: int) -> str:
-    return f"{available:,} > {drawn:,}" if available else "-"
-
-
 def _check_positive(**counts: int) -> None:
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"need {name} of at least 1, got {count}")
-
-
-_VERSION = "emoray plan 1"
-"""Enters every key: to be raised if the same inputs are ever to give another plan."""
 
 
 class _Dealer:
@@ -559,8 +512,8 @@ class _Dealer:
         order_S = np.argsort(region_S, kind="stable")
         ends_F = np.cumsum(self.available_9[self._filled_F])
         members = np.split(pool.rows_S[order_S], ends_F[:-1])
-        keys = [_key(seed, pool.name, pool.digest, int(region)) for region in self._filled_F]
-        self._decks = [_Deck(key, rows) for key, rows in zip(keys, members, strict=True)]
+        keys = [stream_key(seed, pool.name, pool.digest, int(region)) for region in self._filled_F]
+        self._decks = [Deck(key, rows) for key, rows in zip(keys, members, strict=True)]
 
     def deal(self, rounds_R: IntArray) -> IntArray:
         """Index rows of the rounds, shape (R, 9)."""
@@ -586,35 +539,6 @@ class _Dealer:
         drawn_9 = np.zeros(affect.N_REGIONS, dtype=np.int64)
         drawn_9[self._filled_F] = self._slots.before(np.array([n_rounds]))[0]
         return drawn_9
-
-
-class _Deck:
-    """The segments of one region, dealt again and again, each time in a new order."""
-
-    def __init__(self, key: int, rows_S: IntArray) -> None:
-        self._key = key
-        self._rows_S = rows_S
-        self._block: tuple[int, IntArray] = (0, np.empty((0, len(rows_S)), dtype=np.int64))
-
-    def draw(self, numbers: IntArray) -> IntArray:
-        """Index rows of the draws with these numbers, counted from the run's first."""
-        passes, places = np.divmod(numbers, len(self._rows_S))
-        low, orders_PS = self._orders(int(passes.min()), int(passes.max()) + 1)
-        drawn: IntArray = self._rows_S[orders_PS[passes - low, places]]
-        return drawn
-
-    def _orders(self, low: int, stop: int) -> tuple[int, IntArray]:
-        """Shuffled orders of at least the passes low..stop-1, and the number of the first."""
-        first, orders_PS = self._block
-        if not first <= low <= stop <= first + len(orders_PS):
-            size = len(self._rows_S)
-            stop = max(stop, low + _BLOCK // size)
-            words = _words(self._key, low * size, (stop - low) * size)
-            orders_PS = np.argsort(words.reshape(stop - low, size), axis=1, kind="stable")
-            first = low
-            # Replaced whole: a thread that reads meanwhile sees the old block or the new one.
-            self._block = (first, orders_PS)
-        return first, orders_PS
 
 
 class _Slots(Protocol):
@@ -697,18 +621,3 @@ def _facts(pool: Pool) -> tuple[str, str, str]:
     """What a plan's digest says of a pool."""
     rows = hashlib.sha256(pool.rows_S.astype("<i8").tobytes()).hexdigest()
     return pool.name, pool.digest, rows
-
-
-def _key(seed: int, name: str, digest: str, region: int) -> int:
-    """128 bits that name one stream, the same on every machine."""
-    parts = json.dumps([_VERSION, seed, name, digest, region])
-    return int.from_bytes(hashlib.sha256(parts.encode()).digest()[:16], "little")
-
-
-def _words(key: int, start: int, count: int) -> np.ndarray[Any, np.dtype[np.uint64]]:
-    """Words start .. start+count-1 of the stream."""
-    counter, skip = divmod(start, 4)  # Philox makes four words for each value of its counter
-    words: np.ndarray[Any, np.dtype[np.uint64]] = np.random.Philox(
-        key=key, counter=counter
-    ).random_raw(skip + count)
-    return words[skip:]

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from emoray.batches.plans import Occupancy
+from emoray.batches.occupancy import Occupancy
 from emoray.runtime.console import keep_names
 
 REHEARSAL_MARK = "rehearsal data"

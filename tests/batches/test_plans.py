@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emoray.batches.occupancy import REGION_NAMES
 from emoray.batches.plans import (
-    REGION_NAMES,
     EmptyPolicy,
     Pool,
     RoundPlan,

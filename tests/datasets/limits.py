@@ -9,7 +9,7 @@ from pathlib import Path
 LIMITED = """
 import resource, sys, time
 from pathlib import Path
-from emoray.datasets import _pickle, _matlab
+from emoray.datasets.formats import matlab, plain_pickle
 from emoray.vocabulary.schema import DataError
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + {allowed}, used + {allowed}))

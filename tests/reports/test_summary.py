@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console, RenderableType
 
-from emoray.batches.plans import REGION_NAMES, Occupancy
+from emoray.batches.occupancy import REGION_NAMES, Occupancy
 from emoray.evaluation.readout import AxisScores, ReadOut, Scores
 from emoray.evaluation.statistics import Interval
 from emoray.evaluation.within import WithinPeople

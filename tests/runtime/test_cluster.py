@@ -348,7 +348,7 @@ def test_a_cluster_that_will_grow_refuses_a_folder_of_its_head(
 LOCAL = """
 import json, os
 import ray
-from emoray import cluster
+from emoray.runtime import cluster
 
 demand = cluster.connect(address="local", workers=cluster.WorkerDemand(4, cpus_per_worker=0))
 
@@ -406,7 +406,7 @@ def test_a_cluster_started_here_serves_data_beside_more_workers_than_cores() -> 
 JOINED = """
 import json
 import ray
-from emoray import cluster
+from emoray.runtime import cluster
 
 cluster.connect()
 

@@ -12,7 +12,7 @@ import pytest
 from rich.console import RenderableType
 
 from emoray import datasets
-from emoray.batches.plans import Occupancy
+from emoray.batches.occupancy import Occupancy
 from emoray.corpus.build.build import BuildReport, DatasetReport
 from emoray.corpus.build.check import Check, Found
 from emoray.corpus.build.tables import build_tables, check_tables
@@ -75,7 +75,8 @@ def built() -> RenderableType:
     reports = tuple(
         DatasetReport(
             name=name,
-            folder=f"/corpus/{name}-0123456789ab",
+            stream="eeg",
+            folder=f"/corpus/{name}-eeg-0123456789ab",
             n_recordings=12_345,
             n_built=12_345,
             n_segments=1_234_567,

@@ -68,12 +68,14 @@ def run(program: str, folder: Path) -> tuple[int, str, str]:
 def test_a_job_ends_with_what_it_returns_or_an_error_in_one_line(
     tmp_path: Path, main: str, code: int, said: str
 ) -> None:
-    program = f"from emoray import ending\nending.run_job({main})"
+    program = f"from emoray.runtime import ending\nending.run_job({main})"
     assert run(program, tmp_path) == (code, "", said)
 
 
 def test_our_own_mistake_shows_its_trace(tmp_path: Path) -> None:
-    code, _, said = run("from emoray import ending\nending.run_job(lambda: {}[1])", tmp_path)
+    code, _, said = run(
+        "from emoray.runtime import ending\nending.run_job(lambda: {}[1])", tmp_path
+    )
     assert code == 1
     assert said.startswith("Traceback")
     assert said.endswith("KeyError: 1\n")
@@ -81,7 +83,7 @@ def test_our_own_mistake_shows_its_trace(tmp_path: Path) -> None:
 
 WAITING = """
 import time
-from emoray import ending
+from emoray.runtime import ending
 
 def main():
     try:
@@ -113,7 +115,7 @@ def test_a_job_that_is_asked_to_stop_says_how_to_go_on_even_if_it_hangs(
 def test_the_command_of_the_innermost_part_is_said(tmp_path: Path) -> None:
     program = """
 import os, signal
-from emoray import ending
+from emoray.runtime import ending
 
 def main():
     with ending.resumable("python", "job.py", "--resume", "a b"):
@@ -130,7 +132,7 @@ ending.run_job(main)
 
 ON_RAY = """
 import time, ray
-from emoray import cluster, ending
+from emoray.runtime import cluster, ending
 
 @ray.remote(num_cpus=0)
 class Busy:

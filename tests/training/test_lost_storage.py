@@ -65,7 +65,7 @@ os.environ.update(
 
 from pyarrow import fs
 
-from emoray import cluster
+from emoray.runtime import cluster
 from emoray.training import checkpoint, driver
 from tests.training.test_driver import EVERY, reached, request_for, run, wait_for
 
