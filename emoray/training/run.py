@@ -111,7 +111,7 @@ def row_code(method: str, dataset: str) -> str:
     The dataset's own module is in it for what its card says: classes, and whom and what it may
     share with others.
     """
-    modules = (__name__, methods.module_of(method), datasets.get(dataset).__name__)
+    modules = (__name__, methods.module_of(method), f"{datasets.__name__}.{dataset}")
     return source_version(modules, words=False)
 
 
