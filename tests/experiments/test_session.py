@@ -24,6 +24,7 @@ from emoray.runtime import cluster
 from emoray.runtime.cluster import Node, WorkerDemand
 from emoray.runtime.storage import Storage, join
 from emoray.training import driver
+from tests.evaluations import BY_NAME
 from tests.small_experiments import TINY, reproduction, write_both
 
 BLANK = Comparison("table3", "a title", "a caption", None, {}, (), rehearsal=True)
@@ -161,7 +162,9 @@ def test_a_pretraining_goes_on_with_the_threads_that_it_began_with(
     """On a node of nine CPUs a fair share would be eight, or four for each of two workers."""
     write_both(tmp_path / "corpus")
     found = reproduction(tmp_path / "corpus", tmp_path)
-    origin = found.pretraining(found.paper.tables["table_3"].row("EMOD-SoftVA"), "pretrain", 0)
+    row = found.paper.tables["table_3"].row("EMOD-SoftVA")
+    assert row.reproduce is not None
+    origin = found.pretraining(row, row.reproduce.stages[0], 0)
     request = origin.request
     assert request is not None
     begun = replace(request, n_workers=1, cpus_per_worker=3.0)
@@ -181,7 +184,7 @@ def test_a_question_is_its_rows_data_folds_settings_and_starts(tmp_path: Path) -
             "arms": (arm,),
             "location": str(corpus),
             "corpus": open_corpus(corpus),
-            "datasets": ("faced", "seed"),
+            "evaluation": (BY_NAME["faced"], BY_NAME["seed"]),
             "seeds": (0, 1),
             **changes,
         }
@@ -191,7 +194,7 @@ def test_a_question_is_its_rows_data_folds_settings_and_starts(tmp_path: Path) -
     assert question() == usual
     assert question(location="elsewhere") == usual
     others = [
-        {"datasets": ("faced",)},
+        {"evaluation": (BY_NAME["faced"],)},
         {"seeds": (0, 2)},
         {"folds": "rotate"},
         {"protocols": ("subjects_and_stimuli_apart",)},
@@ -212,7 +215,11 @@ def test_a_damaged_row_of_another_run_is_named_and_ends_no_dry_run(
     place = replace(place_at(tmp_path), location=str(write_both(tmp_path / "corpus")))
     arm = Arm("wide", "emod", "finetune", TINY)
     plan = Experiment(
-        arms=(arm,), location=place.location, corpus=place.corpus, datasets=("faced",), seeds=(0,)
+        arms=(arm,),
+        location=place.location,
+        corpus=place.corpus,
+        evaluation=(BY_NAME["faced"],),
+        seeds=(0,),
     ).plan()
     damaged = tmp_path / "results" / "rows" / f"{'0' * 32}.json"
     damaged.parent.mkdir(parents=True)

@@ -16,6 +16,7 @@ from emoray.results.store import ResultRow, ResultStore
 from emoray.training.checkpoint import describe, load_trained
 from emoray.vocabulary.choices import FoldChoice
 from jobs.finetune_emod import _defaults
+from tests.evaluations import BY_NAME
 from tests.small_experiments import TINY, write_both
 
 JOBS = Path(__file__).parents[2] / "jobs"
@@ -67,7 +68,9 @@ def test_the_table_says_what_its_intervals_speak_of(
     tmp_path: Path, choice: FoldChoice, checkpoint: str | None
 ) -> None:
     corpus = write_both(tmp_path / "corpus", evaluated=["seed"], pretrained=())
-    experiment = Experiment((), str(corpus), open_corpus(corpus), ("seed",), (0,), folds=choice)
+    experiment = Experiment(
+        (), str(corpus), open_corpus(corpus), (BY_NAME["seed"],), (0,), folds=choice
+    )
     notes = _frame(Finetune(checkpoint=checkpoint), experiment).notes
     assert notes == (FOLD_NOTES[choice], *([ONE_PRETRAINING] if checkpoint else []))
 
