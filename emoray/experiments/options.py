@@ -5,9 +5,11 @@ A wrong option is refused, and `--help` answers, without the seconds that these 
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
@@ -184,17 +186,31 @@ class Finetune(Evaluation):
     """What is computed."""
 
 
-Table = Literal["table2", "table3", "figure3", "figure4"]
+def papers() -> dict[str, tuple[str, ...]]:
+    """Tables and figures of every method with a `paper.toml`, as they are asked for: `table3`.
+
+    Read here without a look at what they hold, so that a wrong name is refused at once.
+    """
+    files = sorted((resources.files("emoray") / "methods").iterdir(), key=lambda path: path.name)
+    found = {path.name: path / "paper.toml" for path in files if (path / "paper.toml").is_file()}
+    return {
+        name: tuple(
+            section.replace("_", "", 1)
+            for section, content in tomllib.loads(file.read_text(encoding="utf-8")).items()
+            if section.startswith(("table_", "figure_")) and "reproduce" in str(content)
+        )
+        for name, file in found.items()
+    }
 
 
 @dataclass(frozen=True)
 class Reproduce(Evaluation):
     """Reproduce a table or figure."""
 
-    paper: tyro.conf.Positional[Literal["emod"]]
-    """Whose."""
-    table: tyro.conf.Positional[Table]
-    """Which one."""
+    paper: tyro.conf.Positional[str]
+    """Whose: a method with a paper.toml, such as emod."""
+    table: tyro.conf.Positional[str]
+    """Which one, as table3 or figure4."""
     datasets: tuple[str, ...] = ()
     """Datasets to evaluate on; all of the paper without it."""
     protocols: tuple[str, ...] = ()
@@ -208,3 +224,11 @@ class Reproduce(Evaluation):
     weights: tuple[str, ...] = ()
     """Published weights of baselines, as `labram=FILE` or `cbramod=OWNER/NAME` of a hub; without
     them a baseline starts from scratch and its row says so."""
+
+    def __post_init__(self) -> None:
+        known = papers()
+        if self.paper not in known:
+            raise ValueError(f"need a paper among {', '.join(known)}; got {self.paper!r}")
+        if self.table not in known[self.paper]:
+            tables = ", ".join(known[self.paper])
+            raise ValueError(f"need a table of {self.paper} among {tables}; got {self.table!r}")

@@ -13,6 +13,7 @@ from emoray.reports import figures
 from emoray.reports.page import Figure
 from emoray.results import published
 from emoray.results.comparison import Comparison
+from emoray.results.paper import PaperProjection, short
 from emoray.runtime.console import open_console
 
 
@@ -36,11 +37,12 @@ def run(options: Reproduce) -> None:
         weights=session.pairs(options.weights),
         resources=asdict(place.demand),
     )
-    if options.table == "figure4":
+    figure = paper.figure(options.table)
+    if figure is not None:
         if options.dry_run:
             session.show_estimates(place, [reproduction.full_pretraining()])
         else:
-            _figure_4(reproduction, place, began)
+            _projection(reproduction, figure, place, began)
         return
     frame = reproduction.frame(options.table)
     experiment = reproduction.experiment(options.table)
@@ -60,9 +62,10 @@ def run(options: Reproduce) -> None:
     session.check_all_ended(errors)
 
 
-def _figure_4(reproduction: Reproduction, place: session.Place, began: float) -> None:
-    """Embeddings laid out by t-SNE, untrained beside pretrained."""
-    figure = reproduction.paper.figures["figure_4"]
+def _projection(
+    reproduction: Reproduction, figure: PaperProjection, place: session.Place, began: float
+) -> None:
+    """Embeddings laid out in the plane, untrained beside pretrained."""
     request = reproduction.full_pretraining()
     maps, read_outs = session.lay_out(place, request, figure.dataset)
     rehearsal = place.corpus[figure.dataset].rehearsal
@@ -83,7 +86,7 @@ def _figure_4(reproduction: Reproduction, place: session.Place, began: float) ->
     if seen:
         words = f"{words} {figures.SEEN}"
     comparison = Comparison(
-        name="figure4",
+        name=short(figure.name),
         title=reproduction.paper.title,
         caption=figure.caption,
         reference=None,

@@ -190,6 +190,13 @@ class Paper:
                 return found
         raise ValueError(f"need a table among {', '.join(map(short, self.tables))}; got {name!r}")
 
+    def figure(self, name: str) -> PaperProjection | None:
+        """A figure that lays embeddings out, by its name as `table` has it; None for others."""
+        for found in self.figures.values():
+            if name in (found.name, short(found.name)):
+                return found
+        return None
+
 
 def short(name: str) -> str:
     """A table's name as one types it: `table3` of `table_3`."""

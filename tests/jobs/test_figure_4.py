@@ -45,6 +45,6 @@ def test_the_page_says_whether_the_pretraining_saw_these_people(
     place = session.Place(
         Where(corpus=str(corpus)), Console(file=io.StringIO()), str(tmp_path), str(corpus)
     )
-    reproduce._figure_4(asked, place, 0.0)
+    reproduce._projection(asked, asked.paper.figures["figure_4"], place, 0.0)
     (figure,) = shown
     assert (figures.SEEN in figure.caption) is seen
