@@ -121,7 +121,8 @@ def test_a_pretraining_leaves_everything_there_and_prints_where(s3: str, tmp_pat
     corpus = join(s3, "corpus")
     write_corpus(corpus)  # type: ignore[arg-type]
     small = "--encoder.d-model 8 --encoder.n-heads 2 --encoder.n-layers 1".split()
-    words = f"--epochs 1 --rounds-per-step 5 --held-out 0 --name one --corpus {corpus}".split()
+    words = f"--corpus {corpus} --datasets made_a made_b --name one --held-out 0".split()
+    words += "--epochs 1 --rounds-per-step 5".split()
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_ADDRESS", "EMORAY_"))}
     done = subprocess.run(
         [sys.executable, REPO / "jobs" / "pretrain_emod.py", "--storage", s3, *words, *small],

@@ -378,6 +378,7 @@ class job:
         if "--resume" not in words:
             options += [
                 *("--corpus", request.corpus, "--held-out", "0", "--workers", "2"),
+                *("--datasets", *request.datasets),
                 *("--checkpoint-every", str(EVERY), "--epochs", str(TINY.epochs)),
                 *("--rounds-per-step", "2", "--encoder.d-model", "8", "--encoder.n-heads", "2"),
                 *("--encoder.n-layers", "1", "--encoder.d-feedforward", "16"),
