@@ -204,7 +204,7 @@ def test_ray_data_gathers_shares_in_which_a_dataset_has_nothing(
 
 def test_a_stream_or_target_that_is_not_there_is_named(corpus: Corpus) -> None:
     plan = mixed(corpus)
-    with pytest.raises(ValueError, match="need the stream 'ecg', got eeg"):
+    with pytest.raises(ValueError, match="need ecg of made_a, got made_a-eeg-"):
         next(PlanFeed(corpus.datasets, plan, streams=("eeg", "ecg")).batches(0, 1))
     (batch,) = PlanFeed(corpus.datasets, plan, targets=targets_of(corpus.datasets, None)).batches(
         0, 1
