@@ -21,7 +21,7 @@ WHO_AM_I = """
 import json
 import ray
 import emoray
-from emoray import cluster
+from emoray.runtime import cluster
 
 cluster.connect()
 

@@ -22,7 +22,7 @@ import ray
 from ray._private.state import actors
 from ray.cluster_utils import Cluster
 
-from emoray.training import schedule
+from emoray.experiments import schedule
 from tests.training.test_driver import EVERY, reached, request_for, run, wait_for
 
 corpus, storage = map(Path, sys.argv[1:])
