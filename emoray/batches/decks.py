@@ -24,7 +24,7 @@ VERSION = "emoray plan 1"
 
 
 class Deck:
-    """The segments of one region, dealt again and again, each time in a new order."""
+    """Segments dealt again and again, each time in a new order: all of them, then all again."""
 
     def __init__(self, key: int, rows_S: IntArray) -> None:
         self._key = key

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -310,7 +311,7 @@ class RoundPlan:
         return np.stack([dealer.deal(rounds_R) for dealer in self._dealers])
 
 
-class _Mixed:
+class _Mixed(ABC):
     """Draws of all datasets in one order: what plans that know no rounds share.
 
     A pure function of pools, seed and step, as `RoundPlan`. All steps of an epoch have the same
@@ -374,9 +375,9 @@ class _Mixed:
         low, high = self._n * step // self.n_steps, self._n * (step + 1) // self.n_steps
         return self._drawn(epoch * self._n + np.arange(low, high))
 
+    @abstractmethod
     def _drawn(self, numbers: IntArray) -> IntArray:
         """Places of the draws with these numbers, counted from the run's first."""
-        raise NotImplementedError
 
     def draws(self, step: int, rank: int = 0, world_size: int = 1) -> tuple[Draw, ...]:
         """One worker's share of a step: a piece of it, by one longer or shorter than others'."""

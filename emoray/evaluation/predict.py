@@ -52,7 +52,9 @@ def predict(
     pin = device.type == "cuda"
     classes: list[Tensor] = []
     scores: list[Tensor] = []
-    groups = in_order(dataset, rows_N, batch_size=_batch_size(stage), pin_memory=pin)
+    groups = in_order(
+        dataset, rows_N, batch_size=_batch_size(stage), streams=stage.streams, pin_memory=pin
+    )
     for group in groups:
         scores_BK = stage.scores(module, (group.to(device, dtype),))
         classes.append(scores_BK.argmax(1))

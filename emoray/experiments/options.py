@@ -197,7 +197,8 @@ def papers() -> dict[str, tuple[str, ...]]:
         name: tuple(
             section.replace("_", "", 1)
             for section, content in tomllib.loads(file.read_text(encoding="utf-8")).items()
-            if section.startswith(("table_", "figure_")) and "reproduce" in str(content)
+            if section.startswith(("table_", "figure_"))
+            and any("reproduce" in row for row in content.get("rows", [content]))
         )
         for name, file in found.items()
     }

@@ -321,4 +321,10 @@ def _stages(row: PaperRow) -> tuple[StageOfRow, ...]:
             f"{row.name}: need one stage, or two of which the second starts from the first one's "
             f"encoder, got {said}"
         )
+    scopes = [methods.get(stage.method).STAGES[stage.stage].scope for stage in stages]
+    if scopes not in (["fold"], ["corpus", "fold"]):
+        raise ValueError(
+            f"{row.name}: need a last stage of scope fold and before it one of scope corpus, "
+            f"got {' and '.join(scopes)}"
+        )
     return stages

@@ -79,27 +79,11 @@ class Inputs:
 
 
 @dataclass(frozen=True, slots=True)
-class InputSpec:
+class InputSpec(StreamSpec):
     """A classifier of one stream: its shape and the number of classes, in braindecode's words."""
 
-    channels: tuple[str, ...]
-    """Electrodes, canonical names, in the order of the arrays."""
-    sfreq: float
-    """Hz."""
-    n_times: int
-    """Samples of a segment."""
     n_outputs: int
     """Classes."""
-
-    @property
-    def n_chans(self) -> int:
-        """Electrodes."""
-        return len(self.channels)
-
-    @property
-    def input_window_seconds(self) -> float:
-        """Seconds of a segment."""
-        return self.n_times / self.sfreq
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +164,6 @@ class Stage(ABC):
     """That it learns; None where it needs none."""
     may_start_from: ClassVar[tuple[str, ...]] = ()
     """Names of trained modules that it may start from (`encoder`, `teacher` ...)."""
-    chosen_by: ClassVar[str | None] = None
-    """Metric by which its best epoch is chosen on validation; None: the last epoch is kept."""
 
     def __init__(self, config: Any, inputs: Inputs, starts: Mapping[str, Start]) -> None:
         if unknown := sorted(set(starts) - set(self.may_start_from)):

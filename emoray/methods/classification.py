@@ -28,7 +28,6 @@ class Classification(Stage):
     """
 
     target = "label"
-    chosen_by = "kappa"
 
     def __init__(
         self, config: ClassifierConfig, inputs: Inputs, starts: Mapping[str, Start]

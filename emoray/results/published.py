@@ -99,9 +99,10 @@ def _section(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _finite_in(value: object, low: float, high: float) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not low <= float(value) <= high or not math.isfinite(float(value)):  # type: ignore[arg-type]
-        raise ValueError(f"need a number in [{low:g}, {high:g}]")
-    return float(value)  # type: ignore[arg-type]
+    number = float(value) if is_number else math.nan  # type: ignore[arg-type]
+    if math.isfinite(number) and low <= number <= high:
+        return number
+    raise ValueError(f"need a number in [{low:g}, {high:g}]")
 
 
 def _within(low: float, high: float) -> BeforeValidator:

@@ -51,7 +51,7 @@ class ResultRow:
     """The stage's settings, as `config.to_dict` gives them."""
     dataset: str
     corpus: str
-    """The build that was read, by folder (`faced-0d9cf00c654e`)."""
+    """The build that was read, by folder (`faced-eeg-0d9cf00c654e`)."""
     target: Mapping[str, Any]
     """What the classes are (`vocabulary.targets`), as plain data."""
     protocol: str

@@ -75,7 +75,7 @@ class Request:
     corpus: str
     """Folder or URI of the corpus."""
     datasets: tuple[str, ...]
-    """Which of the corpus's builds to train on, by folder (`deap-0d9cf00c654e`)."""
+    """Which of the corpus's builds to train on, by folder (`deap-eeg-0d9cf00c654e`)."""
     method: str
     stage: str
     config: Mapping[str, Any]

@@ -58,7 +58,7 @@ class FoldRun:
     corpus: str
     """Folder or URI of the corpus."""
     dataset: str
-    """Which build, by folder (`faced-0d9cf00c654e`)."""
+    """Which build, by folder (`faced-eeg-0d9cf00c654e`)."""
     protocol: str
     fold: str
     """By name."""
@@ -181,8 +181,8 @@ def inputs_of(dataset: CorpusDataset, target: targets.Target) -> Inputs:
     classes = tuple(target.names(datasets.get(dataset.name).CARD.emotions))
     if not classes:
         raise ValueError(f"{dataset.name}: need class labels, got none")
-    eeg = StreamSpec(dataset.channels, dataset.sfreq, dataset.n_times)
-    return Inputs({"eeg": eeg}, classes)
+    shape = StreamSpec(dataset.channels, dataset.sfreq, dataset.n_times)
+    return Inputs({dataset.manifest.stream: shape}, classes)
 
 
 def make_stage(run: FoldRun, inputs: Inputs, start: Start | None) -> Stage:

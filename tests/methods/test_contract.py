@@ -262,7 +262,7 @@ def test_it_is_built_from_its_rehearsals_settings_the_same_for_the_same_seed(cas
 
 
 @every_case
-def test_it_says_what_it_reads_learns_and_is_chosen_by(case: Case) -> None:
+def test_it_says_what_it_reads_and_learns(case: Case) -> None:
     kind, stage = case.kind, stage_of(case)
     assert kind.scope in ("corpus", "fold")
     assert kind.target in ("va", "label", None)

@@ -305,9 +305,9 @@ class DatasetNorm(nn.Module):
 
     The released head runs BatchNorm1d on one dataset at a time and on each GPU's part of it. The
     first is kept: what tells caps and rates apart is taken away before datasets meet (LayerNorm was
-    tried, and the embeddings fell into one point; see the README on what that shows). The second is
-    not: statistics are of all workers' segments, so that the step does not depend on their
-    number.
+    tried, and the embeddings fell into one point; docs/differences.md says what that shows). The
+    second is not: statistics are of all workers' segments, so that the step does not depend on
+    their number.
     """
 
     def __init__(self, width: int, *, momentum: float = 0.1, eps: float = 1e-5) -> None:
