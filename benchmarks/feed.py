@@ -66,7 +66,7 @@ def write(folder: Path, megabytes: int) -> Path:
 
 
 def plan_for(corpus: Corpus, rounds: int) -> RoundPlan:
-    return RoundPlan(pools(corpus, {}), seed=0, rounds_per_step=rounds, n_steps=1 << 20)
+    return RoundPlan(pools(corpus.datasets, {}), seed=0, rounds_per_step=rounds, n_steps=1 << 20)
 
 
 @ray.remote(num_cpus=0.5)

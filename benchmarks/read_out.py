@@ -157,7 +157,7 @@ def _trained(
     corpus: Corpus, held_out: HeldOut, config: Config, name: str, console: Console
 ) -> torch.nn.Module:
     stage = Pretraining(config)
-    plan = make_plan(stage.sampling, pools(corpus, held_out), seed=stage.seed)
+    plan = make_plan(stage.sampling, pools(corpus.datasets, held_out), seed=stage.seed)
     feed = PlanFeed(corpus.datasets, plan, targets=targets_of(corpus.datasets, stage.target))
     began = time.perf_counter()
     trained = loop.train(

@@ -17,7 +17,7 @@ from sklearn.metrics import (
     f1_score,
 )
 
-from emoray.results.store import KEY_PARTS, ResultRow, key_of
+from emoray.results.store import FORMAT, KEY_PARTS, ResultRow, key_of
 
 Confusion = Sequence[Sequence[int]]
 CONFUSION: Confusion = ((8, 1, 1), (2, 7, 1), (0, 3, 7))
@@ -51,12 +51,12 @@ def fields(confusion: Confusion = CONFUSION, **changes: Any) -> dict[str, Any]:
         "stage": "finetune",
         "config": {"optimizer": {"learning_rate": 5e-4}, "epochs": 3, "head": "linear"},
         "dataset": "faced",
-        "corpus": "faced-0d9cf00c654e",
+        "builds": {"faced-eeg-0d9cf00c654e": "0123"},
         "target": {"kind": "classes"},
         "protocol": "paper_same_stimuli",
         "fold": "0",
         "seed": 0,
-        "start": None,
+        "starts": {},
         "chosen_by": "kappa",
         "code": "0.1.0+0123456789ab",
         "n_classes": len(confusion),
@@ -93,4 +93,4 @@ def text_of(row: Mapping[str, Any]) -> str:
     """A row's file with a checksum that is right, whatever the row holds."""
     said = json.dumps(row, sort_keys=True, separators=(",", ":"))
     checksum = hashlib.sha256(said.encode()).hexdigest()
-    return json.dumps({"format": 2, "sha256": checksum, "row": row})
+    return json.dumps({"format": FORMAT, "sha256": checksum, "row": row})

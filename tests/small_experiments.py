@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from emoray import datasets
-from emoray.corpus.read import open_corpus
+from emoray.corpus.library import Library
 from emoray.experiments.experiment import Planned
 from emoray.experiments.paper_tables import Reproduction
 from emoray.methods.emod.config import EncoderConfig, FinetuneConfig
 from emoray.results import published
 from emoray.results.store import KEY_PARTS, ResultRow
 from emoray.runtime.config import to_dict
-from emoray.training.run import FoldRun
+from emoray.training.execute import code_of
+from emoray.training.run import Run
 from tests.corpora import Made, write_corpus
 from tests.rows import made_row
 
@@ -83,9 +84,8 @@ def reproduction(corpus: Path, storage: Path, **changes: Any) -> Reproduction:
     """The paper on a small corpus, by settings of a small encoder."""
     fields = {
         "paper": published.load("emod"),
-        "corpus": open_corpus(corpus),
-        "location": str(corpus),
-        "storage": str(storage),
+        "library": Library(str(corpus)),
+        "storage": str(storage / "runs"),
         "datasets": ("faced",),
         "seeds": (0, 1),
         "set": SETTINGS,
@@ -99,8 +99,25 @@ def cells(plan: Sequence[Planned]) -> dict[tuple[str, str, str], Planned]:
     return {(cell.arm.row, cell.dataset, cell.protocol): cell for cell in plan}
 
 
-def row_of(run: FoldRun, **changes: Any) -> ResultRow:
+def tiny_run(corpus: Path, dataset: str = "faced", **changes: Any) -> Run:
+    """EMOD's classifier of a small encoder on the first of three folds."""
+    found = Run(
+        method="emod",
+        stage="finetune",
+        config=to_dict(TINY),
+        corpus=str(corpus),
+        builds=Library(str(corpus)).dataset(dataset).builds,
+        target={"kind": "classes"},
+        protocol="subjects_and_stimuli_apart",
+        fold="1_of_3",
+        chosen_by="kappa",
+        code=code_of("emod", (dataset,), is_scored=True),
+    )
+    return replace(found, **changes)
+
+
+def row_of(run: Run, **changes: Any) -> ResultRow:
     """A row as if the run had been done."""
-    asked = {name: getattr(run, name) for name in KEY_PARTS if name != "corpus"}
-    dataset = run.dataset.partition("-")[0]
-    return made_row(**{**asked, "corpus": run.dataset, "dataset": dataset, **changes})
+    asked = {name: part for name, part in run.to_key().items() if name in KEY_PARTS}
+    (dataset,) = run.datasets
+    return made_row(**{**asked, "dataset": dataset, **changes})

@@ -23,15 +23,12 @@ from torch import Tensor
 
 from emoray.batches.batch import Batch, Group, Signal
 from emoray.batches.plans import Draw, Plan, Pool
-from emoray.corpus.paired import PairedDataset
-from emoray.corpus.read import Corpus, CorpusDataset
+from emoray.corpus.library import Segments
+from emoray.corpus.read import Corpus
 from emoray.vocabulary.choices import Gather
 from emoray.vocabulary.schema import IntArray, Stream
 
 Item = TypeVar("Item")
-
-Segments = CorpusDataset | PairedDataset
-"""One dataset's segments: of one stream, or of two of the same instants."""
 
 Columns = Mapping[str, Mapping[str, NDArray[Any]]]
 """Targets of all segments: target -> dataset -> one value or row for each of its segments."""
@@ -46,7 +43,7 @@ def with_coordinates(corpus: Corpus) -> Corpus:
     Raises:
         ValueError: none has.
     """
-    placed = [d for d in corpus.datasets if np.isfinite(d.va_S2).all(axis=1).any()]
+    placed = [d for d in corpus.datasets if d.has_coordinates]
     if not placed:
         raise ValueError(f"need datasets with valence and arousal, got {', '.join(corpus.names)}")
     return Corpus(placed)
@@ -73,24 +70,39 @@ def for_pretraining(corpus: Corpus, names: Sequence[str]) -> Corpus:
     return with_coordinates(Corpus(kept))
 
 
-def pools(corpus: Corpus, held_out: Mapping[str, Sequence[str]]) -> list[Pool]:
+def pools(datasets: Sequence[Segments], held_out: Mapping[str, Sequence[str]]) -> list[Pool]:
     """What may be drawn: every segment with valence and arousal whose subject is not held out.
 
     Args:
-        corpus: datasets in the order in which the plan will name them.
+        datasets: in the order in which the plan will name them.
         held_out: subjects by dataset; a dataset without an entry holds nobody out.
     """
     return [
         Pool(dataset.name, dataset.digest, rows_S, dataset.va_S2[rows_S])
-        for dataset in corpus.datasets
+        for dataset in datasets
         for rows_S in [eligible_rows(dataset, held_out.get(dataset.name, ()))]
     ]
 
 
-def eligible_rows(dataset: CorpusDataset, held_out: Sequence[str]) -> IntArray:
+def unrated_pools(
+    datasets: Sequence[Segments], held_out: Mapping[str, Sequence[str]]
+) -> list[Pool]:
+    """The same of stages that do without ratings: every segment whose subject is not held out."""
+    return [
+        Pool(dataset.name, dataset.digest, np.flatnonzero(~_is_of(dataset, out)))
+        for dataset in datasets
+        for out in [held_out.get(dataset.name, ())]
+    ]
+
+
+def eligible_rows(dataset: Segments, held_out: Sequence[str]) -> IntArray:
     """Index rows with valence and arousal whose subject is not among `held_out`."""
     placed_S = np.isfinite(dataset.va_S2).all(axis=1)
-    return np.flatnonzero(placed_S & ~np.isin(dataset.column("subject"), list(held_out)))
+    return np.flatnonzero(placed_S & ~_is_of(dataset, held_out))
+
+
+def _is_of(dataset: Segments, subjects: Sequence[str]) -> NDArray[np.bool_]:
+    return np.isin(dataset.column("subject"), list(subjects))
 
 
 def targets_of(

@@ -19,7 +19,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, Protocol
 
@@ -155,6 +155,10 @@ class RegionRounds:
     rounds_per_step: int
     empty: EmptyPolicy = "spread"
 
+    def smaller(self, n_segments: int) -> RegionRounds:
+        """The same by steps of one round, the fewest segments that there can be."""
+        return replace(self, rounds_per_step=1)
+
 
 @dataclass(frozen=True)
 class ShuffledSegments:
@@ -162,12 +166,20 @@ class ShuffledSegments:
 
     batch_size: int
 
+    def smaller(self, n_segments: int) -> ShuffledSegments:
+        """The same by steps of so many segments at most."""
+        return replace(self, batch_size=min(self.batch_size, n_segments))
+
 
 @dataclass(frozen=True)
 class BalancedClasses:
     """Sampling: as many segments of each class in every step, or one more."""
 
     batch_size: int
+
+    def smaller(self, n_segments: int) -> BalancedClasses:
+        """The same by steps of so many segments at most."""
+        return replace(self, batch_size=min(self.batch_size, n_segments))
 
 
 Sampling = RegionRounds | ShuffledSegments | BalancedClasses

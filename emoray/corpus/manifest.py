@@ -200,7 +200,7 @@ class BuildName(NamedTuple):
     """What the name of a build's folder says."""
 
     dataset: str
-    stream: str
+    stream: Stream
     digest: str
 
 

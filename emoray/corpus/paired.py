@@ -5,7 +5,7 @@ Shapes: N rows asked for, S segments of the pair, C channels, T samples, 2 = (va
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, cast
 
@@ -124,6 +124,16 @@ class PairedDataset:
         return self._both["eeg"].rehearsal
 
     @property
+    def builds(self) -> dict[str, str]:
+        """Digest of the index by each build's folder: which segments these are."""
+        return {f: digest for one in self._both.values() for f, digest in one.builds.items()}
+
+    @property
+    def recipes(self) -> tuple[Mapping[str, Any], ...]:
+        """Of both builds, as plain data."""
+        return tuple(recipe for one in self._both.values() for recipe in one.recipes)
+
+    @property
     def is_local(self) -> bool:
         """Whether shards are read where they lie, without a copy in the cache."""
         return all(dataset.is_local for dataset in self._both.values())
@@ -147,6 +157,11 @@ class PairedDataset:
         if name not in self._both:
             raise ValueError(f"need a stream among {', '.join(self._both)}; got {name!r}")
         return PairedStream(self._both[name], self._rows[name])
+
+    @cached_property
+    def has_coordinates(self) -> bool:
+        """Whether a segment has valence and arousal."""
+        return bool(np.isfinite(self.va_S2).all(axis=1).any())
 
     def column(self, name: str) -> NDArray[Any]:
         """A column of the index, shape (S,); strings come as objects.

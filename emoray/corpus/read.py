@@ -53,7 +53,7 @@ class CorpusDataset:
 
     def __init__(self, storage: Storage, *, cache_dir: Path, verify: bool) -> None:
         self._opened = (storage, cache_dir, verify)
-        self.manifest = _read_manifest(storage)
+        self.manifest = read_manifest(storage)
         self.index, self.layout = _read_index(storage, self.manifest)
         self._local = LocalShards(storage.sub(SHARDS), cache_dir, verify=verify)
         self._check_shards(storage)
@@ -91,6 +91,16 @@ class CorpusDataset:
     def digest(self) -> str:
         """Digest of the index rows that decide a plan; no path or machine enters it."""
         return self.manifest.index_digest
+
+    @property
+    def builds(self) -> dict[str, str]:
+        """Digest of the index by the build's folder: which segments these are."""
+        return {self.manifest.folder: self.digest}
+
+    @property
+    def recipes(self) -> tuple[Mapping[str, Any], ...]:
+        """Of the build, as plain data."""
+        return (self.manifest.recipe,)
 
     def stream(self, name: Stream) -> Self:
         """Itself, for the stream that it is of.
@@ -131,6 +141,11 @@ class CorpusDataset:
     def va_S2(self) -> FloatArray:
         """Valence and arousal in [-4, 4]; nan where the dataset has none."""
         return np.stack([self.column("valence"), self.column("arousal")], axis=1)
+
+    @cached_property
+    def has_coordinates(self) -> bool:
+        """Whether a segment has valence and arousal; SEED's, for one, have neither."""
+        return bool(np.isfinite(self.va_S2).all(axis=1).any())
 
     def column(self, name: str) -> NDArray[Any]:
         """A column of the index, shape (S,); strings come as objects.
@@ -338,16 +353,28 @@ def _reopen_dataset(storage: Storage, cache_dir: Path, verify: bool) -> CorpusDa
     return CorpusDataset(storage, cache_dir=cache_dir, verify=verify)
 
 
-def _built(storage: Storage, stream: Stream) -> dict[str, list[str]]:
-    """Folders with a manifest by dataset name."""
+def built_folders(storage: Storage) -> tuple[str, ...]:
+    """Folders of all builds that have ended, of whatever stream, sorted.
+
+    Raises:
+        DataError: there is no corpus.
+    """
     if not storage.exists():
         raise DataError(f"need a corpus at {storage}, got no such folder")
+    return tuple(
+        folder
+        for folder in sorted(storage.folders())
+        if parse_folder(folder) and MANIFEST in storage.sub(folder).files()
+    )
+
+
+def _built(storage: Storage, stream: Stream) -> dict[str, list[str]]:
+    """Folders with a manifest by dataset name."""
     found: dict[str, list[str]] = {}
     others = []
-    for folder in storage.folders():
+    for folder in built_folders(storage):
         name = parse_folder(folder)
-        if name is None or MANIFEST not in storage.sub(folder).files():
-            continue
+        assert name is not None  # as every build's
         if name.stream == stream:
             found.setdefault(name.dataset, []).append(folder)
         else:
@@ -395,7 +422,7 @@ def _choose(storage: Storage, name: str, folders: Sequence[str], recipe: Recipe 
 def _built_by(storage: Storage, name: str, folders: Sequence[str], recipe: Recipe) -> Sequence[str]:
     """Those of the folders that the recipe made; two where one holds rehearsal data."""
     wanted = recipe_digest(recipe)
-    manifests = [_read_manifest(storage.sub(folder)) for folder in folders]
+    manifests = [read_manifest(storage.sub(folder)) for folder in folders]
     differs = {m.folder: other_settings(m.recipe, recipe) for m in manifests}
     matching = [m.folder for m in manifests if m.recipe_digest == wanted and not differs[m.folder]]
     if matching:
@@ -404,7 +431,12 @@ def _built_by(storage: Storage, name: str, folders: Sequence[str], recipe: Recip
     raise DataError(f"{storage}: need {name} built by another recipe: {said}")
 
 
-def _read_manifest(storage: Storage) -> Manifest:
+def read_manifest(storage: Storage) -> Manifest:
+    """What a build says of itself.
+
+    Raises:
+        DataError: there is none, or it is damaged.
+    """
     text = storage.read(MANIFEST)
     if text is None:
         raise DataError(f"need {storage.place(MANIFEST)}, got no such file")

@@ -87,17 +87,23 @@ class Fitted:
     """Fitted on single presentations."""
 
     @classmethod
-    def by(cls, recipe: Mapping[str, Any]) -> Fitted:
-        """What a recipe fits.
+    def by(cls, *recipes: Mapping[str, Any]) -> Fitted:
+        """What recipes fit, those of a dataset's streams.
 
         Args:
-            recipe: `signals.EegRecipe` as a dict, as a manifest keeps it.
+            recipes: `signals.EegRecipe` and the like as a dict, as a manifest keeps it.
         """
-        scale = ("scale",) if recipe.get("amplitude", "none") != "none" else ()
-        ica = ("ICA",) if recipe.get("ica", "none") != "none" else ()
-        if recipe.get("scale_scope") == "presentation":
-            return cls(recordings=ica, presentations=scale)
-        return cls(recordings=(*scale, *ica))
+        recordings: list[str] = []
+        presentations: list[str] = []
+        for recipe in recipes:
+            scale = ("scale",) if recipe.get("amplitude", "none") != "none" else ()
+            ica = ("ICA",) if recipe.get("ica", "none") != "none" else ()
+            if recipe.get("scale_scope") == "presentation":
+                recordings += ica
+                presentations += scale
+            else:
+                recordings += [*scale, *ica]
+        return cls(tuple(dict.fromkeys(recordings)), tuple(dict.fromkeys(presentations)))
 
     def where(self, *, recordings: bool, presentations: bool) -> Fitted:
         """The part of it that matters where the sides of a fold share recordings, presentations."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from emoray.batches.feeds import in_order
-from emoray.corpus.read import CorpusDataset
+from emoray.corpus.library import Segments
 from emoray.methods.base import Stage
 from emoray.vocabulary.schema import FloatArray, IntArray
 
@@ -34,7 +34,7 @@ BATCH_SIZE = 64
 def predict(
     stage: Stage,
     module: nn.Module,
-    dataset: CorpusDataset,
+    dataset: Segments,
     rows_N: IntArray,
     *,
     device: torch.device,

@@ -20,22 +20,20 @@ import ray
 import torch
 
 from emoray.batches.batch import Batch
-from emoray.batches.feeds import PlanFeed, targets_of
-from emoray.batches.plans import Pool, SegmentPlan
-from emoray.evaluation.folds import folds
+from emoray.batches.feeds import PlanFeed
+from emoray.batches.plans import make_plan
 from emoray.methods.base import Stage
 from emoray.results.store import ResultRow
 from emoray.runtime import cluster
 from emoray.runtime.config import digest
 from emoray.training import loop
-from emoray.training.driver import Request
-from emoray.training.run import FoldRun, fold_of, inputs_of, make_stage, open_dataset
-from emoray.vocabulary import targets
+from emoray.training.data import RunData, open_data
+from emoray.training.run import Run
 
 FORWARD = 1 / 3
 N_TIMED = 8
-"""Segments of a timed step of a classifier on a CPU, where a segment costs the same in any batch. A
-GPU steps a whole one: with few it is mostly idle."""
+"""Segments of a timed step on a CPU, where a segment costs the same in any batch. A GPU makes a
+whole step: with few segments it is mostly idle."""
 _FREE = ("seed", "epochs", "optimizer", "batch_size")
 """Settings that change what is learned and not what a segment costs."""
 
@@ -53,7 +51,7 @@ class Estimate:
 
 
 def estimate_runs(
-    runs: Sequence[FoldRun],
+    runs: Sequence[Run],
     rows: Iterable[ResultRow],
     names: Mapping[str, str],
     *,
@@ -63,7 +61,7 @@ def estimate_runs(
 
     Args:
         runs: that are missing.
-        rows: all that the store holds; those of the same model and dataset tell, where they ran on
+        rows: all that the store holds; those of the same model and data tell, where they ran on
             what these runs will: a GPU or none.
         names: table row by the run's key.
         on_gpu: whether runs get a GPU, or a share of one, where there are any.
@@ -71,42 +69,39 @@ def estimate_runs(
     on_gpu = on_gpu and _has_gpus()
     rates = _rates(row for row in rows if (row.device != "cpu") == on_gpu)
     work = _Work()
-    kinds: dict[str, list[FoldRun]] = {}
+    kinds: dict[str, list[Run]] = {}
     for run in runs:
-        dataset = run.dataset.partition("-")[0]
-        kinds.setdefault(f"{names[run.key]} on {dataset}", []).append(run)
+        kinds.setdefault(f"{names[run.key]} on {', '.join(run.datasets)}", []).append(run)
     found = []
     for words, same in kinds.items():
-        kind = _kind(same[0].method, same[0].config, same[0].dataset)
-        rate = median(rates[kind]) if kind in rates else _timed_run(same[0], _device(on_gpu))
+        kind = _kind(same[0].method, same[0].config, same[0].builds)
+        rate = median(rates[kind]) if kind in rates else _timed(work.data(same[0]), on_gpu=on_gpu)
         seconds = sum(map(work.of, same)) / rate
         source: Any = "earlier runs" if kind in rates else "timed here"
         found.append(Estimate(words, len(same), seconds, source))
     return found
 
 
-def estimate_pretrainings(requests: Iterable[Request]) -> list[Estimate]:
-    """What pretrainings should take on one worker: a step of one round, timed here, each kind once.
+def estimate_ancestors(runs: Iterable[Run]) -> list[Estimate]:
+    """What runs that others start from should take on one worker: steps of few segments, timed
+    here, each kind once; those of one stage on the folds of a protocol together.
 
     The time falls with the number of workers.
     """
     timed: dict[str, float] = {}
-    found = []
-    for request in requests:
-        kind = digest({name: v for name, v in request.config.items() if name not in _FREE})
-        corpus = request.open_corpus()
-        plan = request.make_plan(corpus)
+    work = _Work()
+    found: dict[str, Estimate] = {}
+    for run in runs:
+        kind = _kind(run.method, run.config, run.builds)
         if kind not in timed:
-            small = replace(request, config={**request.config, "rounds_per_step": 1})
-            stage = small.make_stage()
-            targets = targets_of(corpus.datasets, stage.target)
-            feed = PlanFeed(corpus.datasets, small.make_plan(corpus), targets=targets)
-            batches = list(feed.batches(0, 2))
-            timed[kind] = _seconds(stage, batches, _device(True))
-        n_rounds = request.make_stage().epochs * plan.n_steps * request.config["rounds_per_step"]
-        words = f"pretraining {request.name}"
-        found.append(Estimate(words, 1, timed[kind] * n_rounds, "timed here"))
-    return found
+            timed[kind] = _timed(work.data(run), on_gpu=True)
+        words = f"{run.method} {run.stage} for each fold of {', '.join(run.datasets)}"
+        if not run.fold:
+            words = f"pretraining {run.folder_name}"
+        before = found.get(words, Estimate(words, 0, 0.0, "timed here"))
+        seconds = before.seconds + work.of(run) / timed[kind]
+        found[words] = Estimate(words, before.n_runs + 1, seconds, "timed here")
+    return list(found.values())
 
 
 def _has_gpus() -> bool:
@@ -119,9 +114,9 @@ def _device(on_gpu: bool) -> torch.device:
     return torch.device("cuda" if on_gpu and torch.cuda.is_available() else "cpu")
 
 
-def _kind(method: str, config: Mapping[str, Any], build: str) -> str:
+def _kind(method: str, config: Mapping[str, Any], builds: Mapping[str, str]) -> str:
     kept = {name: value for name, value in config.items() if name not in _FREE}
-    return digest([method, kept, build])
+    return digest([method, kept, sorted(builds)])
 
 
 def _rates(rows: Iterable[ResultRow]) -> dict[str, list[float]]:
@@ -129,7 +124,7 @@ def _rates(rows: Iterable[ResultRow]) -> dict[str, list[float]]:
     rates: dict[str, list[float]] = {}
     for row in rows:
         work = _counted(row.n_train, row.n_val, row.n_test, row.n_epochs)
-        rates.setdefault(_kind(row.method, row.config, row.corpus), []).append(work / row.seconds)
+        rates.setdefault(_kind(row.method, row.config, row.builds), []).append(work / row.seconds)
     return rates
 
 
@@ -138,36 +133,46 @@ def _counted(n_train: int, n_val: int, n_test: int, n_epochs: int) -> float:
 
 
 class _Work:
-    """The work of runs; a dataset's folds are made once, however many runs there are."""
+    """The work of runs; those of one place are looked at once, however many seeds there are."""
 
     def __init__(self) -> None:
-        self._sizes: dict[tuple[str, ...], dict[str, tuple[int, int, int]]] = {}
+        self._known: dict[str, RunData] = {}
 
-    def of(self, run: FoldRun) -> float:
-        at = (run.corpus, run.dataset, run.protocol, digest(run.target))
-        if at not in self._sizes:
-            dataset = open_dataset(run)
-            self._sizes[at] = {
-                fold.name: (len(fold.train_N), len(fold.val_N), len(fold.test_N))
-                for fold in folds(
-                    run.protocol, dataset.name, dataset.index, targets.from_plain(run.target)
-                )
-            }
-        return _counted(*self._sizes[at][run.fold], int(run.config["epochs"]))
+    def data(self, run: Run) -> RunData:
+        """What a run, or another of the same data, reads."""
+        at = digest([sorted(run.builds), run.protocol, run.fold, run.target, run.stage])
+        if at not in self._known:
+            self._known[at] = open_data(run)
+        return replace(self._known[at], run=run)
+
+    def of(self, run: Run) -> float:
+        """Segments through the training step, or as if."""
+        found = self.data(run)
+        n_epochs = int(run.config["epochs"])
+        if found.fold is None:
+            return float(n_epochs * sum(len(pool.rows_S) for pool in found.pools))
+        fold = found.fold
+        n_scored = (len(fold.val_N), len(fold.test_N)) if run.chosen_by else (0, 0)
+        return _counted(len(fold.train_N), *n_scored, n_epochs)
 
 
-def _timed_run(run: FoldRun, device: torch.device) -> float:
-    """Segments a second through a training step, on the GPU or the one core of a run."""
-    dataset = open_dataset(run)
-    target = targets.from_plain(run.target)
-    stage = make_stage(run, inputs_of(dataset, target), None)
-    n = int(run.config["batch_size"]) if device.type == "cuda" else N_TIMED
-    rows_N = fold_of(run, dataset).train_N[:n]
-    plan = SegmentPlan([Pool(dataset.name, dataset.digest, rows_N)], seed=0, batch_size=n)
-    labels = {dataset.name: target.labels(dataset.index)}
-    feed = PlanFeed([dataset], plan, targets=targets_of([dataset], stage.target, labels))
+def _timed(found: RunData, *, on_gpu: bool) -> float:
+    """Segments a second through a training step, on the GPU or on one core."""
+    device = _device(on_gpu)
+    stage = found.stage()
+    whole = device.type == "cuda"
+    sampling = stage.sampling if whole else stage.sampling.smaller(N_TIMED)
+    plan = make_plan(sampling, found.pools, seed=found.run.seed)
+    feed = PlanFeed(
+        found.datasets,
+        plan,
+        streams=stage.streams,
+        targets=found.targets(stage),
+        gather="worker",
+    )
     with _one_thread():
-        return len(rows_N) / _seconds(stage, list(feed.batches(0, 2)), device)
+        batches = list(feed.batches(0, 2))
+        return plan.n_segments_per_step / _seconds(stage, batches, device)
 
 
 @contextlib.contextmanager

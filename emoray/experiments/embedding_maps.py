@@ -26,6 +26,8 @@ from emoray.runtime.code import source_version
 from emoray.runtime.config import digest
 from emoray.runtime.storage import Storage
 from emoray.training import checkpoint, driver
+from emoray.training.data import open_data
+from emoray.training.run import Run
 
 AT_MOST = 2000
 """Segments of a map, spread evenly over people and clips: more make t-SNE slow and dots a blot."""
@@ -42,8 +44,10 @@ ReadOuts = Mapping[str, tuple[float | None, float | None]]
 class MapRequest:
     """What is to be laid out."""
 
-    pretraining: driver.Request
+    pretraining: Run
     """Of the encoder; it must have ended."""
+    runs: str
+    """Folder or URI of its folder."""
     dataset: str
     """Which build of its corpus, by folder."""
     store: str
@@ -54,7 +58,7 @@ class MapRequest:
     @property
     def key(self) -> str:
         """Of its files."""
-        asked = (self.pretraining.name, self.dataset, self.seed, AT_MOST)
+        asked = (self.pretraining.key, self.dataset, self.seed, AT_MOST)
         return digest([*asked, source_version(_DECIDES, words=False)])
 
 
@@ -90,8 +94,10 @@ def _make(request: MapRequest, share: Share) -> None:
         torch.set_num_threads(max(1, int(share.cpus)))
     (dataset,) = open_corpus(request.pretraining.corpus, datasets=[request.dataset]).datasets
     rows_N = evenly(eligible_rows(dataset, ()), AT_MOST)
-    arms = {arm: request.pretraining.make_stage().build() for arm in ("untrained", "pretrained")}
-    with driver.local_checkpoint(request.pretraining.folder) as folder:
+    stage = open_data(request.pretraining).stage()
+    arms = {arm: stage.build() for arm in ("untrained", "pretrained")}
+    own = Storage.at(request.runs).sub(request.pretraining.folder_name)
+    with driver.local_checkpoint(own) as folder:
         checkpoint.load_model(folder, arms["pretrained"])
     storage = Storage.at(request.store)
     read_outs = {}

@@ -6,18 +6,19 @@ them are missing, and what is there becomes a table of published numbers beside 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from emoray.corpus.read import Corpus, CorpusDataset
+from emoray import methods
 from emoray.evaluation.folds import PROTOCOLS, folds
+from emoray.experiments.arms import Arm
+from emoray.experiments.graph import At, Graph, question
 from emoray.results.comparison import Block, Cell, Comparison
-from emoray.results.paper import Evaluation, MeanSd
+from emoray.results.paper import Evaluation
 from emoray.results.store import ResultRow, ResultStore
 from emoray.runtime import config as configs
-from emoray.training.driver import Request
-from emoray.training.run import FoldRun
+from emoray.training.run import Run
 from emoray.vocabulary.choices import FoldChoice
 
 FOLD_NOTES: Mapping[FoldChoice, str] = {
@@ -34,49 +35,17 @@ ONE_PRETRAINING = (
 
 
 @dataclass(frozen=True)
-class Origin:
-    """Where a run's weights come from."""
-
-    identity: Mapping[str, Any]
-    """What names them, whether they are there yet or not (`run.start_identity`)."""
-    location: str
-    """Of the checkpoint."""
-    request: Request | None = None
-    """The pretraining that ends with it; None where it is simply there."""
-
-
-def from_scratch(seed: int) -> None:
-    """The origin of runs that start from nothing."""
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One row of a table: a model, how it is trained, where it starts."""
-
-    row: str
-    method: str
-    stage: str
-    config: Any
-    """The stage's settings; the seed is set for each run."""
-    origin: Callable[[int], Origin | None] = from_scratch
-    """Seed -> where its weights come from."""
-    published: Mapping[str, Mapping[str, MeanSd]] = field(default_factory=dict)
-    """By evaluation, under the paper's protocol."""
-
-
-@dataclass(frozen=True)
 class Planned:
     """The runs of one cell of a table."""
 
     arm: Arm
     evaluation: Evaluation
     protocol: str
-    runs: tuple[FoldRun, ...] = ()
+    runs: tuple[Run, ...] = ()
+    """That are scored; those that they descend from are their starts."""
     folds_per_seed: int = 1
     n_folds: int = 0
     """Of the protocol on these data; 0 where there can be no runs."""
-    pretrainings: Mapping[str, Request] = field(default_factory=dict)
-    """That its runs start from, by the checkpoint that they end with."""
     error: str = ""
     """Why there can be no runs on these data."""
 
@@ -91,10 +60,8 @@ class Experiment:
     """Arms that are compared, on what, how often."""
 
     arms: Sequence[Arm]
-    location: str
-    """Of the corpus."""
-    corpus: Corpus
-    """The same, open."""
+    graph: Graph
+    """Of their runs, on one corpus."""
     evaluation: Sequence[Evaluation]
     """In the table's order; those whose dataset the corpus lacks stay blank."""
     seeds: Sequence[int]
@@ -135,68 +102,31 @@ class Experiment:
         return tuple(name for name in self.protocols if name not in foreign)
 
     def _cell(self, arm: Arm, evaluation: Evaluation, protocol: str) -> Planned:
-        if evaluation.dataset not in self.corpus.names:
+        kind = methods.get(arm.last.method).STAGES[arm.last.stage]
+        if not self.graph.library.having(kind.streams, (evaluation.dataset,)):
             return Planned(arm, evaluation, protocol)
-        found = self.corpus[evaluation.dataset]
+        found = self.graph.library.dataset(evaluation.dataset, kind.streams, kind.recipes)
         try:
             made = folds(protocol, found.name, found.index, evaluation.target)
             names = [fold.name for fold in made]
-            chosen = self._folds_by_seed(names)
-            origins = {seed: arm.origin(seed) for seed in chosen}
+            runs = tuple(
+                self.graph.run(arm, At(evaluation, protocol, fold, seed))
+                for seed, of_seed in self._folds_by_seed(names).items()
+                for fold in of_seed
+            )
         except ValueError as error:
             return Planned(arm, evaluation, protocol, error=str(error))
-        runs = tuple(
-            self._run(arm, origins[seed], found, evaluation, protocol, fold, seed)
-            for seed, of_seed in chosen.items()
-            for fold in of_seed
-        )
-        requests = {o.location: o.request for o in origins.values() if o and o.request}
-        per_seed = len(runs) // len(self.seeds)
-        return Planned(arm, evaluation, protocol, runs, per_seed, len(names), requests)
+        return Planned(arm, evaluation, protocol, runs, len(runs) // len(self.seeds), len(names))
 
     def _folds_by_seed(self, names: Sequence[str]) -> dict[int, Sequence[str]]:
         if self.folds == "all":
             return dict.fromkeys(self.seeds, names)
         return {seed: [names[i % len(names)]] for i, seed in enumerate(self.seeds)}
 
-    def _run(
-        self,
-        arm: Arm,
-        origin: Origin | None,
-        dataset: CorpusDataset,
-        evaluation: Evaluation,
-        protocol: str,
-        fold: str,
-        seed: int,
-    ) -> FoldRun:
-        return FoldRun(
-            method=arm.method,
-            stage=arm.stage,
-            config=configs.to_dict(configs.set_dotted(arm.config, "seed", seed)),
-            corpus=self.location,
-            dataset=dataset.manifest.folder,
-            protocol=protocol,
-            fold=fold,
-            target=evaluation.target.to_plain(),
-            chosen_by=evaluation.chosen_by,
-            start=None if origin is None else origin.identity,
-            checkpoint="" if origin is None else origin.location,
-        )
 
-
-def pretrainings_of(plan: Sequence[Planned]) -> dict[str, Request]:
-    """Every pretraining of a plan, by the checkpoint that it ends with."""
-    return {
-        location: request for planned in plan for location, request in planned.pretrainings.items()
-    }
-
-
-def runs_of(plan: Sequence[Planned]) -> dict[str, FoldRun]:
+def runs_of(plan: Sequence[Planned]) -> dict[str, Run]:
     """All runs of a plan by key; one that two cells share is there once."""
     return {run.key: run for planned in plan for run in planned.runs}
-
-
-_ASKED = ("dataset", "target", "fold", "chosen_by", "config", "start")
 
 
 def asked(plan: Sequence[Planned]) -> list[dict[str, Any]]:
@@ -209,13 +139,13 @@ def asked(plan: Sequence[Planned]) -> list[dict[str, Any]]:
             "row": planned.arm.row,
             "dataset": planned.dataset,
             "protocol": planned.protocol,
-            "runs": [{name: getattr(run, name) for name in _ASKED} for run in planned.runs],
+            "runs": [question(run) for run in planned.runs],
         }
         for planned in plan
     ]
 
 
-def missing(plan: Sequence[Planned], store: ResultStore) -> list[FoldRun]:
+def missing(plan: Sequence[Planned], store: ResultStore) -> list[Run]:
     """Runs without a row, seed by seed, so that a table that is stopped early is even."""
     runs = runs_of(plan)
     order = sorted(store.missing(runs), key=lambda key: runs[key].seed)
@@ -265,7 +195,7 @@ def compare(
         reference=frame.reference,
         published_parameters=frame.published_parameters,
         blocks=tuple(_blocks(plan, rows, errors)),
-        rehearsal=experiment.corpus.rehearsal,
+        rehearsal=experiment.graph.library.rehearsal,
         notes=(*frame.notes, *_rotation_note(experiment, plan), *_training_note(experiment.arms)),
     )
 
@@ -294,7 +224,7 @@ def _training_note(arms: Sequence[Arm]) -> Iterator[str]:
     found = [
         {
             name: value
-            for name, value in configs.dotted_values(arm.config).items()
+            for name, value in configs.dotted_values(arm.last.config).items()
             if name.partition(".")[0] in _TRAINING
         }
         for arm in arms

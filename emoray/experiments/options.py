@@ -13,7 +13,7 @@ from typing import Annotated
 
 import tyro
 
-from emoray.methods.emod.config import Config, FinetuneConfig
+from emoray.methods.emod.config import Config
 from emoray.signals import EcgRecipe, EegRecipe
 from emoray.vocabulary.choices import FoldChoice, Gather, OnError, PretrainSeeds
 from emoray.vocabulary.schema import Stream
@@ -60,16 +60,20 @@ class Where(WorkerResources, Cluster, Places):
     """Where data and results lie, and what runs get of the machines."""
 
     workers: int = 1
-    """Workers of a pretraining, each with its share of every step."""
+    """Workers of a run over the corpus (a pretraining), each with its share of every step."""
+    workers_per_run: int = 1
+    """Workers of a run on one fold, each with its share of every step."""
     cpus_per_run: float = 1.0
-    """CPU cores of a run that trains a classifier."""
+    """CPU cores of a worker of such a run."""
     gpus_per_run: float | None = None
-    """GPUs of such a run; a fraction lets several share one. Without it a quarter, where there
+    """GPUs of such a worker; a fraction lets several share one. Without it a quarter, where there
     are GPUs."""
     allow_contaminated: bool = False
     """Run although a pretraining has seen test subjects or stimuli; the table says so."""
 
     def __post_init__(self) -> None:
+        if self.workers_per_run < 1:
+            raise ValueError(f"need workers_per_run of 1 or more, got {self.workers_per_run}")
         if self.cpus_per_run <= 0:
             raise ValueError(f"need cpus_per_run > 0, got {self.cpus_per_run:g}")
         if self.gpus_per_run is not None and self.gpus_per_run < 0:
@@ -162,30 +166,6 @@ def option(name: str) -> str:
     return "--" + name.removeprefix("emod.").replace("_", "-")
 
 
-@dataclass(frozen=True)
-class FinetuneSettings(FinetuneConfig):
-    """What is computed, but for the seed: that is one of `--seeds`."""
-
-    seed: Annotated[int, tyro.conf.Fixed, tyro.conf.Suppress] = 0
-
-
-@dataclass(frozen=True)
-class Finetune(Evaluation):
-    """Fine-tune EMOD."""
-
-    checkpoint: str | None = None
-    """Name of a pretraining run in the storage, or folder or URI of a step-... of one; without it
-    the network is trained from scratch only. Its encoder's settings are taken from there."""
-    datasets: tuple[str, ...] = ()
-    """Datasets with classes to evaluate on; all that the corpus has without it."""
-    protocols: tuple[str, ...] = ()
-    """Protocols by name; the paper's and the safe ones without it."""
-    emod: Annotated[FinetuneSettings, tyro.conf.arg(name="")] = field(
-        default_factory=FinetuneSettings
-    )
-    """What is computed."""
-
-
 def papers() -> dict[str, tuple[str, ...]]:
     """Tables and figures of every method with a `paper.toml`, as they are asked for: `table3`.
 
@@ -202,6 +182,42 @@ def papers() -> dict[str, tuple[str, ...]]:
         )
         for name, file in found.items()
     }
+
+
+@dataclass(frozen=True)
+class Finetune(Evaluation):
+    """Train a method's classifier from a checkpoint and from scratch."""
+
+    method: tyro.conf.Positional[str]
+    """Whose: a method with a paper.toml, such as emod."""
+    checkpoint: str | None = None
+    """Name of a run in the storage, or folder or URI of a step-... of one; without it the network
+    is trained from scratch only. Settings that follow from it, such as the encoder's size, are
+    taken from there."""
+    stage: str | None = None
+    """The method's stage, where several tell classes."""
+    start_as: str | None = None
+    """What the stage calls the checkpoint, where it may start from several things."""
+    datasets: tuple[str, ...] = ()
+    """Datasets to evaluate on; all of the paper that the corpus has without it."""
+    protocols: tuple[str, ...] = ()
+    """Protocols by name; the paper's and the safe ones without it."""
+    set: tuple[str, ...] = ()
+    """Settings that differ from the paper's, as `finetune.epochs=10`."""
+
+    def __post_init__(self) -> None:
+        _check_paper(self.method)
+
+
+def _check_paper(name: str) -> None:
+    """Refuse what is no method with a paper.
+
+    Raises:
+        ValueError: the message lists those there are.
+    """
+    known = papers()
+    if name not in known:
+        raise ValueError(f"need a paper among {', '.join(known)}; got {name!r}")
 
 
 @dataclass(frozen=True)
@@ -227,9 +243,8 @@ class Reproduce(Evaluation):
     them a baseline starts from scratch and its row says so."""
 
     def __post_init__(self) -> None:
+        _check_paper(self.paper)
         known = papers()
-        if self.paper not in known:
-            raise ValueError(f"need a paper among {', '.join(known)}; got {self.paper!r}")
         if self.table not in known[self.paper]:
             tables = ", ".join(known[self.paper])
             raise ValueError(f"need a table of {self.paper} among {tables}; got {self.table!r}")

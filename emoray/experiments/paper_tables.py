@@ -1,36 +1,26 @@
 """A paper's table as an experiment: each of its rows becomes an arm.
 
-paper.toml -> rows with `reproduce` -> arms (settings, pretraining, seed by seed) -> Experiment
+paper.toml -> rows with `reproduce` -> arms (stages with settings and starts) -> Experiment
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from emoray import methods
-from emoray.batches.feeds import for_pretraining
 from emoray.batches.plans import check_workers
-from emoray.corpus.fingerprints import Seen
-from emoray.corpus.read import Corpus
-from emoray.experiments.experiment import (
-    FOLD_NOTES,
-    ONE_PRETRAINING,
-    Arm,
-    Experiment,
-    Frame,
-    Origin,
-    from_scratch,
-)
+from emoray.corpus.library import Library
+from emoray.experiments.arms import Arm, ArmStage
+from emoray.experiments.experiment import FOLD_NOTES, ONE_PRETRAINING, Experiment, Frame
+from emoray.experiments.graph import Graph
+from emoray.methods.base import Stage
 from emoray.results.paper import Evaluation, Paper, PaperRow, PaperTable, StageOfRow, short
-from emoray.runtime.config import digest, dotted_fields, set_all, set_dotted, to_dict
-from emoray.runtime.storage import join
-from emoray.training.driver import Request, last_name, seen
-from emoray.training.loop import training_code
-from emoray.training.run import start_identity
+from emoray.runtime.config import dotted_fields, set_all, set_dotted
+from emoray.training.run import Run
 from emoray.vocabulary.choices import FoldChoice, PretrainSeeds
 
 _SEED_NOTES: Mapping[PretrainSeeds, str] = {
@@ -44,12 +34,10 @@ class Reproduction:
     """How a paper is reproduced: on what, how often, by which settings."""
 
     paper: Paper
-    corpus: Corpus
-    """Holds the datasets of pretraining and of evaluation, or some of them."""
-    location: str
-    """Of the corpus."""
+    library: Library
+    """Of a corpus with the datasets of pretraining and of evaluation, or some of them."""
     storage: str
-    """Folder or URI of the pretraining runs."""
+    """Folder or URI that holds the runs."""
     datasets: Sequence[str] = ()
     """Names; all of the table without any."""
     protocols: Sequence[str] = ()
@@ -64,8 +52,8 @@ class Reproduction:
     """Settings by stage and field (`finetune.epochs`), for every row that has the stage."""
     weights: Mapping[str, str] = field(default_factory=dict)
     """Published weights of baselines by model: a file, a folder or a hub's `owner/name`."""
-    resources: Mapping[str, Any] = field(default_factory=dict)
-    """Of a pretraining: `n_workers`, `cpus_per_worker`, `gpus_per_worker`."""
+    n_workers: int = 1
+    """Of a run over the corpus."""
 
     def __post_init__(self) -> None:
         tables = self.paper.tables.values()
@@ -98,8 +86,7 @@ class Reproduction:
         self._check_settings(rows)
         return Experiment(
             arms=[self._arm(row) for row in rows if row.reproduce is not None],
-            location=self.location,
-            corpus=self.corpus,
+            graph=self.graph,
             evaluation=self._evaluation(self.paper.table(table)),
             seeds=self.seeds,
             protocols=self.protocols,
@@ -146,31 +133,27 @@ class Reproduction:
         if unknown := [name for name in self.datasets if name not in known]:
             raise ValueError(f"need datasets among {', '.join(known)}; got {', '.join(unknown)}")
 
-    def _arm(self, row: PaperRow) -> Arm:
-        *before, last = _stages(row)
-        return Arm(
-            row=row.name,
-            method=last.method,
-            stage=last.stage,
-            config=self._config(row, last),
-            origin=_Pretrained(self, row, before[0]) if before else self._published(row, last),
-            published=row.published,
-        )
+    @cached_property
+    def graph(self) -> Graph:
+        """Of the runs of all tables: the full model is one run in each."""
+        return Graph(self.library, self.storage, self.paper.pretraining, self._seed)
 
-    def _published(self, row: PaperRow, stage: StageOfRow) -> Callable[[int], Origin | None]:
-        """The origin of a row that no stage of ours precedes: nothing, or published weights."""
-        kind = methods.get(stage.method).STAGES[stage.stage]
-        identity = kind.published_weights(self._config(row, stage))
-        return from_scratch if identity is None else lambda seed: Origin(identity, "")
+    def _arm(self, row: PaperRow) -> Arm:
+        assert row.reproduce is not None
+        stages = tuple(
+            ArmStage(s.name, s.method, s.stage, self._config(row, s), s.starts)
+            for s in row.reproduce.stages
+        )
+        return Arm(row.name, stages, row.published)
 
     def _config(self, row: PaperRow, stage: StageOfRow) -> Any:
         """A stage's settings: the paper's (or a rehearsal's), the row's, its own, the user's."""
         assert row.reproduce is not None
-        kind = methods.get(stage.method).STAGES[stage.stage]
+        kind = _kind(stage)
         config = kind.rehearsal() if self.rehearsal else kind.config_type()
         fields = dotted_fields(kind.config_type)
         if self.rehearsal and "rounds_per_step" in fields:  # a round for each worker
-            config = set_dotted(config, "rounds_per_step", self._n_workers)
+            config = set_dotted(config, "rounds_per_step", self.n_workers)
         rows = {name: value for name, value in row.reproduce.set.items() if name in fields}
         users = {
             name.removeprefix(f"{stage.stage}."): value
@@ -208,8 +191,9 @@ class Reproduction:
 
     def _check_row(self, row: PaperRow) -> None:
         assert row.reproduce is not None
-        stages = _stages(row)
-        kinds = {stage.name: methods.get(stage.method).STAGES[stage.stage] for stage in stages}
+        stages = row.reproduce.stages
+        kinds = {stage.name: _kind(stage) for stage in stages}
+        _check_stages(row, kinds)
         fields = {name: set(dotted_fields(kind.config_type)) for name, kind in kinds.items()}
         if unknown := sorted(set(row.reproduce.set) - set().union(*fields.values())):
             raise ValueError(f"{row.name}: no stage has the field {', '.join(unknown)}")
@@ -222,109 +206,55 @@ class Reproduction:
                     raise ValueError(f"need another setting than {name}: it makes {row.name}")
             config = self._config(row, stage)
             if hasattr(config, "rounds_per_step"):
-                check_workers(self._n_workers, config.rounds_per_step)
+                check_workers(self.n_workers, config.rounds_per_step)
 
-    @property
-    def _n_workers(self) -> int:
-        """Of a pretraining."""
-        return int(self.resources.get("n_workers", 1))
-
-    def pretraining(self, row: PaperRow, stage: StageOfRow, seed: int) -> Origin:
-        """The pretraining that a row starts from, and what its checkpoint will be.
-
-        Raises:
-            ValueError: the corpus holds no dataset of pretraining.
-        """
-        request = Request(
-            name="",
-            storage=join(self.storage, "runs"),
-            corpus=self.location,
-            datasets=tuple(d.manifest.folder for d in self._to_pretrain.datasets),
-            method=stage.method,
-            stage=stage.stage,
-            config=to_dict(set_dotted(self._config(row, stage), "seed", self._seed(seed))),
-            held_out={},
-            **self.resources,
-        )
-        plan = request.make_plan(self._to_pretrain)
-        last = last_name(request, plan)
-        facts = {
-            "method": request.method,
-            "stage": stage.stage,
-            "config": request.config,
-            "plan": plan.digest,
-            "step": int(last.rpartition("-")[2]),
-            "builds": list(request.datasets),
-            "code": training_code(request.method),
-            "seen": self._seen,
-        }
-        identity = start_identity(facts)
-        name = f"{request.method}-{stage.stage}-{digest(identity)}"
-        named = Request(**{**vars(request), "name": name, "plan": plan.digest})
-        return Origin(identity, join(named.storage, name, last), named)
-
-    def full_pretraining(self) -> Request:
+    def full_pretraining(self) -> Run:
         """The pretraining of the full model, of the first seed.
 
         Raises:
-            ValueError: no such setting, no full model in the paper, or the corpus holds no dataset
-                of pretraining.
+            ValueError: no such setting, no full model in the paper, its first stage is no
+                pretraining, or the corpus holds no dataset of pretraining.
         """
         row = self.paper.full_model
         if row is None or row.reproduce is None:
             raise ValueError("need a full model and what reproduces it in the paper, got none")
         self._check_settings((row,))
-        origin = self.pretraining(row, _stages(row)[0], self.seeds[0])
-        assert origin.request is not None
-        return origin.request
+        first = self._arm(row).stages[0]
+        if _kind(row.reproduce.stages[0]).scope != "corpus":
+            raise ValueError(f"{row.name}: need a first stage over the corpus, got {first.name}")
+        return self.graph.over_corpus(first, self._seed(self.seeds[0]))
 
     def _seed(self, seed: int) -> int:
         return self.seeds[0] if self.pretrain_seeds == "one" else seed
 
-    @cached_property
-    def _seen(self) -> Seen:
-        """Whom and what a pretraining will have seen: nobody is held out of it."""
-        return seen(self._to_pretrain, {})
 
-    @cached_property
-    def _to_pretrain(self) -> Corpus:
-        return for_pretraining(self.corpus, self.paper.pretraining)
+def _kind(stage: StageOfRow) -> type[Stage]:
+    kind: type[Stage] = methods.get(stage.method).STAGES[stage.stage]
+    return kind
 
 
-class _Pretrained:
-    """Seed -> the pretraining of one row, each worked out once."""
-
-    def __init__(self, of: Reproduction, row: PaperRow, stage: StageOfRow) -> None:
-        self._of = of
-        self._row = row
-        self._stage = stage
-        self._known: dict[int, Origin] = {}
-
-    def __call__(self, seed: int) -> Origin:
-        if seed not in self._known:
-            self._known[seed] = self._of.pretraining(self._row, self._stage, seed)
-        return self._known[seed]
-
-
-def _stages(row: PaperRow) -> tuple[StageOfRow, ...]:
-    """The stages of a row: a single one, or one and another that starts from its encoder.
+def _check_stages(row: PaperRow, kinds: Mapping[str, type[Stage]]) -> None:
+    """Refuse a graph that no run can follow.
 
     Raises:
-        ValueError: the row has others.
+        ValueError: names the row and the stage.
     """
     assert row.reproduce is not None
-    stages = row.reproduce.stages
-    starts = [dict(stage.starts) for stage in stages]
-    if starts not in ([{}], [{}, {"encoder": stages[0].name}]):
-        said = ", ".join(f"{stage.name} from {dict(stage.starts) or 'scratch'}" for stage in stages)
+    *_, last = row.reproduce.stages
+    if (kinds[last.name].scope, kinds[last.name].target) != ("fold", "label"):
         raise ValueError(
-            f"{row.name}: need one stage, or two of which the second starts from the first one's "
-            f"encoder, got {said}"
+            f"{row.name}: need a last stage that tells classes of a fold, got {last.name}"
         )
-    scopes = [methods.get(stage.method).STAGES[stage.stage].scope for stage in stages]
-    if scopes not in (["fold"], ["corpus", "fold"]):
-        raise ValueError(
-            f"{row.name}: need a last stage of scope fold and before it one of scope corpus, "
-            f"got {' and '.join(scopes)}"
-        )
-    return stages
+    for stage in row.reproduce.stages:
+        kind = kinds[stage.name]
+        if unknown := sorted(set(stage.starts) - set(kind.may_start_from)):
+            known = ", ".join(kind.may_start_from) or "nothing"
+            raise ValueError(
+                f"{row.name} {stage.name}: need starts among {known}; got {', '.join(unknown)}"
+            )
+        for start in stage.starts.values():
+            if kind.scope == "corpus" and kinds[start].scope == "fold":
+                raise ValueError(
+                    f"{row.name} {stage.name}: need starts of all folds for a stage over the "
+                    f"corpus, got {start}, which is of one fold"
+                )

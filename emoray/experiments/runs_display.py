@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 
 from emoray.evaluation import metrics
+from emoray.experiments.schedule import words_of
 from emoray.results.store import ResultRow
 from emoray.runtime.progress import Progress
-from emoray.training.run import FoldRun
+from emoray.training.run import Run
 
 
 class RunsDisplay:
-    """Progress over the runs of an experiment; failures always get a line.
+    """Progress over the scored runs of an experiment; failures always get a line.
 
     Args:
         n_runs: that are missing.
@@ -40,31 +41,36 @@ class RunsDisplay:
     def __exit__(self, *error: object) -> None:
         self._progress.__exit__(*error)
 
-    def pretraining(self, name: str, seconds: float | None) -> None:
-        """One begins (None) or has ended."""
-        self._progress.say(
-            f"pretraining {name} " + ("begins" if seconds is None else f"took {clock(seconds)}")
+    def group(self, run: Run, seconds: float | None) -> None:
+        """A run on a group of workers begins (None) or has ended."""
+        what = (
+            words_of(run) if not run.fold else f"{self._names.get(run.key, run.stage)} {run.fold}"
         )
+        self._progress.say(f"{what} " + ("begins" if seconds is None else f"took {clock(seconds)}"))
         # Few runs fit beside one: its time tells nothing of the runs that are still to come.
         self._began += seconds or 0.0
 
     def said(self, line: str) -> None:
-        """A line of the pretraining that runs: where it is, how fast, how long it will take."""
+        """A line of the run on a group of workers: where it is, how fast, how long it will take."""
         self._progress.describe(line.strip())
 
-    def finished(self, run: FoldRun, row: ResultRow) -> None:
-        """A row is in the store."""
+    def finished(self, run: Run, row: ResultRow | None) -> None:
+        """A run has ended; one without a row only makes what others start from."""
+        if row is None:
+            self._progress.describe(f"{self._names.get(run.key, run.stage)} {run.fold} is trained")
+            return
         self._n_done += 1
         self._progress.show(self._n_done + self._n_failed, self.line(run, row))
 
-    def failed(self, what: str, runs: Sequence[FoldRun], error: str) -> None:
+    def failed(self, what: str, runs: Sequence[Run], error: str) -> None:
         """Runs that will have no row this time."""
-        self._n_failed += len(runs)
+        n_scored = sum(bool(run.chosen_by) for run in runs)
+        self._n_failed += n_scored
         self._progress.count(self._n_done + self._n_failed)
-        lost = "" if len(runs) == 1 else f" ({len(runs)} runs wait for it in vain)"
+        lost = "" if len(runs) == 1 else f" ({n_scored} runs wait for it in vain)"
         self._progress.say(f"failed: {self._name(what, runs)}{lost}: {error}", style="red")
 
-    def line(self, run: FoldRun, row: ResultRow) -> str:
+    def line(self, run: Run, row: ResultRow) -> str:
         """`12/160 EMOD-SoftVA seed_v 1_of_5 seed 3 kappa 45.2 % 14 s, 0:12:10 to go`."""
         ended = self._n_done + self._n_failed
         left_s = (time.monotonic() - self._began) / max(ended, 1) * (self._n_runs - ended)
@@ -74,7 +80,7 @@ class RunsDisplay:
             f"{clock(left_s)} to go"
         )
 
-    def _name(self, what: str, runs: Sequence[FoldRun]) -> str:
+    def _name(self, what: str, runs: Sequence[Run]) -> str:
         names = dict.fromkeys(self._names.get(run.key, run.method) for run in runs)
         return f"{', '.join(names)}, {what}"
 

@@ -1,14 +1,14 @@
 """Many runs spread over a cluster: what is ready goes out, what fails is named, the rest goes on.
 
-A run that starts from a checkpoint waits until that is there. Every row is in the store before
-its task ends, so a driver that is killed loses nothing that was finished.
+A run waits until those that it starts from have ended. Every row is in the store before its task
+ends, so a driver that is killed loses nothing that was finished.
 """
 
 from __future__ import annotations
 
 import io
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
 from typing import Any, Protocol, TextIO, cast
@@ -16,6 +16,7 @@ from typing import Any, Protocol, TextIO, cast
 import ray
 import torch
 
+from emoray.experiments.graph import ancestors_of, is_ended
 from emoray.results.store import ResultRow, ResultStore
 from emoray.runtime.cluster import CPUS_FOR_DATA
 from emoray.runtime.console import open_console
@@ -23,41 +24,44 @@ from emoray.runtime.locks import hold
 from emoray.runtime.ray_process import on_this_node, said_by
 from emoray.runtime.storage import Storage
 from emoray.training import driver
-from emoray.training.loop import training_code
+from emoray.training.data import open_data
+from emoray.training.execute import check_code, execute
 from emoray.training.progress import taken
-from emoray.training.run import FoldRun, execute
+from emoray.training.run import Execution, Run, Submission
 
 AT_ONCE = 1
-"""Pretrainings that run at a time: each may take the whole cluster."""
+"""Runs on groups of workers that go at a time: each may take the whole cluster."""
 POLL_S = 2.0
-"""Seconds between two looks at what a pretraining says."""
+"""Seconds between two looks at what such a run says."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """What one classifier run gets of a node."""
+    """What a run on one fold gets of a node."""
 
     cpus: float = 1.0
     gpus: float = 0.0
     """A fraction lets several small models share one GPU."""
+    workers: int = 1
+    """That have its steps together, each with so much."""
 
 
 class Listener(Protocol):
-    """Hears how the runs fare."""
+    """Is told how the runs fare."""
 
-    def pretraining(self, name: str, seconds: float | None) -> None:
-        """One begins (None) or has ended."""
+    def group(self, run: Run, seconds: float | None) -> None:
+        """A run on a group of workers begins (None) or has ended."""
         ...
 
     def said(self, line: str) -> None:
-        """A line of the pretraining that runs."""
+        """A line of the run that goes on a group of workers."""
         ...
 
-    def finished(self, run: FoldRun, row: ResultRow) -> None:
-        """A row is in the store."""
+    def finished(self, run: Run, row: ResultRow | None) -> None:
+        """A run on a fold has ended; its row, where it is scored, is in the store."""
         ...
 
-    def failed(self, what: str, runs: Sequence[FoldRun], error: str) -> None:
+    def failed(self, what: str, runs: Sequence[Run], error: str) -> None:
         """Runs that will have no row this time, for one reason; `what` failed."""
         ...
 
@@ -68,57 +72,71 @@ class Places:
 
     store: str
     """Of result rows."""
-    scratch: str
-    """Of the runs' own checkpoints, a folder each."""
+    runs: str
+    """Of the runs' own folders."""
 
-    def folder(self, run: FoldRun) -> Storage:
+    def folder(self, run: Run) -> Storage:
         """A run's own folder."""
-        return Storage.at(self.scratch).sub(run.key)
+        return Storage.at(self.runs).sub(run.folder_name)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How all runs are executed."""
+
+    share: Share
+    """Of each run on a fold."""
+    over_corpus: Callable[[Run], Execution]
+    """Of a run over the corpus: its workers."""
+    allow_contaminated: bool = False
+    """See `execute`."""
+    keep: bool = False
+    """Whether scored runs that nobody starts from leave their weights too."""
+
+    def execution(self, run: Run) -> Execution | None:
+        """How a run goes on a group of workers; None where it is a task of its own."""
+        if not run.fold:
+            return self.over_corpus(run)
+        share = self.share
+        if share.workers == 1:
+            return None
+        return Execution(share.workers, share.cpus, share.gpus)
 
 
 def run_all(
-    runs: Sequence[FoldRun],
-    pretrainings: Mapping[str, driver.Request],
-    *,
-    places: Places,
-    share: Share,
-    listen: Listener,
-    allow_contaminated: bool = False,
-    keep: bool = False,
+    runs: Sequence[Run], *, places: Places, rules: Rules, listen: Listener
 ) -> dict[str, str]:
-    """Run what is asked for, as many at a time as the cluster has room for.
+    """Run what is asked for and what that descends from, as many at a time as there is room for.
 
-    Pretrainings come first, and while one runs, only as many runs as fit beside it: its workers
-    must start together, and would wait behind a queue of runs that each take what gets free.
+    Runs on groups of workers come first, and while one goes, only as many others as fit beside it:
+    its workers must start together, and would wait behind a queue of runs that each take what gets
+    free.
 
     Args:
         runs: that have no row yet.
-        pretrainings: by the checkpoint that they end with; those that no run starts from are
-            left alone, and one that has ended is not run again.
         places: where rows and checkpoints go.
-        share: of each run.
-        listen: hears of each end.
-        allow_contaminated: see `run.execute`.
-        keep: see `run.execute`.
+        rules: how runs are executed.
+        listen: is told of each end.
 
     Returns:
-        Errors by the key of the run that they ended, in words.
+        Errors by the key of the asked run that they ended, in words.
     """
-    ended = {at for at, request in pretrainings.items() if driver.has_ended(request)}
-    state = _State(runs, {at: r for at, r in pretrainings.items() if at not in ended}, listen)
+    state = _State(runs, rules, listen)
     # In `options`, GPUs would not end the process with its task, and CUDA would stay on the first.
-    submit = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus)(_run)
+    submit = ray.remote(num_cpus=rules.share.cpus, num_gpus=rules.share.gpus)(_run)
     relay = _start_relay()
     while state.unfinished:
-        for location in state.take_pretrainings():
-            request = state.requests[location]
-            task = _submit(request, relay)
-            state.pretraining[task] = (location, time.monotonic())
-            listen.pretraining(request.name, None)
-        for run in state.take_ready(share):
-            task = submit.remote(run, places, share, allow_contaminated, keep)
+        for run, execution in state.take_groups():
+            submission = Submission(run, places.runs, execution)
+            task = _submit(submission, places, rules, relay, keep=state.keeps(run))
+            state.groups[task] = (run, time.monotonic())
+            listen.group(run, None)
+        for run in state.take_ready():
+            task = submit.remote(
+                run, places, rules.share, rules.allow_contaminated, state.keeps(run)
+            )
             state.running[task] = run
-        done, _ = ray.wait([*state.running, *state.pretraining], timeout=POLL_S)
+        done, _ = ray.wait([*state.running, *state.groups], timeout=POLL_S)
         for line in taken(relay):
             listen.said(line)
         for task in done:
@@ -126,128 +144,167 @@ def run_all(
     return state.errors
 
 
-def pretrain(request: driver.Request, listen: Listener) -> None:
-    """Run one pretraining, unless it has ended already.
+def train(run: Run, *, places: Places, rules: Rules, listen: Listener) -> None:
+    """Run one run over the corpus, unless it has ended already.
 
     Raises:
         RuntimeError: it failed; in the worker's own words.
     """
-    if driver.has_ended(request):
-        return
-    began = time.monotonic()
-    listen.pretraining(request.name, None)
-    relay = _start_relay()
-    task = _submit(request, relay)
-    try:
-        while not ray.wait([task], timeout=POLL_S)[0]:
-            for line in taken(relay):
-                listen.said(line)
-        ray.get(task)
-    except ray.exceptions.RayError as error:
-        raise RuntimeError(f"pretraining {request.name}: {said_by(error)}") from error
-    listen.pretraining(request.name, time.monotonic() - began)
+    errors = run_all([run], places=places, rules=rules, listen=listen)
+    if errors:
+        raise RuntimeError(errors[run.key])
 
 
 class _State:
-    """Who waits for what."""
+    """Which run waits for what."""
 
-    def __init__(
-        self,
-        runs: Sequence[FoldRun],
-        requests: Mapping[str, driver.Request],
-        listen: Listener,
-    ) -> None:
-        self.requests = requests
-        """Pretrainings that have not ended, by the checkpoint that they end with."""
+    def __init__(self, runs: Sequence[Run], rules: Rules, listen: Listener) -> None:
+        self._rules = rules
         self._listen = listen
-        self._waiting = [run for run in runs if run.checkpoint in requests]
-        self._ready = [run for run in runs if run.checkpoint not in requests]
-        # In the order of the runs that wait for them.
-        self._to_pretrain = list(dict.fromkeys(run.checkpoint for run in self._waiting))
-        self.running: dict[Any, FoldRun] = {}
-        self.pretraining: dict[Any, tuple[str, float]] = {}
+        self._asked = {run.key: run for run in runs}
+        starts = {key: one for key, one in ancestors_of(runs).items() if not is_ended(one)}
+        needed = _needed(runs, starts)
+        self._started_from = {
+            origin.run.key
+            for run in needed.values()
+            for origin in run.starts.values()
+            if origin.run is not None
+        }
+        self._waiting = dict(needed)
+        """By key, in the order in which they may go."""
+        self.running: dict[Any, Run] = {}
+        self.groups: dict[Any, tuple[Run, float]] = {}
         self.errors: dict[str, str] = {}
 
     @property
     def unfinished(self) -> bool:
-        return bool(self._ready or self._waiting or self.running)
+        return bool(self._waiting or self.running or self.groups)
 
-    def take_ready(self, share: Share) -> list[FoldRun]:
-        n = len(self._ready)
-        if self.pretraining:
-            taken = [self.requests[location] for location, _ in self.pretraining.values()]
-            n = max(0, _room_beside(taken, share) - len(self.running))
-        ready, self._ready = self._ready[:n], self._ready[n:]
-        return ready
+    def keeps(self, run: Run) -> bool:
+        """Whether a run's weights are wanted beside its row."""
+        return self._rules.keep or run.key in self._started_from
 
-    def take_pretrainings(self) -> list[str]:
-        n_free = AT_ONCE - len(self.pretraining)
-        taken, self._to_pretrain = self._to_pretrain[:n_free], self._to_pretrain[n_free:]
+    def take_groups(self) -> list[tuple[Run, Execution]]:
+        """Runs that a group of workers may begin now."""
+        taken: list[tuple[Run, Execution]] = []
+        for run in self._ready():
+            execution = self._rules.execution(run)
+            if execution is not None and len(self.groups) + len(taken) < AT_ONCE:
+                taken.append((self._waiting.pop(run.key), execution))
         return taken
+
+    def take_ready(self) -> list[Run]:
+        """Runs that may begin now as tasks of their own."""
+        ready = [run for run in self._ready() if self._rules.execution(run) is None]
+        if self.groups:
+            busy = [run for run, _ in self.groups.values()]
+            ready = ready[: max(0, _room_beside(busy, self._rules) - len(self.running))]
+        return [self._waiting.pop(run.key) for run in ready]
+
+    def _ready(self) -> list[Run]:
+        """Of those that wait the ones that nothing keeps."""
+        going = {run.key for run in self.running.values()}
+        going |= {run.key for run, _ in self.groups.values()}
+        open_ones = going | set(self._waiting)
+        return [
+            run
+            for run in self._waiting.values()
+            if not any(o.run is not None and o.run.key in open_ones for o in run.starts.values())
+        ]
 
     def take_in(self, task: Any) -> None:
         """Take note of a task's end."""
         if task in self.running:
-            self._end_run(task, self.running.pop(task))
+            run = self.running.pop(task)
+            self._end(task, run)
         else:
-            self._end_pretraining(task, *self.pretraining.pop(task))
+            run, began = self.groups.pop(task)
+            if self._end(task, run):
+                self._listen.group(run, time.monotonic() - began)
 
-    def _end_run(self, task: Any, run: FoldRun) -> None:
+    def _end(self, task: Any, run: Run) -> bool:
+        """Whether it ended well."""
         try:
             row = ray.get(task)
         except ray.exceptions.RayError as error:
-            self._fail(f"{run.dataset} {run.protocol} {run.fold} seed {run.seed}", [run], error)
-        else:
+            self._fail(run, error)
+            return False
+        if run.fold:
             self._listen.finished(run, row)
+        return True
 
-    def _end_pretraining(self, task: Any, location: str, began: float) -> None:
-        mine = [run for run in self._waiting if run.checkpoint == location]
-        self._waiting = [run for run in self._waiting if run.checkpoint != location]
-        name = self.requests[location].name
-        try:
-            ray.get(task)
-        except ray.exceptions.RayError as error:
-            self._fail(f"pretraining {name}", mine, error)
-        else:
-            self._listen.pretraining(name, time.monotonic() - began)
-            self._ready.extend(mine)
-
-    def _fail(self, what: str, runs: Sequence[FoldRun], error: Exception) -> None:
+    def _fail(self, run: Run, error: Exception) -> None:
+        what = words_of(run)
+        lost = [run, *self._drop_descendants(run)]
         said = said_by(error)
-        self.errors.update({run.key: f"{what}: {said}" for run in runs})
-        self._listen.failed(what, runs, said)
+        asked = [one for one in lost if one.key in self._asked]
+        self.errors.update({one.key: f"{what}: {said}" for one in asked})
+        self._listen.failed(what, [one for one in lost if one.fold], said)
+
+    def _drop_descendants(self, run: Run) -> list[Run]:
+        lost = [
+            one
+            for one in self._waiting.values()
+            if any(ancestor.key == run.key for ancestor in one.ancestors())
+        ]
+        for one in lost:
+            del self._waiting[one.key]
+        return lost
 
 
-def _room_beside(pretrainings: Sequence[driver.Request], share: Share) -> int:
-    """Runs that fit on what the cluster has now beside the workers of these pretrainings.
+def _needed(runs: Iterable[Run], starts: Mapping[str, Any]) -> dict[str, Run]:
+    """What must be run, each after those that it starts from: in the order of who asks for them."""
+    found: dict[str, Run] = {}
+
+    def add(run: Run) -> None:
+        for origin in run.starts.values():
+            if origin.run is not None and origin.run.key in starts:
+                add(origin.run)
+        found.setdefault(run.key, run)
+
+    for run in runs:
+        add(run)
+    return found
+
+
+def words_of(run: Run) -> str:
+    """`faced-eeg-0d9cf00c654e subjects_apart 1_of_3 seed 0`, `pretraining emod-pretrain-0d9cf0`."""
+    if not run.fold:
+        return f"pretraining {run.folder_name}"
+    return f"{' '.join(run.builds)} {run.protocol} {run.fold} seed {run.seed}"
+
+
+def _room_beside(groups: Sequence[Run], rules: Rules) -> int:
+    """Runs that fit on what the cluster has now beside the workers of these.
 
     The CPU that is kept for data stays out: on a laptop it is no core, and threads of a worker that
     wait for each other on taken cores slow it down tenfold.
     """
     total: dict[str, float] = ray.cluster_resources()
-    cpus = sum(request.n_workers * request.cpus_per_worker for request in pretrainings)
-    gpus = sum(request.n_workers * request.gpus_per_worker for request in pretrainings)
-    room = (total.get("CPU", 0.0) - CPUS_FOR_DATA - cpus) / share.cpus
-    if share.gpus:
-        room = min(room, (total.get("GPU", 0.0) - gpus) / share.gpus)
+    how = [execution for run in groups if (execution := rules.execution(run))]
+    cpus = sum(one.n_workers * one.cpus_per_worker for one in how)
+    gpus = sum(one.n_workers * one.gpus_per_worker for one in how)
+    room = (total.get("CPU", 0.0) - CPUS_FOR_DATA - cpus) / rules.share.cpus
+    if rules.share.gpus:
+        room = min(room, (total.get("GPU", 0.0) - gpus) / rules.share.gpus)
     return floor(room + 1e-6)
 
 
 def _run(
-    run: FoldRun, places: Places, share: Share, allow_contaminated: bool, keep: bool
-) -> ResultRow:
-    """The task of one run; of two jobs that ask for the same, the second finds the row."""
+    run: Run, places: Places, share: Share, allow_contaminated: bool, keep: bool
+) -> ResultRow | None:
+    """The task of one run; of two jobs that ask for the same, the second finds what it left."""
     device = torch.device("cuda" if share.gpus else "cpu")
     if device.type == "cpu":
         torch.set_num_threads(max(1, int(share.cpus)))
     store = ResultStore(places.store)
-    with hold(Storage.at(places.scratch), run.key, wait=True, tell=print):
-        known = store.get(run.key)
-        if known is not None:
-            return known
+    with hold(Storage.at(places.runs), run.key, wait=True, tell=print):
+        is_done, row = _known(run, places, store, keep=keep)
+        if is_done:
+            return row
         return execute(
             run,
-            scratch=places.folder(run),
+            folder=places.folder(run),
             device=device,
             allow_contaminated=allow_contaminated,
             keep=keep,
@@ -255,9 +312,20 @@ def _run(
         )
 
 
+def _known(
+    run: Run, places: Places, store: ResultStore, *, keep: bool
+) -> tuple[bool, ResultRow | None]:
+    """Whether a run has left already what is wanted of it, and its row."""
+    row = store.get(run.key) if run.chosen_by else None
+    has_weights = driver.has_ended(places.folder(run), run)
+    if run.chosen_by:
+        return row is not None and (has_weights or not keep), row
+    return has_weights, None
+
+
 @ray.remote(num_cpus=0, max_restarts=-1)
 class _Relay:
-    """Carries lines from a pretraining's task to whoever shows them; lost, it begins afresh."""
+    """Carries lines from a task to whoever shows them; lost, it begins afresh."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
@@ -289,30 +357,42 @@ class _ToRelay(io.TextIOBase):
         return len(text)
 
 
-def _submit(request: driver.Request, relay: Any) -> Any:
-    """Start a pretraining's task; it takes nothing, its workers do.
+def _submit(submission: Submission, places: Places, rules: Rules, relay: Any, *, keep: bool) -> Any:
+    """Start the task of a run on a group of workers; it takes nothing, its workers do.
 
     It stays on this node, and so does the controller that it starts: on any other it would be one
     more node whose end costs the run its driver.
     """
-    task = ray.remote(num_cpus=0, scheduling_strategy=on_this_node())(_pretrain)
-    return task.remote(request, training_code(request.method), relay)
+    task = ray.remote(num_cpus=0, scheduling_strategy=on_this_node())(_fit)
+    return task.remote(submission, places, rules.allow_contaminated, keep, relay)
 
 
-def _pretrain(request: driver.Request, code: str, relay: Any) -> None:
-    """The task of one pretraining: it waits while Ray Train's workers do the work.
+def _fit(
+    submission: Submission, places: Places, allow_contaminated: bool, keep: bool, relay: Any
+) -> ResultRow | None:
+    """The task: it waits while Ray Train's workers do the work.
 
     Raises:
-        ValueError: this process runs other code than the one that named the pretraining.
+        ValueError: this process runs other code than the one that planned the run.
     """
-    here = training_code(request.method)
-    if here != code:
-        raise ValueError(f"need the code that it was planned with ({code}), got {here}")
-    plan = request.make_plan(request.open_corpus())
-    with hold(Storage.at(request.storage), request.name, wait=True, tell=relay.tell.remote):
-        if driver.has_ended(request):
-            return
-        driver.check(request, plan)
-        driver.start(request, plan)
-        relayed = open_console(file=cast(TextIO, _ToRelay(relay)))
-        driver.fit(request, plan, console=relayed)
+    run, store = submission.run, ResultStore(places.store)
+    check_code(run)
+    with hold(Storage.at(places.runs), run.folder_name, wait=True, tell=relay.tell.remote):
+        is_done, row = _known(run, places, store, keep=keep)
+        if is_done:
+            return row
+        found = open_data(run)
+        plan = found.plan(found.stage())
+        driver.check(submission, plan)
+        driver.start(submission, plan)
+        driver.fit(
+            submission,
+            found,
+            console=open_console(file=cast(TextIO, _ToRelay(relay))),
+            store=places.store if run.chosen_by else "",
+            allow_contaminated=allow_contaminated,
+            keep=keep,
+        )
+        if run.chosen_by and not keep:
+            submission.folder.filesystem.delete_dir(submission.folder.root)
+        return store.get(run.key) if run.chosen_by else None

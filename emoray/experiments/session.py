@@ -6,8 +6,8 @@ options -> Place (corpus, result store, storage) -> missing runs over the cluste
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -18,12 +18,13 @@ from rich.text import Text
 
 from emoray import __version__
 from emoray.corpus.build.rehearsal import rehearsal_corpus
-from emoray.corpus.read import Corpus, open_corpus
+from emoray.corpus.library import Library
 from emoray.evaluation.maps import Map
 from emoray.experiments import schedule
-from emoray.experiments.cost import Estimate, estimate_pretrainings, estimate_runs
+from emoray.experiments.cost import Estimate, estimate_ancestors, estimate_runs
 from emoray.experiments.embedding_maps import MapRequest, ReadOuts, make_maps
-from emoray.experiments.experiment import Origin, Planned, missing, pretrainings_of, runs_of
+from emoray.experiments.experiment import Planned, missing, runs_of
+from emoray.experiments.graph import ancestors_of, is_ended
 from emoray.experiments.options import Where
 from emoray.experiments.runs_display import RunsDisplay, clock
 from emoray.reports import files, summary, tables
@@ -35,7 +36,8 @@ from emoray.runtime import cluster
 from emoray.runtime.config import digest
 from emoray.runtime.storage import Storage, absolute, check_name, join
 from emoray.training import checkpoint, driver
-from emoray.training.run import start_identity
+from emoray.training.execute import origin_of
+from emoray.training.run import Execution, Origin, Run
 
 REHEARSAL_SUBJECTS = 6
 """Of each dataset of evaluation: two in each third where subjects and stimuli are apart, and no
@@ -58,9 +60,14 @@ class Place:
     """Whether runs leave the weights of their best epoch."""
 
     @cached_property
-    def corpus(self) -> Corpus:
-        """The corpus, open."""
-        return open_corpus(self.location)
+    def library(self) -> Library:
+        """Of the corpus."""
+        return Library(self.location)
+
+    @property
+    def places(self) -> schedule.Places:
+        """Where rows and runs are kept."""
+        return schedule.Places(join(self.storage, "results"), join(self.storage, "runs"))
 
     @property
     def rehearsal(self) -> bool:
@@ -109,23 +116,21 @@ def open_place(options: Where, console: Console, paper: Paper, *, keep: bool = F
     return Place(options, console, storage, absolute(location), keep)
 
 
-def connect(
-    place: Place, pretrainings: Iterable[driver.Request] = ()
-) -> tuple[cluster.WorkerDemand, schedule.Share]:
-    """Join or start the cluster; what a worker of a pretraining gets of it, and what a run gets.
+def connect(place: Place, over_corpus: Iterable[Run] = ()) -> schedule.Rules:
+    """Join or start the cluster; what each run gets of it.
 
     Args:
         place: with what is asked for.
-        pretrainings: that may go on: where nothing is asked for, a worker gets the most CPUs that
-            one of them began with.
+        over_corpus: runs that may go on: where nothing is asked for, a worker gets the most CPUs
+            that one of them began with.
 
     Raises:
-        ValueError: the cluster can never give one or the other, which would wait for ever.
+        ValueError: the cluster can never give what a run needs, which would wait for ever.
         ConnectionError: nothing answers at the address, or it refuses us.
     """
     options, demand = place.options, place.demand
     if options.cpus_per_worker is None:
-        cpus = max((_kept_cpus(request, demand) for request in pretrainings), default=0.0)
+        cpus = max((_kept_cpus(place, run, demand) for run in over_corpus), default=0.0)
         demand = replace(demand, cpus_per_worker=cpus)
     workers = cluster.connect(
         address=options.address, workers=demand, spare_cpus=cluster.CPUS_FOR_DATA
@@ -138,23 +143,32 @@ def connect(
     gpus = options.gpus_per_run
     if gpus is None:
         gpus = GPU_SHARE if cluster.n_gpus() else 0.0
-    run = cluster.WorkerDemand(1, options.cpus_per_run, gpus)
+    run = cluster.WorkerDemand(options.workers_per_run, options.cpus_per_run, gpus)
     cluster.check_demand(run, for_data=0)  # a run reads its segments itself
-    return workers, schedule.Share(options.cpus_per_run, gpus)
+    return schedule.Rules(
+        share=schedule.Share(options.cpus_per_run, gpus, options.workers_per_run),
+        over_corpus=_on_workers(place, workers),
+        allow_contaminated=options.allow_contaminated,
+        keep=place.keep,
+    )
 
 
-def _kept_cpus(request: driver.Request, demand: cluster.WorkerDemand) -> float:
-    had = driver.begun(request.folder)
-    return driver.kept_cpus(had, demand.n_workers, demand.gpus_per_worker)
+def _kept_cpus(place: Place, run: Run, demand: cluster.WorkerDemand) -> float:
+    had = driver.begun(place.places.folder(run))
+    execution = None if had is None else had.execution
+    return driver.kept_cpus(execution, demand.n_workers, demand.gpus_per_worker)
 
 
-def on_workers(
-    workers: cluster.WorkerDemand, request: driver.Request, options: Where
-) -> driver.Request:
-    """A pretraining on its workers; one that goes on keeps its threads, unless others are asked."""
-    kept = 0.0 if options.cpus_per_worker else _kept_cpus(request, workers)
-    cpus = kept or workers.cpus_per_worker
-    return replace(request, **asdict(replace(workers, cpus_per_worker=cpus)))
+def _on_workers(place: Place, workers: cluster.WorkerDemand) -> Callable[[Run], Execution]:
+    """How a run over the corpus goes: one that goes on keeps its threads, unless others are
+    asked for."""
+
+    def on_workers(run: Run) -> Execution:
+        kept = 0.0 if place.options.cpus_per_worker else _kept_cpus(place, run, workers)
+        cpus = kept or workers.cpus_per_worker
+        return Execution(workers.n_workers, cpus, workers.gpus_per_worker)
+
+    return on_workers
 
 
 def run_missing(place: Place, plan: Sequence[Planned]) -> dict[str, str]:
@@ -170,19 +184,10 @@ def run_missing(place: Place, plan: Sequence[Planned]) -> dict[str, str]:
     )
     if not runs:
         return {}
-    pretrainings = pretrainings_of(plan)
-    workers, share = connect(place, pretrainings.values())
-    requests = {at: on_workers(workers, r, place.options) for at, r in pretrainings.items()}
+    over_corpus = [o.run for o in ancestors_of(runs).values() if o.run and not o.run.fold]
+    rules = connect(place, over_corpus)
     with RunsDisplay(len(runs), names_of(plan), place.console) as display:
-        return schedule.run_all(
-            runs,
-            requests,
-            places=schedule.Places(join(place.storage, "results"), join(place.storage, "runs")),
-            share=share,
-            listen=display,
-            allow_contaminated=place.options.allow_contaminated,
-            keep=place.keep,
-        )
+        return schedule.run_all(runs, places=place.places, rules=rules, listen=display)
 
 
 def names_of(plan: Sequence[Planned]) -> dict[str, str]:
@@ -197,16 +202,15 @@ def names_of(plan: Sequence[Planned]) -> dict[str, str]:
 def show_missing(place: Place, plan: Sequence[Planned]) -> None:
     """What has no row yet, and how long it should take; a few steps of each model are timed."""
     runs = missing(plan, place.store)
-    waited_for = {run.checkpoint for run in runs}
-    requests = [request for at, request in pretrainings_of(plan).items() if at in waited_for]
     rows, errors = place.store.readable()
     for error in errors:  # no run of the plan: `missing` would have refused to go on
         place.console.print(Text(f"Passed over: {error}", style="yellow"))
     on_gpu = place.options.gpus_per_run != 0
     estimates = estimate_runs(runs, rows, names_of(plan), on_gpu=on_gpu)
-    show_estimates(place, requests, estimates)
+    ancestors = ancestors_of(runs).values()
+    show_estimates(place, [o.run for o in ancestors if o.run and not is_ended(o)], estimates)
     absent = dict.fromkeys(
-        planned.dataset for planned in plan if planned.dataset not in place.corpus.names
+        planned.dataset for planned in plan if planned.dataset not in place.library.names
     )
     if absent:
         place.console.print(f"Not in the corpus, so blank: {', '.join(absent)}.")
@@ -214,13 +218,15 @@ def show_missing(place: Place, plan: Sequence[Planned]) -> None:
         place.console.print(Text(f"Cannot run: {error}", style="red"))
 
 
-def show_estimates(
-    place: Place, requests: Sequence[driver.Request], runs: Sequence[Estimate] = ()
-) -> None:
-    """What pretrainings that have not ended, and runs, should take."""
-    to_come = [request for request in requests if not driver.has_ended(request)]
-    estimates = [*estimate_pretrainings(to_come), *runs]
-    place.console.print(estimates_table(estimates, rehearsal=place.corpus.rehearsal))
+def has_ended(place: Place, run: Run) -> bool:
+    """Whether a run's weights are there."""
+    return driver.has_ended(place.places.folder(run), run)
+
+
+def show_estimates(place: Place, to_come: Iterable[Run], runs: Sequence[Estimate] = ()) -> None:
+    """What runs should take, after those that they start from."""
+    estimates = [*estimate_ancestors(to_come), *runs]
+    place.console.print(estimates_table(estimates, rehearsal=place.library.rehearsal))
 
 
 def estimates_table(estimates: Sequence[Estimate], *, rehearsal: bool) -> RenderableType:
@@ -240,16 +246,7 @@ def estimates_table(estimates: Sequence[Estimate], *, rehearsal: bool) -> Render
     return Group(summary.heading("What is missing", rehearsal=rehearsal), grid, below)
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A checkpoint that runs start from."""
-
-    origin: Origin
-    config: Mapping[str, Any]
-    """Of the stage that trained it."""
-
-
-def origin_of(place: Place, named: str) -> Trained:
+def origin_named(place: Place, named: str) -> Origin:
     """A checkpoint by the name of its run in the storage, or by its folder.
 
     Raises:
@@ -257,12 +254,12 @@ def origin_of(place: Place, named: str) -> Trained:
     """
     location = absolute(named)
     if "/" not in named:
-        runs = Storage.at(join(place.storage, "runs"))
+        runs = Storage.at(place.places.runs)
         location = driver.last_checkpoint(runs.sub(check_name(named, "a run's name")))
     with checkpoint.local(Storage.at(location)) as copy:
         facts = checkpoint.describe(copy)
     checkpoint.account(location, facts)
-    return Trained(Origin(start_identity(facts), location), facts["config"])
+    return origin_of(facts, location)
 
 
 def show_weights(place: Place, plan: Sequence[Planned]) -> None:
@@ -270,12 +267,12 @@ def show_weights(place: Place, plan: Sequence[Planned]) -> None:
     names = names_of(plan)
     lie = {}
     for key, run in runs_of(plan).items():
-        location = join(place.storage, "runs", key)
-        found = checkpoint.latest_whole(Storage.at(location))
+        folder = place.places.folder(run)
+        found = checkpoint.latest_whole(folder)
         if found is not None:
-            what = f"{names[key]}, {run.dataset.rpartition('-')[0]} {run.fold} seed {run.seed}"
-            lie[f"{what} ({run.protocol})"] = join(location, found)
-    place.console.print(summary.heading("Weights", rehearsal=place.corpus.rehearsal))
+            what = f"{names[key]}, {', '.join(run.datasets)} {run.fold} seed {run.seed}"
+            lie[f"{what} ({run.protocol})"] = folder.place(found)
+    place.console.print(summary.heading("Weights", rehearsal=place.library.rehearsal))
     place.console.print(summary.files(lie))
 
 
@@ -307,24 +304,24 @@ def _value(text: str) -> Any:
         return text
 
 
-def lay_out(place: Place, request: driver.Request, dataset: str) -> tuple[dict[str, Map], ReadOuts]:
+def lay_out(place: Place, run: Run, dataset: str) -> tuple[dict[str, Map], ReadOuts]:
     """Maps of one dataset by the encoder of a pretraining, which runs first where it must.
 
     Raises:
         ValueError: the corpus lacks the dataset.
         RuntimeError: the pretraining failed.
     """
-    if dataset not in place.corpus.names:
+    if dataset not in place.library.names:
         raise ValueError(
-            f"{place.location}: need {dataset} to lay out, got {', '.join(place.corpus.names)}"
+            f"{place.location}: need {dataset} to lay out, got {', '.join(place.library.names)}"
         )
-    workers, share = connect(place, [request])
-    request = on_workers(workers, request, place.options)
-    if not driver.has_ended(request):
+    rules = connect(place, [run])
+    if not has_ended(place, run):
         with RunsDisplay(0, {}, place.console) as display:
-            schedule.pretrain(request, display)
-    folder = place.corpus[dataset].manifest.folder
-    return make_maps(MapRequest(request, folder, join(place.storage, "maps")), share)
+            schedule.train(run, places=place.places, rules=rules, listen=display)
+    (folder,) = place.library.dataset(dataset).builds
+    request = MapRequest(run, place.places.runs, folder, join(place.storage, "maps"))
+    return make_maps(request, rules.share)
 
 
 def _code_of(comparison: Comparison) -> str:

@@ -12,7 +12,8 @@ from rich.console import Console
 from emoray.batches.feeds import for_pretraining, with_coordinates
 from emoray.batches.plans import Plan, RoundPlan, check_workers
 from emoray.corpus.build.rehearsal import rehearsal_corpus
-from emoray.corpus.read import Corpus, open_corpus
+from emoray.corpus.read import open_corpus
+from emoray.experiments import pretraining
 from emoray.experiments.options import PAPER, WITH_RESUME, Pretrain, option
 from emoray.reports import summary
 from emoray.results import published
@@ -22,6 +23,9 @@ from emoray.runtime.console import open_console
 from emoray.runtime.locks import hold
 from emoray.runtime.storage import Storage, absolute, check_name, join
 from emoray.training import driver
+from emoray.training.data import RunData, open_data
+from emoray.training.execute import check_code, code_of
+from emoray.training.run import Execution, Run, Submission
 
 
 def run(options: Pretrain, workers: cluster.WorkerDemand | None = None) -> None:
@@ -44,7 +48,7 @@ def run(options: Pretrain, workers: cluster.WorkerDemand | None = None) -> None:
 def _pretrain(
     options: Pretrain,
     storage: str,
-    begun: driver.Request | None,
+    begun: Submission | None,
     workers: cluster.WorkerDemand | None,
     console: Console,
 ) -> None:
@@ -64,39 +68,43 @@ def _pretrain(
         workers = cluster.with_gpus(workers, cpus_per_worker=options.cpus_per_worker)
     # Again, now that it is known whether other nodes must see it too.
     cluster.storage_root(options.storage, shared=options.shared_storage)
-    request = stored or _fresh(options, storage)
-    request = replace(request, **asdict(workers))
-    corpus = request.open_corpus()
-    plan = request.make_plan(corpus)
-    driver.check(request, plan)
-    driver.start(request, plan)
-    with ending.resumable(*_resuming(options, request)):
-        _go_through(request, plan, corpus, console, began)
+    submission = stored or _fresh(options, storage)
+    how = replace(submission.execution, **asdict(workers))
+    submission = replace(submission, execution=how)
+    check_code(submission.run)
+    found = open_data(submission.run)
+    plan = found.plan(found.stage())
+    driver.check(submission, plan)
+    driver.start(submission, plan)
+    with ending.resumable(*_resuming(options, submission.run)):
+        _go_through(submission, found, plan, console, began)
 
 
 def _go_through(
-    request: driver.Request, plan: Plan, corpus: Corpus, console: Console, began: float
+    submission: Submission, found: RunData, plan: Plan, console: Console, began: float
 ) -> None:
     """Workers, read-out and summary of a run that is written down."""
+    rehearsal = found.rehearsal
     if isinstance(plan, RoundPlan):
-        console.print(summary.occupancy(plan.occupancy(), rehearsal=corpus.rehearsal))
-    console.print(summary.run(driver.describe(request, plan, corpus), rehearsal=corpus.rehearsal))
-    driver.fit(request, plan, console=console)
-    scores = driver.compare_on_held_out(request, console=console)
+        console.print(summary.occupancy(plan.occupancy(), rehearsal=rehearsal))
+    words = pretraining.describe(submission, found, plan)
+    console.print(summary.run(words, rehearsal=rehearsal))
+    driver.fit(submission, found, console=console)
+    scores = pretraining.compare_on_held_out(submission, console=console)
     from emoray.reports import figures  # matplotlib: not what the first step waits for
 
     seconds = time.monotonic() - began
-    places = driver.finish(
-        request, plan, corpus, scores, loss_png=figures.loss_curve, seconds=seconds
+    places = pretraining.finish(
+        submission, found, plan, scores, loss_png=figures.loss_curve, seconds=seconds
     )
-    console.print(summary.read_out(scores, rehearsal=corpus.rehearsal))
-    console.print(summary.doubts(driver.held_out_doubts(request, corpus)))
-    console.print(summary.end(places, seconds, rehearsal=corpus.rehearsal))
+    console.print(summary.read_out(scores, rehearsal=rehearsal))
+    console.print(summary.doubts(pretraining.held_out_doubts(found)))
+    console.print(summary.end(places, seconds, rehearsal=rehearsal))
 
 
-def _resuming(options: Pretrain, request: driver.Request) -> list[str]:
+def _resuming(options: Pretrain, run: Run) -> list[str]:
     """The command that goes on with a run, from where this one was typed."""
-    words = ["python", sys.argv[0], "--resume", request.name]
+    words = ["python", sys.argv[0], "--resume", run.name]
     if options.storage:
         words += ["--storage", options.storage]
     if options.address:
@@ -104,7 +112,7 @@ def _resuming(options: Pretrain, request: driver.Request) -> list[str]:
     return words + ["--shared-storage"] * options.shared_storage
 
 
-def _stored(options: Pretrain, runs: str) -> driver.Request:
+def _stored(options: Pretrain, runs: str) -> Submission:
     """The run to go on with, as it was started, wherever its folder lies now."""
     usual = dotted_values(PAPER)
     given = [name for name, value in dotted_values(options).items() if value != usual[name]]
@@ -114,25 +122,29 @@ def _stored(options: Pretrain, runs: str) -> driver.Request:
             f"need --resume without options that the run was started with, got {', '.join(refused)}"
         )
     folder = Storage.at(join(runs, options.resume or ""))
-    stored = driver.stored_request(folder)
-    if stored.name != options.resume:
-        raise ValueError(f"{folder}: need the folder of its own run, got that of {stored.name!r}")
+    stored = driver.stored_submission(folder)
+    if stored.run.name != options.resume:
+        name = stored.run.name
+        raise ValueError(f"{folder}: need the folder of its own run, got that of {name!r}")
     return replace(stored, storage=runs)
 
 
-def _demand(options: Pretrain, begun: driver.Request | None) -> cluster.WorkerDemand:
+def _demand(options: Pretrain, begun: Submission | None) -> cluster.WorkerDemand:
     """The workers asked for; a resumed run has what it had where nothing is asked."""
     stored = begun if options.resume else None
-    had = (stored.n_workers, stored.gpus_per_worker) if stored else (1, 0.0)
+    execution = stored.execution if stored else Execution()
+    had = (execution.n_workers, execution.gpus_per_worker)
     n_workers = had[0] if options.workers is None else options.workers
     gpus = had[1] if options.gpus_per_worker is None else options.gpus_per_worker
-    rounds = stored.config["rounds_per_step"] if stored else options.emod.rounds_per_step
+    rounds = stored.run.config["rounds_per_step"] if stored else options.emod.rounds_per_step
     check_workers(n_workers, rounds)
-    cpus = options.cpus_per_worker or driver.kept_cpus(begun, n_workers, gpus)
+    cpus = options.cpus_per_worker or driver.kept_cpus(
+        begun.execution if begun else None, n_workers, gpus
+    )
     return cluster.WorkerDemand(n_workers, cpus, gpus)
 
 
-def _fresh(options: Pretrain, storage: str) -> driver.Request:
+def _fresh(options: Pretrain, storage: str) -> Submission:
     """A run that nobody has started yet."""
     location, known = options.corpus, published.load("emod").pretraining
     if location is None:
@@ -142,16 +154,15 @@ def _fresh(options: Pretrain, storage: str) -> driver.Request:
         rehearsal_corpus(raw, location, datasets=sorted(known))
     corpus = open_corpus(location, datasets=options.datasets or None)
     corpus = with_coordinates(corpus) if options.datasets else for_pretraining(corpus, known)
-    request = driver.Request(
-        name=options.name or "",
-        storage=join(storage, "runs"),
-        corpus=absolute(location),
-        datasets=tuple(dataset.manifest.folder for dataset in corpus.datasets),
+    run = Run(
         method="emod",
         stage="pretrain",
         config=to_dict(options.emod),
-        held_out=driver.held_out_of(corpus, fraction=options.held_out, seed=options.emod.seed),
-        checkpoint_every=options.checkpoint_every,
-        gather=options.gather,
+        corpus=absolute(location),
+        builds={f: d for dataset in corpus.datasets for f, d in dataset.builds.items()},
+        held_out=pretraining.held_out_of(corpus, fraction=options.held_out, seed=options.emod.seed),
+        code=code_of("emod", corpus.names, is_scored=False),
+        name=options.name or "",
     )
-    return replace(request, plan=request.make_plan(corpus).digest)
+    how = Execution(checkpoint_every=options.checkpoint_every, gather=options.gather)
+    return Submission(run, join(storage, "runs"), how)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 
 from emoray.experiments import session
 from emoray.experiments.experiment import asked, compare
+from emoray.experiments.graph import question
 from emoray.experiments.options import Reproduce
 from emoray.experiments.paper_tables import Reproduction
 from emoray.reports import figures
@@ -24,9 +24,8 @@ def run(options: Reproduce) -> None:
     place = session.open_place(options.where, open_console(), paper)
     reproduction = Reproduction(
         paper=paper,
-        corpus=place.corpus,
-        location=place.location,
-        storage=place.storage,
+        library=place.library,
+        storage=place.places.runs,
         datasets=options.datasets,
         protocols=options.protocols,
         seeds=options.seeds,
@@ -35,12 +34,14 @@ def run(options: Reproduce) -> None:
         rehearsal=place.rehearsal,
         set=session.settings(options.set),
         weights=session.pairs(options.weights),
-        resources=asdict(place.demand),
+        n_workers=place.demand.n_workers,
     )
     figure = paper.figure(options.table)
     if figure is not None:
         if options.dry_run:
-            session.show_estimates(place, [reproduction.full_pretraining()])
+            run = reproduction.full_pretraining()
+            to_come = [] if session.has_ended(place, run) else [run]
+            session.show_estimates(place, to_come)
         else:
             _projection(reproduction, figure, place, began)
         return
@@ -66,10 +67,10 @@ def _projection(
     reproduction: Reproduction, figure: PaperProjection, place: session.Place, began: float
 ) -> None:
     """Embeddings laid out in the plane, untrained beside pretrained."""
-    request = reproduction.full_pretraining()
-    maps, read_outs = session.lay_out(place, request, figure.dataset)
-    rehearsal = place.corpus[figure.dataset].rehearsal
-    seen = place.corpus[figure.dataset].manifest.folder in request.datasets
+    run = reproduction.full_pretraining()
+    maps, read_outs = session.lay_out(place, run, figure.dataset)
+    rehearsal = place.library.dataset(figure.dataset).rehearsal
+    seen = figure.dataset in run.datasets
     picture = figures.embedding_map(
         maps["untrained"],
         maps["pretrained"],
@@ -96,4 +97,4 @@ def _projection(
     )
     shown = [Figure("map", figure.caption, words, picture)]
     seconds = time.monotonic() - began
-    session.report(place, comparison, shown, asked=[request.name, figure.dataset], seconds=seconds)
+    session.report(place, comparison, shown, asked=[question(run), figure.dataset], seconds=seconds)

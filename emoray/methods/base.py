@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from emoray.batches.batch import Batch, Group
 from emoray.batches.plans import Sampling
 from emoray.methods.settings import OptimizerConfig, Precision
+from emoray.signals import Recipe
 from emoray.vocabulary.schema import Stream
 
 Scope = Literal["corpus", "fold"]
@@ -160,6 +161,9 @@ class Stage(ABC):
     scope: ClassVar[Scope] = "fold"
     streams: ClassVar[tuple[Stream, ...]] = ("eeg",)
     """That it reads, by name; of several, segments of the same instant."""
+    recipes: ClassVar[Mapping[Stream, Recipe]] = {}
+    """By stream, the recipe whose build is read: the length of its segments is among it. Of a
+    stream without an entry the corpus has one build, by whatever recipe."""
     target: ClassVar[TargetName | None] = None
     """That it learns; None where it needs none."""
     may_start_from: ClassVar[tuple[str, ...]] = ()
@@ -177,6 +181,19 @@ class Stage(ABC):
     @abstractmethod
     def rehearsal(cls) -> Any:
         """Settings that learn something of rehearsal data within seconds or minutes on a CPU."""
+
+    @classmethod
+    def following(cls, config: Any, starts: Mapping[str, Mapping[str, Any]]) -> Any:
+        """Settings with those that what it starts from decides, such as an encoder's size.
+
+        Args:
+            config: as asked for.
+            starts: settings of the stages that trained its starts, by role, as plain dicts.
+
+        Raises:
+            ValueError: it cannot start from such weights.
+        """
+        return config
 
     @classmethod
     def published_weights(cls, config: Any) -> Mapping[str, Any] | None:

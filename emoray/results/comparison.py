@@ -252,7 +252,10 @@ def _once(found: Sequence[str], at: str) -> None:
 
 def _tested(rows: Sequence[ResultRow]) -> set[tuple[str, ...]]:
     """What a seed's runs were tested on."""
-    return {(row.corpus, canonical_json(row.target), row.protocol, row.fold) for row in rows}
+    return {
+        (canonical_json(row.builds), canonical_json(row.target), row.protocol, row.fold)
+        for row in rows
+    }
 
 
 def _badness(part: str) -> tuple[int, str]:
@@ -262,6 +265,6 @@ def _badness(part: str) -> tuple[int, str]:
 
 
 def _start(row: ResultRow) -> str:
-    if row.start is None:
-        return "from scratch"
-    return str(row.start.get("words", "pretrained"))
+    """`from scratch`, or the words of its weights."""
+    found = [str(start.get("words", "pretrained")) for start in row.starts.values()]
+    return " and ".join(dict.fromkeys(found)) or "from scratch"

@@ -1,7 +1,7 @@
 """Result rows: one file for each evaluated run, and which runs are still missing.
 
-A row is plain data under a key that says what was run: method, stage, settings, corpus, target,
-protocol, fold, seed, start, rule of choice and code. Asking for the same thing again finds the
+A row is plain data under a key that says what was run: method, stage, settings, data, target,
+protocol, fold, seed, starts, rule of choice and code. Asking for the same thing again finds the
 row; nothing is overwritten.
 
 Shapes: K classes.
@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import numpy as np
@@ -25,7 +26,7 @@ from emoray.runtime.storage import Storage
 from emoray.vocabulary import targets
 from emoray.vocabulary.schema import DataError
 
-FORMAT = 2
+FORMAT = 3
 """Of a row's file; raise it when a field changes its meaning."""
 ROWS = "rows"
 _TOLERANCE = 1e-9
@@ -50,15 +51,16 @@ class ResultRow:
     config: Mapping[str, Any]
     """The stage's settings, as `config.to_dict` gives them."""
     dataset: str
-    corpus: str
-    """The build that was read, by folder (`faced-eeg-0d9cf00c654e`)."""
+    builds: Mapping[str, str]
+    """What was read: digest of the index by the build's folder (`faced-eeg-0d9cf00c654e`)."""
     target: Mapping[str, Any]
     """What the classes are (`vocabulary.targets`), as plain data."""
     protocol: str
     fold: str
     seed: int
-    start: Mapping[str, Any] | None
-    """Where the weights came from; None: from scratch."""
+    starts: Mapping[str, Mapping[str, Any]]
+    """Where the weights came from, by what the stage calls it (`encoder`): which run's, its method,
+    stage and settings, and its own starts; none: from scratch."""
     chosen_by: str
     """Metric on the validation segments by which the best epoch was chosen."""
     code: str
@@ -103,7 +105,7 @@ class ResultRow:
 
     def __post_init__(self) -> None:
         plain = configs.to_dict(self)  # refuses what JSON cannot say, NaN among it
-        for name in ("config", "target", "start", "scores", "audit", "machine"):
+        for name in ("config", "builds", "target", "starts", "scores", "audit", "machine"):
             object.__setattr__(self, name, plain[name])
         object.__setattr__(self, "confusion", tuple(map(tuple, plain["confusion"])))
         curves = {name: tuple(values) for name, values in plain["curves"].items()}
@@ -122,6 +124,12 @@ class ResultRow:
             ValueError: there is no such metric.
         """
         return self.scores.get(metrics.get(name).name)
+
+    @property
+    def lineage(self) -> dict[str, Mapping[str, Any]]:
+        """Settings of every stage that it descends from, by the way there: `encoder`,
+        `student.teacher`."""
+        return dict(_ancestors(self.starts, ""))
 
     @property
     def val_curve(self) -> str:
@@ -163,65 +171,37 @@ def val_curve(metric: str) -> str:
     return f"val_{metric}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Asked:
-    """What a key stands for: what was asked for, not what came out."""
-
-    method: str
-    stage: str
-    config: Mapping[str, Any]
-    corpus: str
-    target: Mapping[str, Any]
-    protocol: str
-    fold: str
-    seed: int
-    start: Mapping[str, Any] | None
-    chosen_by: str
-    code: str
+def _ancestors(
+    starts: Mapping[str, Mapping[str, Any]], at: str
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for role, start in starts.items():
+        if "config" in start:  # published weights have none
+            yield f"{at}{role}", start["config"]
+            yield from _ancestors(start["starts"], f"{at}{role}.")
 
 
-KEY_PARTS = tuple(field.name for field in fields(_Asked))
-"""Fields of a row that make its key."""
+KEY_PARTS = (
+    *("method", "stage", "config", "builds", "target", "protocol", "fold"),
+    *("seed", "starts", "chosen_by", "code"),
+)
+"""Fields of a row that make its key: what was asked for, not what came out."""
 
 
-def key_of(
-    *,
-    method: str,
-    stage: str,
-    config: Mapping[str, Any],
-    corpus: str,
-    target: Mapping[str, Any],
-    protocol: str,
-    fold: str,
-    seed: int,
-    start: Mapping[str, Any] | None,
-    chosen_by: str,
-    code: str,
-) -> str:
+def key_of(*, held_out: Mapping[str, Sequence[str]] = MappingProxyType({}), **parts: Any) -> str:
     """32 hex digits that change with any part and with nothing else.
 
     Args:
-        config: plain data, as `config.to_dict` gives it: 5 and 5.0 are two settings here.
-        target: plain data, as `targets` gives it.
-        start: plain data that names the weights (their digest, not only their place).
+        held_out: whom a run without a fold must not see; nobody for a row.
+        parts: `KEY_PARTS`, all of them, as plain data: 5 and 5.0 are two settings here. Starts name
+            their weights (the run and step that made them), not only their place.
 
     Raises:
-        ValueError: a part that is no plain data.
+        ValueError: a part that is no plain data, one too many or too few.
     """
-    asked = _Asked(
-        method=method,
-        stage=stage,
-        config=config,
-        corpus=corpus,
-        target=target,
-        protocol=protocol,
-        fold=fold,
-        seed=seed,
-        start=start,
-        chosen_by=chosen_by,
-        code=code,
-    )
-    return _sha256(configs.to_dict(asked))[:_KEY_DIGITS]
+    if set(parts) != set(KEY_PARTS):
+        raise ValueError(f"need {', '.join(KEY_PARTS)} for a key, got {', '.join(sorted(parts))}")
+    asked = {"held_out": held_out, **parts}
+    return _sha256(configs.plain_dict(asked))[:_KEY_DIGITS]
 
 
 class ResultStore:
@@ -367,7 +347,7 @@ def _refuse(field: str, need: str, got: object) -> NoReturn:
     raise ValueError(f"need {field} to be {need}, got {got!r}")
 
 
-_TEXTS = ("method", "stage", "dataset", "corpus", "protocol", "fold", "code", "device")
+_TEXTS = ("method", "stage", "dataset", "builds", "protocol", "fold", "code", "device")
 _LEAST: Mapping[str, float] = {
     "seed": 0,
     "n_classes": 2,

@@ -36,6 +36,15 @@ def to_dict(config: object) -> dict[str, Any]:
     return {f.name: _plain(getattr(config, f.name), f.name) for f in _fields(type(config))}
 
 
+def plain_dict(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping as `to_dict` gives one.
+
+    Raises:
+        ValueError: it holds something that plain data cannot say.
+    """
+    return {str(name): _plain(value, str(name)) for name, value in values.items()}
+
+
 def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
     """Make a config from plain data; fields that are left out keep their defaults.
 

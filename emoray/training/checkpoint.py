@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from emoray import methods
+from emoray.batches import distributed
 from emoray.corpus.fingerprints import Seen, Signals
 from emoray.methods.base import Inputs
 from emoray.runtime import config as configs
@@ -33,9 +34,9 @@ STATE_FILE = "state.pt"
 RUN_FILE = "run.json"
 PREFIX = "step-"
 """Of a checkpoint's folder in a run's, before the steps done, in eight digits."""
-FORMAT = 2
+FORMAT = 3
 """Raised when an older reader could no longer make sense of the files. Of 1, nothing bound
-`run.json` to the weights: whom those saw is anybody's guess."""
+`run.json` to the weights: whom those saw is anybody's guess. 2 had no key of its run."""
 
 HISTORY = ("loss", "gradient_norm", "learning_rate", "step_s", "wait_s")
 """Columns kept for every step of a run."""
@@ -262,13 +263,28 @@ def local(folder: Storage) -> Iterator[Path]:
         yield Path(copy)
 
 
-class FolderCheckpoints:
-    """Checkpoints of a run in one process, below a folder; the last one is kept."""
+def name_of(step: int) -> str:
+    """Of the folder of a run's checkpoint after so many steps."""
+    return f"{PREFIX}{step:08d}"
 
-    def __init__(self, folder: Storage, facts: Mapping[str, Any], *, like: Sequence[str]) -> None:
+
+class FolderCheckpoints:
+    """Checkpoints of a run below a folder: rank 0 writes, all workers wait for it.
+
+    Args:
+        folder: the run's own.
+        facts: what each says of itself beside its tensors.
+        like: which of them the state to go on from must share.
+        keep: how many of the last are kept.
+    """
+
+    def __init__(
+        self, folder: Storage, facts: Mapping[str, Any], *, like: Sequence[str], keep: int = 1
+    ) -> None:
         self._folder = folder
         self._facts = facts
         self._like = like
+        self._keep = keep
 
     def latest(self) -> State | None:
         """The last whole state.
@@ -284,12 +300,11 @@ class FolderCheckpoints:
 
     def save(self, state: State) -> None:
         """Keep a state and let go of earlier ones."""
-        earlier = [name for name in self._folder.folders() if name.startswith(PREFIX)]
-        name = f"{PREFIX}{state.step:08d}"
-        save(self._folder.sub(name), state, self._facts)
-        for old in earlier:
-            if old != name:
-                self._folder.filesystem.delete_dir(self._folder.path(old))
+        if distributed.rank() == 0:
+            save(self._folder.sub(name_of(state.step)), state, self._facts)
+            with contextlib.suppress(OSError):  # the run needs none of what lies there still
+                sweep(self._folder, keep=self._keep)
+        distributed.barrier()
 
 
 def load_model(folder: Path, module: torch.nn.Module) -> None:

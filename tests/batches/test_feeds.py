@@ -32,7 +32,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 
 def plan_of(corpus: Corpus, *, rounds: int = 4) -> RoundPlan:
-    return RoundPlan(pools(corpus, {}), seed=7, rounds_per_step=rounds)
+    return RoundPlan(pools(corpus.datasets, {}), seed=7, rounds_per_step=rounds)
 
 
 def feed_of(corpus: Corpus, plan: Plan, **options: Any) -> PlanFeed:
@@ -86,7 +86,7 @@ def test_a_number_of_workers_that_does_not_divide_the_rounds_is_refused(corpus: 
 
 def test_subjects_held_out_are_never_drawn(corpus: Corpus) -> None:
     held_out = {"made_a": ("02",), "made_b": ()}
-    plan = RoundPlan(pools(corpus, held_out), seed=0, rounds_per_step=2)
+    plan = RoundPlan(pools(corpus.datasets, held_out), seed=0, rounds_per_step=2)
     subjects = corpus["made_a"].column("subject")
     drawn = {s for step in range(20) for s in subjects[plan.step(0, step % plan.n_steps)[0]].flat}
     assert drawn == {"01", "03"}
@@ -148,7 +148,7 @@ def test_ray_data_gathers_what_the_worker_would(corpus: Corpus, ray_cluster: obj
 
 def mixed(corpus: Corpus) -> SegmentPlan:
     """Steps of three segments: of some, one dataset has none, and of more one worker's share."""
-    return SegmentPlan(pools(corpus, {}), seed=1, batch_size=3)
+    return SegmentPlan(pools(corpus.datasets, {}), seed=1, batch_size=3)
 
 
 def test_segments_of_several_datasets_meet_as_the_plan_says(corpus: Corpus) -> None:

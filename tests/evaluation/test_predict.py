@@ -25,6 +25,7 @@ ROWS = np.array([70, 3, 3, 107, 0, 55, 54, 20, 8, 91])
 class FirstSamples:
     """A stage whose class scores are the first sample of each electrode."""
 
+    streams = ("eeg",)
     batch_size = 4
     sampling = ShuffledSegments(batch_size)
 

@@ -51,7 +51,7 @@ def run(
     score: Callable[[nn.Module], float] | None = None,
     stage: type[Pretraining] = Pretraining,
 ) -> Trained:
-    plan = RoundPlan(pools(corpus, {}), seed=config.seed, rounds_per_step=config.rounds_per_step)
+    plan = RoundPlan(pools(corpus.datasets, {}), seed=config.seed, rounds_per_step=config.rounds_per_step)
     return loop.train(
         stage(config),
         feed_of(corpus, plan),
@@ -144,7 +144,7 @@ def test_every_step_leaves_a_row(corpus: Corpus) -> None:
     memory = Memory()
     run(corpus, TINY, memory)
     history = memory.states[-1].history
-    n_steps = TINY.epochs * RoundPlan(pools(corpus, {}), seed=0, rounds_per_step=2).n_steps
+    n_steps = TINY.epochs * RoundPlan(pools(corpus.datasets, {}), seed=0, rounds_per_step=2).n_steps
     assert {len(column) for column in history.values()} == {n_steps}
     waited_and_took = zip(history["wait_s"], history["step_s"], strict=True)
     assert all(0 <= wait_s <= step_s for wait_s, step_s in waited_and_took)
@@ -253,7 +253,7 @@ class Diverging(Pretraining):
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_by_its_step(corpus: Corpus) -> None:
-    plan = RoundPlan(pools(corpus, {}), seed=0, rounds_per_step=2)
+    plan = RoundPlan(pools(corpus.datasets, {}), seed=0, rounds_per_step=2)
     with pytest.raises(FloatingPointError, match=r"loss is inf at step 2"):
         loop.train(
             Diverging(TINY),
@@ -279,7 +279,7 @@ def test_the_checkpoint_folder_is_enough_to_use_the_encoder(corpus: Corpus, tmp_
     checkpoint.save(tmp_path, memory.states[-1], {"method": "emod"})
     fresh = Pretraining(replace(TINY, seed=5)).build()
     checkpoint.load_model(tmp_path, fresh)
-    plan = RoundPlan(pools(corpus, {}), seed=0, rounds_per_step=1)
+    plan = RoundPlan(pools(corpus.datasets, {}), seed=0, rounds_per_step=1)
     (batch,) = feed_of(corpus, plan).batches(0, 1)
     with torch.no_grad():
         expected = module.eval().embed(batch.groups)  # type: ignore[operator]
@@ -361,7 +361,7 @@ def test_what_only_a_watched_loss_reaches_has_a_gradient_of_zero(corpus: Corpus)
     """Not none: workers wait for the gradient of every parameter."""
     stage = WithHead(TINY)
     module = stage.build()
-    plan = RoundPlan(pools(corpus, {}), seed=0, rounds_per_step=1)
+    plan = RoundPlan(pools(corpus.datasets, {}), seed=0, rounds_per_step=1)
     (batch,) = feed_of(corpus, plan).batches(0, 1)
     loop.take_step(stage, module, make_optimizer(stage.optimizer, module), batch, 0.1)
     for parameter in module.get_submodule("watched").parameters():

@@ -28,7 +28,7 @@ from emoray.methods.emod.config import (
 )
 from emoray.methods.emod.loss import augmentation_contrast, hard_va_contrast, soft_va_contrast
 from emoray.methods.emod.model import DropoutKey, EmodClassifier, EmodPretraining
-from emoray.runtime.config import to_dict
+from emoray.runtime.config import from_dict, to_dict
 
 
 class Pretraining(Stage):
@@ -131,6 +131,19 @@ class Finetuning(Classification):
     def rehearsal(cls) -> FinetuneConfig:
         """A small encoder, and few epochs of small batches."""
         return rehearsal_finetune_config()
+
+    @classmethod
+    def following(
+        cls, config: FinetuneConfig, starts: Mapping[str, Mapping[str, Any]]
+    ) -> FinetuneConfig:
+        """With the encoder that the checkpoint holds; dropout and front end as asked for."""
+        if "encoder" not in starts:
+            return config
+        if "encoder" not in starts["encoder"]:
+            raise ValueError("need a checkpoint of EMOD, got another")
+        stored = from_dict(EncoderConfig, starts["encoder"]["encoder"])
+        own = {name: getattr(config.encoder, name) for name in _MAY_DIFFER}
+        return replace(config, encoder=replace(stored, **own))
 
     def build(self) -> EmodClassifier:
         """Encoder, with the pretrained weights where there are any, and a new head."""

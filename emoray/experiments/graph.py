@@ -1,0 +1,236 @@
+"""Runs of a table as a graph: what several need is one run, known before it has run.
+
+stages of an arm -> for an evaluation, a protocol, a fold and a seed: the last stage's run
+                 -> its starts, each the end of another stage's run, and so on down
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from emoray import methods
+from emoray.corpus.fingerprints import Seen
+from emoray.corpus.library import Library, Segments
+from emoray.experiments.arms import Arm, ArmStage
+from emoray.methods.base import Stage
+from emoray.results.paper import Evaluation
+from emoray.runtime.config import digest, set_dotted, to_dict
+from emoray.runtime.storage import Storage, join
+from emoray.training import checkpoint
+from emoray.training.data import RunData, data_of, stage_of
+from emoray.training.execute import code_of, identity_of, seen_by
+from emoray.training.run import PUBLISHED, Origin, Run
+
+
+@dataclass(frozen=True)
+class At:
+    """Where a run of a table stands."""
+
+    evaluation: Evaluation
+    protocol: str
+    fold: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A run that others may start from, and whom its weights will have seen."""
+
+    origin: Origin
+    seen: Seen
+
+
+@dataclass
+class Graph:
+    """Makes runs; asked twice for the same one, it gives the one it made.
+
+    Args:
+        library: of the corpus.
+        storage: folder or URI of the runs.
+        pretraining: datasets that stages over the corpus are trained on, those of them that the
+            corpus has with the stage's streams.
+        seed_of: seed of a run -> seed of the stages over the corpus that it descends from.
+    """
+
+    library: Library
+    storage: str
+    pretraining: Sequence[str] = ()
+    seed_of: Callable[[int], int] = lambda seed: seed
+    _ends: dict[str, _Planned] = field(default_factory=dict)
+    _named: dict[tuple[str, str, str], Mapping[str, Any] | None] = field(default_factory=dict)
+
+    def run(self, arm: Arm, at: At) -> Run:
+        """The scored run of an arm's last stage.
+
+        Raises:
+            ValueError: the data have no such fold, or nothing to train a stage on.
+            DataError: a build is missing.
+        """
+        *before, last = arm.stages
+        planned: dict[str, _Planned] = {}
+        for stage in before:
+            planned[stage.name] = self._end(stage, at, planned)
+        return self._run(last, at, self._starts(last, planned), is_last=True)
+
+    def over_corpus(self, stage: ArmStage, seed: int) -> Run:
+        """The run of a stage over the corpus that starts from nothing.
+
+        Raises:
+            ValueError: the corpus holds nothing to train it on.
+        """
+        origin = self._planned(self._corpus_run(stage, seed, {}), {}).origin
+        assert origin.run is not None  # it is planned
+        return origin.run
+
+    # One run --------------------------------------------------------------------------------------
+
+    def _run(self, stage: ArmStage, at: At, starts: Mapping[str, Origin], *, is_last: bool) -> Run:
+        kind = _kind(stage)
+        if kind.scope == "corpus":
+            return self._corpus_run(stage, self.seed_of(at.seed), starts)
+        is_scored = is_last or kind.target == "label"
+        dataset = self._dataset(kind, at.evaluation.dataset)
+        return _coded(
+            Run(
+                method=stage.method,
+                stage=stage.stage,
+                config=to_dict(set_dotted(stage.config, "seed", at.seed)),
+                corpus=self.library.location,
+                builds=dataset.builds,
+                target=at.evaluation.target.to_plain(),
+                protocol=at.protocol,
+                fold=at.fold,
+                chosen_by=at.evaluation.chosen_by if is_scored else "",
+                starts={**starts, **self._published(stage)},
+            )
+        )
+
+    def _corpus_run(self, stage: ArmStage, seed: int, starts: Mapping[str, Origin]) -> Run:
+        kind = _kind(stage)
+        opened = [self._dataset(kind, name) for name in self._names(kind)]
+        return _coded(
+            Run(
+                method=stage.method,
+                stage=stage.stage,
+                config=to_dict(set_dotted(stage.config, "seed", seed)),
+                corpus=self.library.location,
+                builds={f: d for dataset in opened for f, d in dataset.builds.items()},
+                starts={**starts, **self._published(stage)},
+            )
+        )
+
+    def _names(self, kind: type[Stage]) -> tuple[str, ...]:
+        """Datasets that a stage over the corpus is trained on."""
+        found = self.library.having(kind.streams, self.pretraining)
+        if kind.target == "va":
+            found = tuple(name for name in found if self._dataset(kind, name).has_coordinates)
+        if not found:
+            raise ValueError(
+                f"need datasets to pretrain on ({', '.join(self.pretraining)}), "
+                f"got {', '.join(self.library.names)}"
+            )
+        return found
+
+    def _dataset(self, kind: type[Stage], name: str) -> Segments:
+        return self.library.dataset(name, kind.streams, kind.recipes)
+
+    # What it starts from --------------------------------------------------------------------------
+
+    def _starts(self, stage: ArmStage, planned: Mapping[str, _Planned]) -> dict[str, Origin]:
+        return {
+            role: start if isinstance(start, Origin) else planned[start].origin
+            for role, start in stage.starts.items()
+        }
+
+    def _published(self, stage: ArmStage) -> dict[str, Origin]:
+        """Weights that the settings name, as a start; looked at once, they may be large."""
+        at = (stage.method, stage.stage, digest(stage.config))
+        if at not in self._named:
+            self._named[at] = _kind(stage).published_weights(stage.config)
+        named = self._named[at]
+        return {} if named is None else {PUBLISHED: Origin(named)}
+
+    def _end(self, stage: ArmStage, at: At, planned: Mapping[str, _Planned]) -> _Planned:
+        run = self._run(stage, at, self._starts(stage, planned), is_last=False)
+        before = {
+            role: planned[name] for role, name in stage.starts.items() if isinstance(name, str)
+        }
+        return self._planned(run, before)
+
+    def _planned(self, run: Run, before: Mapping[str, _Planned]) -> _Planned:
+        """The run's end: which step of it, and whom it will have seen."""
+        if run.key in self._ends:
+            return self._ends[run.key]
+        kind = stage_of(run)
+        names = run.datasets
+        found = data_of(run, [self._dataset(kind, name) for name in names])
+        seen = seen_by(found, [one.seen for one in before.values()])
+        step = _n_steps(found)
+        if not run.fold:  # a person who looks at the storage knows it again
+            run = _named(run)
+        location = join(self.storage, run.folder_name, checkpoint.name_of(step))
+        identity = identity_of(run.key, step, seen)
+        self._ends[run.key] = _Planned(Origin(identity, location, run.lineage(), run), seen)
+        return self._ends[run.key]
+
+
+def _kind(stage: ArmStage) -> type[Stage]:
+    kind: type[Stage] = methods.get(stage.method).STAGES[stage.stage]
+    return kind
+
+
+def _n_steps(found: RunData) -> int:
+    """Steps of the whole run; what a stage is built from does not change them."""
+    stage = found.stage()
+    return stage.epochs * found.plan(stage).n_steps
+
+
+def _coded(run: Run) -> Run:
+    code = code_of(run.method, run.datasets, is_scored=bool(run.chosen_by))
+    return replace(run, code=code)
+
+
+def _named(run: Run) -> Run:
+    return replace(run, name=f"{run.method}-{run.stage}-{run.key[:12]}")
+
+
+# Ends ---------------------------------------------------------------------------------------------
+
+
+def is_ended(origin: Origin) -> bool:
+    """Whether the weights are there."""
+    folder, _, name = origin.location.rpartition("/")
+    return checkpoint.latest_whole(Storage.at(folder)) == name
+
+
+def ancestors_of(runs: Iterable[Run]) -> dict[str, Origin]:
+    """All runs that these descend from, by key: each after those that it starts from."""
+    found: dict[str, Origin] = {}
+
+    def add(run: Run) -> None:
+        for origin in run.starts.values():
+            if origin.run is not None and origin.run.key not in found:
+                add(origin.run)
+                found[origin.run.key] = origin
+
+    for run in runs:
+        add(run)
+    return found
+
+
+def question(run: Run) -> dict[str, Any]:
+    """What a run asks, as plain data: not where things lie and not by which code."""
+    return {
+        "datasets": run.datasets,
+        "target": run.target,
+        "fold": run.fold,
+        "chosen_by": run.chosen_by,
+        "config": run.config,
+        "starts": {role: _question_of(origin) for role, origin in run.starts.items()},
+    }
+
+
+def _question_of(origin: Origin) -> Any:
+    return question(origin.run) if origin.run else digest(origin.to_plain())
