@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from tests import ecg_only
+from tests.processes import in_session, left_after
 
 REPO = Path(__file__).parents[1]
 NAME = "throwaway"
@@ -77,13 +79,9 @@ class Checkout:
 
 def end_session(process: subprocess.Popen[str]) -> None:
     """SIGKILL for a job and all that it has started, and the end of all of them."""
-    from signal import SIGKILL
-
-    from tests.processes import in_session, left_after
-
     for pid in in_session(process.pid):
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, SIGKILL)
+            os.kill(pid, signal.SIGKILL)
     process.wait(timeout=30)
     assert left_after(process.pid, 30) == {}
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,7 @@ from emoray.methods.base import Inputs, Stage, Start
 from emoray.methods.classification import Classification
 from emoray.methods.counter_draws import DropoutKey
 from emoray.methods.settings import ClassifierConfig, OptimizerConfig
+from emoray.vocabulary.schema import Stream
 
 FLOOR = 1e-6
 """Added to a power before its logarithm."""
@@ -78,8 +80,8 @@ class Encoder(nn.Module):
         return log_power_BD
 
 
-def _embedded(encoder: nn.Module, groups: Sequence[Group], stream: str) -> Tensor:
-    return torch.cat([encoder(group[stream].x_BCT) for group in groups])  # type: ignore[index]
+def _embedded(encoder: nn.Module, groups: Sequence[Group], stream: Stream) -> Tensor:
+    return torch.cat([encoder(group[stream].x_BCT) for group in groups])
 
 
 def _log_power_BL(groups: Sequence[Group]) -> Tensor:
@@ -128,8 +130,9 @@ class TeacherAndStudent(nn.Module):
 class Classifier(nn.Module):
     """Class scores from an encoder for each stream."""
 
-    def __init__(self, config: Config, inputs: Inputs, streams: Sequence[str]) -> None:
+    def __init__(self, config: Config, inputs: Inputs, streams: Sequence[Stream]) -> None:
         super().__init__()
+        self.streams = tuple(streams)
         sets = {"eeg": 1, "ecg": inputs["ecg"].n_chans}
         self.encoders = nn.ModuleDict({name: Encoder(sets[name], config) for name in streams})
         self.norm = nn.BatchNorm1d(len(streams) * config.width)
@@ -137,7 +140,7 @@ class Classifier(nn.Module):
 
     def forward(self, groups: Sequence[Group], key: DropoutKey | None = None) -> Tensor:
         """Class scores (B, K); it draws nothing, so the key is not used."""
-        z = [_embedded(encoder, groups, name) for name, encoder in self.encoders.items()]
+        z = [_embedded(self.encoders[name], groups, name) for name in self.streams]
         scores_BK: Tensor = self.head(self.norm(torch.cat(z, dim=1)))
         return scores_BK
 
@@ -235,8 +238,8 @@ class Third(Classification):
     """The stage `third`: classes of a fold, from both, or from scratch."""
 
     config_type = Config
-    streams = ("eeg", "ecg")
-    may_start_from = ("teacher", "student")
+    streams: ClassVar[tuple[Stream, ...]] = ("eeg", "ecg")
+    may_start_from: ClassVar[tuple[str, ...]] = ("teacher", "student")
 
     def __init__(self, config: Config, inputs: Inputs, starts: Mapping[str, Start]) -> None:
         super().__init__(config, inputs, starts)
