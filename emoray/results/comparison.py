@@ -19,7 +19,7 @@ from emoray.runtime.config import canonical_json
 _CLEAN = "clean"
 _OF_ONE_MODEL = (
     "dataset",
-    "corpus",
+    "builds",
     "target",
     "protocol",
     "chosen_by",
