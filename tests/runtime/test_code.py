@@ -85,7 +85,7 @@ def test_a_module_counts_where_its_package_was_given_another_folder(
 
 
 def test_what_starts_keeps_and_shows_decides_nothing() -> None:
-    found = closure(["emoray.training.run"])
+    found = closure(["emoray.training.execute"])
     assert "emoray.training.loop" in found
     assert not {name for name in found if name.split(".")[1] in DECIDES_NOTHING}
 
