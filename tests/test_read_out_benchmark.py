@@ -58,7 +58,9 @@ def test_ratings_stay_as_a_whole_and_with_a_presentations_segments(
 
 def test_as_many_segments_of_each_region_can_be_drawn(corpus: Corpus) -> None:
     other = permuted(corpus, HELD_OUT, seed=0)
-    for one, two in zip(pools(corpus.datasets, HELD_OUT), pools(other.datasets, HELD_OUT), strict=True):
+    for one, two in zip(
+        pools(corpus.datasets, HELD_OUT), pools(other.datasets, HELD_OUT), strict=True
+    ):
         np.testing.assert_array_equal(one.rows_S, two.rows_S)
         counts = [np.bincount(regions(pool.va_S2), minlength=9) for pool in (one, two)]
         np.testing.assert_array_equal(*counts)

@@ -158,7 +158,7 @@ class PairedDataset:
             raise ValueError(f"need a stream among {', '.join(self._both)}; got {name!r}")
         return PairedStream(self._both[name], self._rows[name])
 
-    @cached_property
+    @property
     def has_coordinates(self) -> bool:
         """Whether a segment has valence and arousal."""
         return bool(np.isfinite(self.va_S2).all(axis=1).any())

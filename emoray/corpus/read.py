@@ -142,7 +142,7 @@ class CorpusDataset:
         """Valence and arousal in [-4, 4]; nan where the dataset has none."""
         return np.stack([self.column("valence"), self.column("arousal")], axis=1)
 
-    @cached_property
+    @property
     def has_coordinates(self) -> bool:
         """Whether a segment has valence and arousal; SEED's, for one, have neither."""
         return bool(np.isfinite(self.va_S2).all(axis=1).any())

@@ -6,7 +6,7 @@ options -> Place (corpus, result store, storage) -> missing runs over the cluste
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,8 +16,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from emoray import __version__
-from emoray.corpus.build.rehearsal import rehearsal_corpus
+from emoray import __version__, methods
+from emoray.corpus.build.rehearsal import N_SUBJECTS, rehearsal_corpus
 from emoray.corpus.library import Library
 from emoray.evaluation.maps import Map
 from emoray.experiments import schedule
@@ -27,6 +27,7 @@ from emoray.experiments.experiment import Planned, missing, runs_of
 from emoray.experiments.graph import ancestors_of, is_ended
 from emoray.experiments.options import Where
 from emoray.experiments.runs_display import RunsDisplay, clock
+from emoray.methods.base import Stage
 from emoray.reports import files, summary, tables
 from emoray.reports.page import Figure
 from emoray.results.comparison import Comparison
@@ -35,9 +36,11 @@ from emoray.results.store import ResultStore
 from emoray.runtime import cluster
 from emoray.runtime.config import digest
 from emoray.runtime.storage import Storage, absolute, check_name, join
+from emoray.signals import EcgRecipe, EegRecipe, Recipe
 from emoray.training import checkpoint, driver
 from emoray.training.execute import origin_of
 from emoray.training.run import Execution, Origin, Run
+from emoray.vocabulary.schema import Stream
 
 REHEARSAL_SUBJECTS = 6
 """Of each dataset of evaluation: two in each third where subjects and stimuli are apart, and no
@@ -106,14 +109,68 @@ def open_place(options: Where, console: Console, paper: Paper, *, keep: bool = F
     console.print("No --corpus: rehearsal data, written and built once, then kept.")
     location = join(storage, "rehearsal", "corpus")
     raw = cluster.local_folder(storage) / "rehearsal" / "raw"
-    everything = (paper.evaluation, *(table.evaluation for table in paper.tables.values()))
-    evaluated = {one.dataset for evaluation in everything for one in evaluation}
-    only_pretrained = sorted(set(paper.pretraining) - evaluated)
-    if only_pretrained:
-        rehearsal_corpus(raw, location, datasets=only_pretrained)
-    if evaluated:
-        rehearsal_corpus(raw, location, datasets=sorted(evaluated), n_subjects=REHEARSAL_SUBJECTS)
+    for built, names in builds_of(paper).items():
+        rehearsal_corpus(
+            raw,
+            location,
+            datasets=sorted(names),
+            n_subjects=REHEARSAL_SUBJECTS if built.is_evaluated else N_SUBJECTS,
+            streams=built.streams,
+            recipe=built.eeg,
+            ecg=built.ecg,
+        )
     return Place(options, console, storage, absolute(location), keep)
+
+
+@dataclass(frozen=True)
+class Built:
+    """How datasets of a rehearsal are built."""
+
+    is_evaluated: bool
+    streams: tuple[Stream, ...] = ()
+    eeg: EegRecipe | None = None
+    ecg: EcgRecipe | None = None
+
+
+def builds_of(paper: Paper) -> dict[Built, set[str]]:
+    """What a paper's stages read: how it is built, and of which datasets.
+
+    Raises:
+        ValueError: stages that read one stream of a dataset by several recipes.
+    """
+    read: dict[str, dict[Stream, Recipe | None]] = {}
+    evaluated = {one.dataset for table in paper.tables.values() for one in table.evaluation}
+    evaluated |= {one.dataset for one in paper.evaluation}
+    for kind, names in _stages_of(paper):
+        for name in names:
+            of_dataset = read.setdefault(name, {})
+            for stream in kind.streams:
+                recipe = kind.recipes.get(stream)
+                if of_dataset.setdefault(stream, recipe) != recipe:
+                    raise ValueError(f"need one recipe for {stream} of {name}, got several")
+    found: dict[Built, set[str]] = {}
+    for name, recipes in read.items():
+        eeg, ecg = recipes.get("eeg"), recipes.get("ecg")
+        assert eeg is None or isinstance(eeg, EegRecipe)
+        assert ecg is None or isinstance(ecg, EcgRecipe)
+        built = Built(name in evaluated, tuple(sorted(recipes, reverse=True)), eeg, ecg)
+        found.setdefault(built, set()).add(name)
+    return found
+
+
+def _stages_of(paper: Paper) -> Iterator[tuple[type[Stage], Sequence[str]]]:
+    """Stages that reproduce something, and the datasets that each is trained on."""
+    found = [
+        (stage, [one.dataset for one in table.evaluation])
+        for table in paper.tables.values()
+        for row in table.rows
+        if row.reproduce is not None
+        for stage in row.reproduce.stages
+    ]
+    found += [(s, [f.dataset]) for f in paper.figures.values() for s in f.reproduce.stages]
+    for stage, names in found:
+        kind: type[Stage] = methods.get(stage.method).STAGES[stage.stage]
+        yield kind, paper.pretraining if kind.scope == "corpus" else names
 
 
 def connect(place: Place, over_corpus: Iterable[Run] = ()) -> schedule.Rules:

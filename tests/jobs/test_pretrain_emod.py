@@ -10,7 +10,6 @@ import runpy
 import socket
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,9 @@ from emoray.runtime.config import dotted_values, to_dict
 from emoray.runtime.locks import LOCKS, hold
 from emoray.runtime.storage import Storage
 from emoray.training import driver
-from emoray.training.driver import Request
+from emoray.training.data import open_data
+from emoray.training.execute import code_of
+from emoray.training.run import Execution, Run, Submission
 from tests.corpora import write_corpus
 
 REPO = Path(__file__).parents[2]
@@ -171,19 +172,18 @@ def test_a_resumed_run_keeps_what_it_was_started_with(
 def store_run(storage: Path, **had: Any) -> None:
     """A run that has been written down, and no step of it done."""
     corpus = open_corpus(write_corpus(storage / "corpus"))
-    request = Request(
-        name="one",
-        storage=str(storage / "runs"),
-        corpus=str(storage / "corpus"),
-        datasets=corpus.names,
+    run = Run(
         method="emod",
         stage="pretrain",
         config=to_dict(rehearsal_config(n_workers=2)),
-        held_out={},
-        **had,
+        corpus=str(storage / "corpus"),
+        builds={f: d for dataset in corpus.datasets for f, d in dataset.builds.items()},
+        code=code_of("emod", corpus.names, is_scored=False),
+        name="one",
     )
-    plan = request.make_plan(corpus)
-    driver.start(replace(request, plan=plan.digest), plan)
+    found = open_data(run)
+    submission = Submission(run, str(storage / "runs"), Execution(**had))
+    driver.start(submission, found.plan(found.stage()))
 
 
 def test_a_resumed_runs_own_rounds_decide_how_many_workers_fit(

@@ -27,6 +27,7 @@ from emoray.batches.plans import Plan, Pool, RegionRounds, make_plan
 from emoray.methods.base import Inputs, Stage, Start, StreamSpec
 from emoray.methods.baselines.model import MODELS
 from emoray.methods.settings import OptimizerConfig
+from emoray.results import published
 from emoray.runtime.config import from_dict, set_all, to_dict
 from emoray.training import loop
 from emoray.training.batch_norm import over_all_workers
@@ -93,12 +94,34 @@ VARIANTS: Mapping[tuple[str, str], tuple[Case, ...]] = {
 """Where one case is not enough. Of a stage that is not here it is its rehearsal's settings."""
 OWN_DROPOUT = ("baselines",)
 """Methods with torch's dropout, whose masks are of each worker's share: compared without."""
-CASES = tuple(
-    case
-    for method in methods.names()
-    for stage in methods.get(method).STAGES
-    for case in VARIANTS.get((method, stage), (Case(method, stage),))
-)
+
+
+def with_starts(method: str) -> Iterator[Case]:
+    """Stages of a method with the starts that the rows of its paper give them."""
+    if method not in published.names():
+        return
+    rows = [row for table in published.load(method).tables.values() for row in table.rows]
+    for stages in (row.reproduce.stages for row in rows if row.reproduce is not None):
+        named = {one.name: one.stage for one in stages if one.method == method}
+        for one in stages:
+            if one.method == method and one.starts and set(one.starts.values()) <= set(named):
+                starts = {role: named[name] for role, name in one.starts.items()}
+                yield Case(method, one.stage, starts=starts)
+
+
+def cases() -> tuple[Case, ...]:
+    """Every stage of every method: its variants, or its rehearsal, and with what it starts from."""
+    found = [
+        case
+        for method in methods.names()
+        for stage in methods.get(method).STAGES
+        for case in VARIANTS.get((method, stage), (Case(method, stage),))
+    ]
+    found += [case for method in methods.names() for case in with_starts(method)]
+    return tuple({str(case): case for case in found}.values())
+
+
+CASES = cases()
 
 
 # A stage, and what it reads -----------------------------------------------------------------------

@@ -89,7 +89,7 @@ def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_format_is_refused(folder: Path) -> None:
     path = folder / checkpoint.RUN_FILE
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
-    with pytest.raises(CheckpointError, match=r"need format 2, got 99"):
+    with pytest.raises(CheckpointError, match=r"need format 3, got 99"):
         checkpoint.load(folder)
 
 
@@ -101,7 +101,7 @@ def test_a_checkpoint_whose_account_nothing_binds_is_refused_with_what_to_do(fol
     for read in (checkpoint.describe, checkpoint.load):
         with pytest.raises(CheckpointError, match="whom it saw to its weights: train it again"):
             read(folder)
-    edit(folder, lambda facts: {**facts, "format": 2})
+    edit(folder, lambda facts: {**facts, "format": checkpoint.FORMAT})
     for read in (checkpoint.describe, checkpoint.load):
         with pytest.raises(CheckpointError, match="of whom they saw, was changed since"):
             read(folder)

@@ -17,17 +17,22 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
 
+from emoray.batches.plans import Plan
 from emoray.corpus.read import open_corpus
+from emoray.experiments import pretraining
 from emoray.methods.emod.config import Config, EncoderConfig
 from emoray.runtime.config import to_dict
 from emoray.runtime.storage import Storage
 from emoray.training import checkpoint, driver
-from emoray.training.driver import Request
+from emoray.training.data import open_data
+from emoray.training.execute import code_of
+from emoray.training.run import Execution, Run, Submission
 from tests.corpora import write_corpus
 from tests.disks import full_disk
 from tests.processes import below_us, left_after
@@ -41,46 +46,52 @@ TINY = Config(
 EVERY = 7
 """Steps between checkpoints: no divisor of an epoch's five, so that kills fall in mid-epoch."""
 
-SNAPSHOT = "checkpoint_manager_snapshot.json"
-"""Ray Train's list of the checkpoints that it registered."""
-
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_corpus(tmp_path_factory.mktemp("corpus"))
 
 
-def request_for(corpus: Path, storage: Path, name: str, **changes: object) -> Request:
+def submitted(corpus: Path, storage: Path, name: str, **execution: Any) -> Submission:
     opened = open_corpus(corpus)
-    request = Request(
-        name=name,
-        storage=str(storage),
-        corpus=str(corpus),
-        datasets=tuple(dataset.manifest.folder for dataset in opened.datasets),
+    run = Run(
         method="emod",
         stage="pretrain",
         config=to_dict(TINY),
-        held_out=driver.held_out_of(opened, fraction=0.0, seed=0),
-        n_workers=2,
-        cpus_per_worker=1.0,
-        checkpoint_every=EVERY,
+        corpus=str(corpus),
+        builds={f: d for dataset in opened.datasets for f, d in dataset.builds.items()},
+        held_out=pretraining.held_out_of(opened, fraction=0.0, seed=0),
+        code=code_of("emod", opened.names, is_scored=False),
+        name=name,
     )
-    return planned(replace(request, **changes))  # type: ignore[arg-type]
+    usual = {"n_workers": 2, "cpus_per_worker": 1.0, "checkpoint_every": EVERY}
+    return Submission(run, str(storage), Execution(**{**usual, **execution}))
 
 
-def planned(request: Request) -> Request:
-    """The request with the digest of its plan."""
-    return replace(request, plan=request.make_plan(request.open_corpus()).digest)
+def moved(submission: Submission, storage: Path, name: str = "", **execution: Any) -> Submission:
+    """The same run in another place, under another name, on other means."""
+    run = replace(submission.run, name=name or submission.run.name)
+    how = replace(submission.execution, **execution)
+    return Submission(run, str(storage), how)
 
 
-def run(request: Request) -> str:
+def with_run(submission: Submission, **changes: Any) -> Submission:
+    """Another run."""
+    return replace(submission, run=replace(submission.run, **changes))
+
+
+def plan_of(submission: Submission) -> Plan:
+    found = open_data(submission.run)
+    return found.plan(found.stage())
+
+
+def run(submission: Submission) -> str:
     """Run to the end; returns what the console said."""
     said = io.StringIO()
-    corpus = request.open_corpus()
-    plan = request.make_plan(corpus)
-    driver.check(request, plan)
-    driver.start(request, plan)
-    driver.fit(request, plan, console=Console(file=said, width=100))
+    driver.check(submission, plan_of(submission))
+    driver.start(submission, plan_of(submission))
+    console = Console(file=said, width=100)
+    driver.fit(submission, open_data(submission.run), console=console)
     return said.getvalue()
 
 
@@ -96,9 +107,11 @@ def assert_same_end(first: checkpoint.State, second: checkpoint.State) -> None:
 
 
 @pytest.fixture(scope="module")
-def unbroken(ray_cluster: None, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Request:
+def unbroken(
+    ray_cluster: None, corpus: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Submission:
     """Two workers, nobody killed."""
-    request = request_for(corpus, tmp_path_factory.mktemp("runs"), "unbroken")
+    request = submitted(corpus, tmp_path_factory.mktemp("runs"), "unbroken")
     run(request)
     return request
 
@@ -114,9 +127,9 @@ def unbroken(ray_cluster: None, corpus: Path, tmp_path_factory: pytest.TempPathF
     ],
 )
 def test_a_process_killed_in_mid_epoch_changes_nothing(
-    unbroken: Request, tmp_path: Path, title: str, told: str
+    unbroken: Submission, tmp_path: Path, title: str, told: str
 ) -> None:
-    request = replace(unbroken, storage=str(tmp_path), name="killed")
+    request = moved(unbroken, tmp_path, "killed")
     killer = threading.Thread(
         target=kill_when, args=(lambda: reached(request, 2 * EVERY), partial(below_us, title))
     )
@@ -130,30 +143,25 @@ def test_a_process_killed_in_mid_epoch_changes_nothing(
 
 
 @pytest.fixture(scope="module")
-def broken(unbroken: Request, tmp_path_factory: pytest.TempPathFactory) -> Request:
+def broken(unbroken: Submission, tmp_path_factory: pytest.TempPathFactory) -> Submission:
     """Given up in mid-epoch, after the loss of a worker."""
-    request = replace(
-        unbroken, storage=str(tmp_path_factory.mktemp("broken")), name="broken", max_failures=0
-    )
+    request = moved(unbroken, tmp_path_factory.mktemp("broken"), "broken", max_failures=0)
     victims = partial(below_us, "ray::RayTrainWorker")
     killer = threading.Thread(target=kill_when, args=(lambda: reached(request, 3 * EVERY), victims))
     killer.start()
     with pytest.raises(driver.RunError, match=r"a worker was lost.*; that was fault 1 in a row"):
         run(request)
     killer.join()
-    return replace(request, max_failures=7)
+    return moved(request, Path(request.storage), max_failures=7)
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.parametrize("damage", [lambda text: b"", lambda text: text[:100], lambda text: b"\0{"])
-def test_a_run_goes_on_whatever_became_of_rays_list_of_its_checkpoints(
-    unbroken: Request, broken: Request, tmp_path: Path, damage: Callable[[bytes], bytes]
+def test_a_run_goes_on_from_its_last_whole_checkpoint(
+    unbroken: Submission, broken: Submission, tmp_path: Path
 ) -> None:
-    request = replace(broken, storage=str(tmp_path / "runs"))
+    request = moved(broken, tmp_path / "runs")
     shutil.copytree(broken.folder.root, request.folder.root)
-    snapshot = Path(request.folder.path(SNAPSHOT))
-    snapshot.write_bytes(damage(snapshot.read_bytes()))
     went_on_from = last_state(request.folder).step
     cut_off = Path(request.folder.path("step-00000048"))
     shutil.copytree(driver.last_checkpoint(request.folder), cut_off)
@@ -171,22 +179,22 @@ def test_a_full_disk_ends_the_run_by_the_path_that_did_not_fit(
     ray_cluster: None, corpus: Path, tmp_path: Path
 ) -> None:
     with full_disk(tmp_path / "disk", free_bytes=60_000) as disk:
-        request = request_for(corpus, disk / "runs", "full")
+        request = submitted(corpus, disk / "runs", "full")
         with pytest.raises(driver.RunError) as raised:
             run(request)
     said = str(raised.value)
     assert "\n" not in said
-    place = re.escape(request.folder.path("step-00000007"))
+    place = re.escape(request.folder.path("step-00000007/state.pt"))
     assert re.search(rf"cannot write {place}, which needs [\d,]+ bytes: .*; [\d,]+ are free", said)
 
 
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_killed_driver_is_resumed_to_the_same_end_on_any_number_of_workers(
-    unbroken: Request, tmp_path: Path
+    unbroken: Submission, tmp_path: Path
 ) -> None:
-    request = replace(unbroken, storage=str(tmp_path / "runs"), name="killed")
-    with job(request, "--name", request.name) as process:
+    request = moved(unbroken, tmp_path / "runs", "killed")
+    with job(request, "--name", request.run.name) as process:
         wait_for(lambda: reached(request, 2 * EVERY))
         os.kill(process.pid, signal.SIGKILL)
         process.wait(timeout=30)
@@ -194,11 +202,11 @@ def test_a_killed_driver_is_resumed_to_the_same_end_on_any_number_of_workers(
     assert 0 < broken_at < len(last_state(unbroken.folder).history["loss"])
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-a", tmp_path / "runs", copy], check=True)
-    with job(request, "--resume", request.name) as process:
+    with job(request, "--resume", request.run.name) as process:
         assert process.wait(timeout=240) == 0, output_of(process)
     assert_same_end(last_state(unbroken.folder), last_state(request.folder))
     # The copy goes on with one worker: same batches, same losses to rounding.
-    alone = replace(request, storage=str(copy), n_workers=1)
+    alone = moved(request, copy, n_workers=1)
     run(alone)
     one, two = last_state(alone.folder), last_state(unbroken.folder)
     assert one.history["loss"] == pytest.approx(two.history["loss"], rel=1e-4)
@@ -208,11 +216,11 @@ def test_a_killed_driver_is_resumed_to_the_same_end_on_any_number_of_workers(
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_stopped_job_says_the_command_that_goes_on_to_the_same_end(
-    unbroken: Request, tmp_path: Path
+    unbroken: Submission, tmp_path: Path
 ) -> None:
     """As SLURM stops one: the signal goes to all of its processes."""
-    request = replace(unbroken, storage=str(tmp_path / "runs"), name="stopped")
-    with job(request, "--name", request.name) as process:
+    request = moved(unbroken, tmp_path / "runs", "stopped")
+    with job(request, "--name", request.run.name) as process:
         wait_for(lambda: reached(request, 2 * EVERY))
         os.killpg(process.pid, signal.SIGTERM)
         assert process.wait(timeout=30) == 143, output_of(process)
@@ -235,7 +243,7 @@ def test_a_stopped_job_says_the_command_that_goes_on_to_the_same_end(
 
 
 @pytest.mark.ray
-def test_a_run_says_what_it_was_and_saw(unbroken: Request) -> None:
+def test_a_run_says_what_it_was_and_saw(unbroken: Submission) -> None:
     folder = Path(driver.last_checkpoint(unbroken.folder))
     facts = checkpoint.describe(folder)
     assert facts["rehearsal"] is True
@@ -249,67 +257,61 @@ def test_a_run_says_what_it_was_and_saw(unbroken: Request) -> None:
 
 @pytest.mark.ray
 def test_read_out_and_summary_say_that_they_are_of_rehearsal_data(
-    unbroken: Request, tmp_path: Path
+    unbroken: Submission, tmp_path: Path
 ) -> None:
-    request = planned(
-        replace(
-            unbroken,
-            name="short",
-            storage=str(tmp_path),
-            config=to_dict(replace(TINY, epochs=2)),
-            held_out={"made_a": ("01",), "made_b": ("02",)},
-            n_workers=1,
-        )
+    request = with_run(
+        moved(unbroken, tmp_path, "short", n_workers=1),
+        config=to_dict(replace(TINY, epochs=2)),
+        held_out={"made_a": ("01",), "made_b": ("02",)},
     )
     run(request)
-    corpus = request.open_corpus()
+    found = open_data(request.run)
     said = io.StringIO()
-    scores = driver.compare_on_held_out(request, console=Console(file=said, width=100))
+    scores = pretraining.compare_on_held_out(request, console=Console(file=said, width=100))
     assert scores["pretrained"]["scores"]["valence"]["n"] == 48  # two people of 30 segments
     assert scores["pretrained"]["scores"]["valence"]["people"]["n_people"] == 2
     assert "read-out  288/288 segments" in said.getvalue()  # two arms of six people
-    places = driver.finish(
-        request, request.make_plan(corpus), corpus, scores, loss_png=lambda *a, **k: b"", seconds=1
+    places = pretraining.finish(
+        request, found, plan_of(request), scores, loss_png=lambda *a, **k: b"", seconds=1
     )
     summary = json.loads(Path(places["summary"]).read_text())
     assert summary["rehearsal"] is True
     assert summary["held_out_doubts"] == []
-    n_steps = 2 * request.make_plan(corpus).n_steps
+    n_steps = 2 * plan_of(request).n_steps
     assert len(Path(places["every step"]).read_text().splitlines()) == n_steps + 1
 
 
 def test_another_run_of_the_same_name_is_refused(corpus: Path, tmp_path: Path) -> None:
-    request = request_for(corpus, tmp_path, "taken")
-    plan = request.make_plan(request.open_corpus())
+    request = submitted(corpus, tmp_path, "taken")
+    plan = plan_of(request)
     driver.start(request, plan)
-    other = planned(replace(request, config=to_dict(replace(TINY, epochs=2))))
+    other = with_run(request, config=to_dict(replace(TINY, epochs=2)))
     with pytest.raises(ValueError, match=r"another run of the name 'taken'.*--resume"):
         driver.check(other, plan)
-    driver.check(replace(request, n_workers=1), plan)
+    driver.check(moved(request, tmp_path, n_workers=1), plan)
 
 
 def test_workers_that_do_not_divide_the_rounds_are_refused_before_anything_starts(
     corpus: Path, tmp_path: Path
 ) -> None:
-    request = request_for(corpus, tmp_path, "three", n_workers=3)
+    request = submitted(corpus, tmp_path, "three", n_workers=3)
     with pytest.raises(ValueError, match=r"divides the 2 rounds of a step \(1, 2\), got 3"):
-        driver.check(request, request.make_plan(request.open_corpus()))
+        driver.check(request, plan_of(request))
     assert not request.folder.exists()
 
 
 def test_a_run_does_not_go_on_with_another_corpus(corpus: Path, tmp_path: Path) -> None:
-    request = request_for(corpus, tmp_path / "runs", "moved")
+    request = submitted(corpus, tmp_path / "runs", "moved")
     other = write_corpus(tmp_path / "corpus", seed=1)
-    moved = replace(request, corpus=str(other))
     with pytest.raises(ValueError, match=r"need the segments that run 'moved' was started on"):
-        driver.check(moved, moved.make_plan(moved.open_corpus()))
+        open_data(replace(request.run, corpus=str(other)))
 
 
 @pytest.mark.ray
 def test_a_damaged_shard_ends_the_run_at_once_and_by_its_name(
     ray_cluster: None, tmp_path: Path
 ) -> None:
-    request = request_for(write_corpus(tmp_path / "corpus"), tmp_path / "runs", "damaged")
+    request = submitted(write_corpus(tmp_path / "corpus"), tmp_path / "runs", "damaged")
     shard = next((tmp_path / "corpus").glob("made_b-*/shards/made_b-s02-v1.arrow"))
     damaged = bytearray(shard.read_bytes())
     damaged[-2000] ^= 1
@@ -322,12 +324,12 @@ def test_a_damaged_shard_ends_the_run_at_once_and_by_its_name(
 
 
 @pytest.mark.ray
-def test_the_readmes_lines_use_the_encoder(unbroken: Request) -> None:
+def test_the_readmes_lines_use_the_encoder(unbroken: Submission) -> None:
     readme = (REPO / "README.md").read_text()
     (block,) = [part.split("```")[0] for part in readme.split("```python\n")[1:]]
     places = {
         "~/emoray/runs/NAME/step-00027800": driver.last_checkpoint(unbroken.folder),
-        "~/emoray/corpus": unbroken.corpus,
+        "~/emoray/corpus": unbroken.run.corpus,
         "deap": "made_a",
     }
     for written, here in places.items():
@@ -340,18 +342,19 @@ def test_the_readmes_lines_use_the_encoder(unbroken: Request) -> None:
 
 def test_a_run_that_is_not_there_cannot_be_resumed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"nowhere: need a run to resume"):
-        driver.stored_request(Storage.at(tmp_path / "nowhere"))
+        driver.stored_submission(Storage.at(tmp_path / "nowhere"))
 
 
-def test_a_request_survives_json(corpus: Path, tmp_path: Path) -> None:
-    request = request_for(corpus, tmp_path, "one", held_out={"made_a": ("01",), "made_b": ()})
-    assert Request.from_json(json.loads(json.dumps(request.to_json()))) == request
+def test_a_submission_survives_json(corpus: Path, tmp_path: Path) -> None:
+    request = submitted(corpus, tmp_path, "one", gather="cluster")
+    request = with_run(request, held_out={"made_a": ("01",), "made_b": ()})
+    assert Submission.from_json(json.loads(json.dumps(request.to_json()))) == request
 
 
 # --- killing ------------------------------------------------------------------------------------
 
 
-def reached(request: Request, step: int) -> bool:
+def reached(request: Submission, step: int) -> bool:
     """Whether the run has registered a checkpoint of this step or a later one."""
     names = [name for name in request.folder.folders() if name.startswith("step-")]
     return any(int(name.removeprefix("step-")) >= step for name in names)
@@ -372,13 +375,13 @@ def kill_when(happened: Callable[[], bool], victims: Callable[[], list[int]]) ->
 class job:
     """The main job in a process of its own, with a cluster of its own."""
 
-    def __init__(self, request: Request, *words: str) -> None:
+    def __init__(self, request: Submission, *words: str) -> None:
         storage = str(Path(request.storage).parent)
         options = ["--storage", storage, "--address", "local", "--cpus-per-worker", "1"]
         if "--resume" not in words:
             options += [
-                *("--corpus", request.corpus, "--held-out", "0", "--workers", "2"),
-                *("--datasets", *request.datasets),
+                *("--corpus", request.run.corpus, "--held-out", "0", "--workers", "2"),
+                *("--datasets", *request.run.builds),
                 *("--checkpoint-every", str(EVERY), "--epochs", str(TINY.epochs)),
                 *("--rounds-per-step", "2", "--encoder.d-model", "8", "--encoder.n-heads", "2"),
                 *("--encoder.n-layers", "1", "--encoder.d-feedforward", "16"),

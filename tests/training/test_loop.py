@@ -51,7 +51,9 @@ def run(
     score: Callable[[nn.Module], float] | None = None,
     stage: type[Pretraining] = Pretraining,
 ) -> Trained:
-    plan = RoundPlan(pools(corpus.datasets, {}), seed=config.seed, rounds_per_step=config.rounds_per_step)
+    plan = RoundPlan(
+        pools(corpus.datasets, {}), seed=config.seed, rounds_per_step=config.rounds_per_step
+    )
     return loop.train(
         stage(config),
         feed_of(corpus, plan),

@@ -67,7 +67,7 @@ from pyarrow import fs
 
 from emoray.runtime import cluster
 from emoray.training import checkpoint, driver
-from tests.training.test_driver import EVERY, reached, request_for, run, wait_for
+from tests.training.test_driver import EVERY, reached, submitted, run, wait_for
 
 fs.FileSystem.from_uri("s3://bucket?allow_bucket_creation=true")[0].create_dir("bucket")
 cluster.connect(address="local", workers=cluster.WorkerDemand(2, 1.0))
@@ -80,12 +80,12 @@ def interrupt(request):
     time.sleep(30)  # Arrow's client waits for 6 s, and Ray Train calls it three times
     line.mend()
 
-cutting = request_for(corpus, "s3://bucket/runs", "cut")
+cutting = submitted(corpus, "s3://bucket/runs", "cut")
 thread = threading.Thread(target=interrupt, args=(cutting,))
 thread.start()
 met["said"] = run(cutting)
 thread.join()
-whole = request_for(corpus, here, "whole")
+whole = submitted(corpus, here, "whole")
 run(whole)
 
 def state(request):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,13 @@ import pytest
 from emoray.corpus.read import open_corpus
 from emoray.experiments import schedule
 from emoray.methods.emod.config import rehearsal_config
-from emoray.results.store import ResultStore
+from emoray.results.store import KEY_PARTS, ResultStore
 from emoray.runtime.config import to_dict
 from emoray.runtime.locks import hold
 from emoray.runtime.storage import Storage
 from emoray.training import driver
-from emoray.training.driver import Request
-from emoray.training.loop import training_code
+from emoray.training.execute import code_of
+from emoray.training.run import Run, Submission
 from tests.corpora import write_corpus
 from tests.rows import made_row
 
@@ -55,23 +54,22 @@ def test_a_pretraining_that_another_job_trains_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corpus = open_corpus(write_corpus(tmp_path / "corpus"))
-    request = Request(
-        name="one",
-        storage=str(tmp_path / "runs"),
-        corpus=str(tmp_path / "corpus"),
-        datasets=tuple(dataset.manifest.folder for dataset in corpus.datasets),
+    run = Run(
         method="emod",
         stage="pretrain",
         config=to_dict(rehearsal_config()),
-        held_out={},
+        corpus=str(tmp_path / "corpus"),
+        builds={f: d for dataset in corpus.datasets for f, d in dataset.builds.items()},
+        code=code_of("emod", corpus.names, is_scored=False),
+        name="one",
     )
-    request = replace(request, plan=request.make_plan(corpus).digest)
+    places = schedule.Places(str(tmp_path / "results"), str(tmp_path / "runs"))
     heard = threading.Event()
     other = held_until(tmp_path / "runs", "one", heard)
     # The other job has ended it by then; without the lock this one would have begun.
-    monkeypatch.setattr(driver, "has_ended", lambda _: heard.is_set())
+    monkeypatch.setattr(driver, "has_ended", lambda folder, run: heard.is_set())
     relay = Relay(heard)
-    schedule._pretrain(request, training_code("emod"), relay)
+    schedule._fit(Submission(run, places.runs), places, False, True, relay)
     other.join()
     (said,) = relay.said
     assert said.startswith(f"one is held by process {os.getpid()} on ")
@@ -81,19 +79,19 @@ def test_a_pretraining_that_another_job_trains_is_waited_for(
 def test_a_run_whose_row_another_job_makes_is_not_done_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = made_row()
+    row = made_row(config={"epochs": 3, "seed": 0})
     places = schedule.Places(str(tmp_path / "results"), str(tmp_path / "runs"))
     heard = threading.Event()
     other = held_until(tmp_path / "runs", row.key, heard)
 
-    class Asked:
-        key = row.key
+    run = Run(**{name: getattr(row, name) for name in KEY_PARTS if name != "seed"}, corpus="c")
+    assert run.key == row.key
 
     def finish(text: str) -> None:
         ResultStore(places.store).add(row)
         heard.set()
 
     monkeypatch.setattr("builtins.print", finish)
-    found = schedule._run(Asked(), places, schedule.Share(), False, False)  # type: ignore[arg-type]
+    found = schedule._run(run, places, schedule.Share(), False, False)
     other.join()
     assert found == row

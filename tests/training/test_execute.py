@@ -11,7 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -32,18 +32,12 @@ from emoray.methods.settings import OptimizerConfig
 from emoray.results.store import ResultRow, ResultStore
 from emoray.runtime.config import to_dict
 from emoray.runtime.storage import Storage
-from emoray.training import checkpoint, loop
-from emoray.training import run as runs
+from emoray.training import checkpoint, data, loop
+from emoray.training import execute as executing
 from emoray.training.checkpoint import CheckpointError, State
-from emoray.training.run import (
-    UNFINISHED,
-    FoldRun,
-    code_of,
-    execute,
-    inputs_of,
-    merged,
-    start_identity,
-)
+from emoray.training.data import inputs_of, open_data
+from emoray.training.execute import UNFINISHED, code_of, execute, merged, origin_of
+from emoray.training.run import Origin, Run
 from emoray.vocabulary.targets import Classes
 from tests.corpora import SEED, write_corpus
 
@@ -76,27 +70,30 @@ def dataset(corpus: Path) -> CorpusDataset:
     return opened
 
 
-def run_on(corpus: Path, config: FinetuneConfig = TINY, **changes: Any) -> FoldRun:
+def run_on(corpus: Path, config: FinetuneConfig = TINY, **changes: Any) -> Run:
     (opened,) = open_corpus(corpus).datasets
-    wanted = FoldRun(
+    wanted = Run(
         method="emod",
         stage="finetune",
         config=to_dict(config),
         corpus=str(corpus),
-        dataset=opened.manifest.folder,
+        builds=opened.builds,
+        target={"kind": "classes"},
         protocol=VISITS,
         fold="1_of_1",
-        target={"kind": "classes"},
         chosen_by="kappa",
+        code=code_of("emod", ["seed"], is_scored=True),
     )
     return replace(wanted, **changes)
 
 
-def done(run: FoldRun, scratch: Path, **how: Any) -> ResultRow:
-    return execute(run, scratch=Storage.at(scratch), device=CPU, **how)
+def done(run: Run, folder: Path, **how: Any) -> ResultRow:
+    row = execute(run, folder=Storage.at(folder), device=CPU, **how)
+    assert row is not None
+    return row
 
 
-def fold_of(run: FoldRun, dataset: CorpusDataset) -> Fold:
+def fold_of(run: Run, dataset: CorpusDataset) -> Fold:
     (found,) = (f for f in folds(run.protocol, "seed", dataset.index) if f.name == run.fold)
     return found
 
@@ -136,8 +133,8 @@ def test_a_row_says_what_was_run_on_what(
     row, run = unbroken.row, run_on(corpus)
     assert row.key == run.key
     assert (row.method, row.stage, row.config) == ("emod", "finetune", to_dict(TINY))
-    assert (row.dataset, row.corpus) == ("seed", dataset.manifest.folder)
-    assert (row.protocol, row.fold, row.seed, row.start) == (VISITS, "1_of_1", 2, None)
+    assert (row.dataset, row.builds) == ("seed", {dataset.manifest.folder: dataset.digest})
+    assert (row.protocol, row.fold, row.seed, row.starts) == (VISITS, "1_of_1", 2, {})
     assert (row.n_classes, row.n_train, row.n_val, row.n_test) == (3, 36, 36, 36)
     assert row.rehearsal
     assert row.device == "cpu"
@@ -158,7 +155,7 @@ def test_a_row_counts_every_test_segment_under_its_true_class(
 def test_a_row_counts_the_parameters_of_encoder_and_head(
     dataset: CorpusDataset, unbroken: Watched
 ) -> None:
-    module = Finetuning(TINY, inputs_of(dataset, Classes()), {}).build()
+    module = Finetuning(TINY, inputs_of(Finetuning, dataset, Classes()), {}).build()
     assert unbroken.row.n_parameters == sum(p.numel() for p in module.parameters())
     assert unbroken.row.n_head_parameters == 8 * 3 + 3
 
@@ -208,7 +205,7 @@ def test_the_row_is_of_the_first_epoch_with_the_highest_validation_kappa(
     assert 0 < row.best_epoch < row.n_epochs - 1
     assert row.val_score == max(kappas) > max(kappas[0], kappas[-1])
     # The weights that were left give the best epoch's score on validation, and the row's on test.
-    stage = runs.make_stage(run, inputs_of(dataset, Classes()), None)
+    stage = open_data(run).stage()
     fold = fold_of(run, dataset)
     module = checkpoint.load_trained(only_folder(tmp_path / "run"))
 
@@ -272,7 +269,7 @@ def test_a_row_is_in_the_store_before_anything_is_removed(
 ) -> None:
     run, store = run_on(corpus), ResultStore(tmp_path / "store")
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "_clear", interrupted)
+        patch.setattr(executing, "_clear", interrupted)
         with pytest.raises(KeyboardInterrupt):
             done(run, tmp_path / "run", store=store)
     row = ResultStore(tmp_path / "store").get(run.key)
@@ -324,9 +321,8 @@ def pretraining(
         "method": "emod",
         "stage": "pretrain",
         "config": to_dict(config),
-        "plan": "0d9cf00c654e",
-        "builds": ["deap-0d9cf00c654e"],
-        "code": "0.1.0+0d9cf00c654e",
+        "starts": {},
+        "key": f"{seed:032}",
         "seen": seen,
         "signals": signals or {},
     }
@@ -334,13 +330,21 @@ def pretraining(
     return folder
 
 
-def started(corpus: Path, folder: Path, **changes: Any) -> FoldRun:
+def origin_at(folder: Path) -> Origin:
+    return origin_of(checkpoint.describe(folder), str(folder))
+
+
+def started(corpus: Path, folder: Path, **changes: Any) -> Run:
     return run_on(
         corpus,
-        start=start_identity(checkpoint.describe(folder)),
-        checkpoint=str(folder),
+        starts={"encoder": origin_at(folder)},
         **{"protocol": SUBJECTS, "fold": "1_of_3", **changes},
     )
+
+
+def elsewhere(run: Run, folder: Path) -> Run:
+    """The same run, told that its start lies in another place."""
+    return replace(run, starts={"encoder": replace(run.starts["encoder"], location=str(folder))})
 
 
 def subject_of_test(corpus: Path, dataset: CorpusDataset) -> str:
@@ -354,7 +358,8 @@ def test_a_run_starts_from_the_weights_that_were_asked_for(
 ) -> None:
     folder = pretraining(tmp_path / "pretrained")
     row = done(started(corpus, folder), tmp_path / "run", keep=True)
-    assert row.start == start_identity(checkpoint.describe(folder))
+    assert row.starts == {"encoder": origin_at(folder).to_plain()}
+    assert row.lineage == {"encoder": to_dict(Config(encoder=ENCODER, seed=7))}
     assert row.verdict == "same stimuli"
     from_scratch, _ = kept
     assert row.curves["train_loss"] != from_scratch.curves["train_loss"]
@@ -437,34 +442,39 @@ def test_weights_with_another_account_are_other_weights(corpus: Path, tmp_path: 
     run = started(corpus, pretraining(tmp_path / "asked", {"seed": {"01": ["00"]}}))
     folder = pretraining(tmp_path / "other")
     with pytest.raises(ValueError, match=r"need the checkpoint .* got another \(seen\)"):
-        done(replace(run, checkpoint=str(folder)), tmp_path / "run")
+        done(elsewhere(run, folder), tmp_path / "run")
     assert started(corpus, folder).key != run.key
 
 
 def test_a_checkpoint_without_an_account_is_no_start(corpus: Path, tmp_path: Path) -> None:
     run = started(corpus, pretraining(tmp_path / "pretrained"))
-    facts = checkpoint.describe(Path(run.checkpoint))
+    folder = tmp_path / "pretrained"
+    facts = checkpoint.describe(folder)
     bare = {name: fact for name, fact in facts.items() if name not in ("seen", "format")}
-    state = checkpoint.load(Path(run.checkpoint))
+    state = checkpoint.load(folder)
     checkpoint.save(tmp_path / "bare", state, bare)
     with pytest.raises(CheckpointError, match="got no 'seen' in"):
-        done(replace(run, checkpoint=str(tmp_path / "bare")), tmp_path / "run")
+        done(elsewhere(run, tmp_path / "bare"), tmp_path / "run")
     with pytest.raises(CheckpointError, match="does not say its seen"):
-        start_identity(bare)
+        origin_of(bare, "bare")
 
 
 def test_a_classifier_that_knows_a_test_subject_is_refused_as_a_start(
     corpus: Path, kept: tuple[ResultRow, Path], tmp_path: Path
 ) -> None:
     _, folder = kept
-    assert done(started(corpus, folder), tmp_path / "own", allow_contaminated=True).start
+    assert done(started(corpus, folder), tmp_path / "own", allow_contaminated=True).starts
     with pytest.raises(LeakageError, match="subject in pretraining"):
         done(started(corpus, folder, fold="2_of_3"), tmp_path / "other")
 
 
 @pytest.mark.parametrize(
     ("other", "what"),
-    [({"step": 100}, "step"), ({"seed": 8}, "config"), ({"seed": 8, "step": 100}, "config, step")],
+    [
+        ({"step": 100}, "step"),
+        ({"seed": 8}, "run, config"),
+        ({"seed": 8, "step": 100}, "run, step, config"),
+    ],
 )
 def test_another_checkpoint_than_the_one_asked_for_is_refused(
     corpus: Path, tmp_path: Path, other: dict[str, int], what: str
@@ -472,9 +482,9 @@ def test_another_checkpoint_than_the_one_asked_for_is_refused(
     run = started(corpus, pretraining(tmp_path / "asked"))
     folder = pretraining(tmp_path / "other", **other)
     with pytest.raises(ValueError, match=rf"other: need the checkpoint .* got another \({what}\)"):
-        done(replace(run, checkpoint=str(folder)), tmp_path / "run")
+        done(elsewhere(run, folder), tmp_path / "run")
     with pytest.raises(CheckpointError, match="need a checkpoint of emoray"):
-        done(replace(run, checkpoint=str(tmp_path / "nowhere")), tmp_path / "run")
+        done(elsewhere(run, tmp_path / "nowhere"), tmp_path / "run")
 
 
 def test_weights_that_started_elsewhere_are_other_weights(
@@ -484,11 +494,9 @@ def test_weights_that_started_elsewhere_are_other_weights(
     _, from_scratch = kept
     folder = pretraining(tmp_path / "pretrained")
     done(started(corpus, folder), tmp_path / "run", keep=True)
-    identities = [
-        start_identity(checkpoint.describe(place))
-        for place in (from_scratch, only_folder(tmp_path / "run"))
-    ]
-    assert identities[0] != identities[1]
+    origins = [origin_at(place) for place in (from_scratch, only_folder(tmp_path / "run"))]
+    assert origins[0].identity != origins[1].identity
+    assert origins[1].lineage["starts"] == {"encoder": origin_at(folder).to_plain()}
 
 
 # What is refused ---------------------------------------------------------------------------------
@@ -499,7 +507,7 @@ def test_a_test_segment_that_trains_is_found_before_anything_is_trained(
 ) -> None:
     fold = fold_of(run_on(corpus), dataset)
     mixed = replace(fold, train_N=np.sort(np.append(fold.train_N, fold.test_N[0])))
-    monkeypatch.setattr(runs, "folds", lambda *asked: (mixed,))
+    monkeypatch.setattr(data, "folds", lambda *asked: (mixed,))
     monkeypatch.setattr(loop, "train", None)
     with pytest.raises(LeakageError, match="segment in train: 1 test segments"):
         done(run_on(corpus), tmp_path / "run")
@@ -515,7 +523,7 @@ def test_a_dataset_without_classes_is_refused(tmp_path: Path) -> None:
         write_corpus(tmp_path, (replace(SEED, name="deap", classes=()),))
     ).datasets
     with pytest.raises(ValueError, match="deap: need class labels, got none"):
-        inputs_of(rated, Classes())
+        inputs_of(Finetuning, rated, Classes())
 
 
 # Killed and run again ----------------------------------------------------------------------------
@@ -544,7 +552,7 @@ def die_at_call(function: Any, number: int) -> Any:
     return counted
 
 
-def die_in(moment: str, run: FoldRun, scratch: Path) -> None:
+def die_in(moment: str, run: Run, scratch: Path) -> None:
     """Run until a moment comes."""
     torch.set_num_threads(1)
     patch = pytest.MonkeyPatch()
@@ -553,7 +561,7 @@ def die_in(moment: str, run: FoldRun, scratch: Path) -> None:
     elif moment == "while a checkpoint is written":  # of two files each, the second one's second
         patch.setattr(Storage, "write_bytes", die_at_call(Storage.write_bytes, 4))
     else:
-        patch.setattr(runs, "ResultRow", die)
+        patch.setattr(executing, "ResultRow", die)
     done(run, scratch)
 
 
@@ -561,7 +569,7 @@ def die_in_all(run: str, scratch: str) -> None:
     """The program of another process: a child for each moment, which dies in it."""
     for moment in STEPS_KEPT:
         if (child := os.fork()) == 0:  # nothing has computed yet, so there are no threads to lose
-            die_in(moment, FoldRun(**json.loads(run)), Path(scratch, moment))
+            die_in(moment, Run.from_json(json.loads(run)), Path(scratch, moment))
             os._exit(1)
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, moment
@@ -571,8 +579,8 @@ def die_in_all(run: str, scratch: str) -> None:
 def killed(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What killed runs left, a folder for each moment."""
     scratch = tmp_path_factory.mktemp("killed")
-    program = "import sys; from tests.training.test_run import *; die_in_all(*sys.argv[1:])"
-    arguments = [json.dumps(asdict(run_on(corpus))), str(scratch)]
+    program = "import sys; from tests.training.test_execute import *; die_in_all(*sys.argv[1:])"
+    arguments = [json.dumps(run_on(corpus).to_json()), str(scratch)]
     subprocess.run([sys.executable, "-c", program, *arguments], cwd=REPO, check=True)
     return scratch
 
@@ -632,22 +640,50 @@ def test_a_row_is_not_filed_under_code_that_did_not_make_it(corpus: Path, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("part", ["builds", "code"])
-def test_weights_of_other_data_or_code_are_other_weights(tmp_path: Path, part: str) -> None:
-    facts = checkpoint.describe(pretraining(tmp_path / "pretrained"))
-    other = {**facts, part: ["deap-ffffffffffff"] if part == "builds" else "0.1.0+ffffffffffff"}
-    assert start_identity(facts) != start_identity(other)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"builds": {"seed-eeg-ffffffffffff": "0"}},
+        {"code": "0.1.0+ffffffffffff"},
+        {"target": {"kind": "cut", "rating": "valence", "above": 5.0}},
+        {"held_out": {"seed": ("01",)}},
+        {"chosen_by": "auc"},
+        {"protocol": SUBJECTS},
+        {"fold": "2_of_3"},
+        {"stage": "another"},
+        {"config": {**to_dict(TINY), "seed": 3}},
+    ],
+)
+def test_a_run_of_another_part_is_another_run(corpus: Path, change: dict[str, Any]) -> None:
+    run = run_on(corpus)
+    assert replace(run, **change).key != run.key
+
+
+def test_where_it_lies_and_what_it_is_called_make_no_other_run(corpus: Path) -> None:
+    run = run_on(corpus)
+    assert replace(run, corpus="elsewhere", name="named").key == run.key
+    assert Run.from_json(json.loads(json.dumps(run.to_json()))) == run
+
+
+def test_a_build_with_other_segments_than_those_asked_for_is_refused(
+    corpus: Path, tmp_path: Path
+) -> None:
+    run = run_on(corpus)
+    other = replace(run, builds=dict.fromkeys(run.builds, "0" * 64), name="mine")
+    with pytest.raises(ValueError, match="the segments that run 'mine' was started on, got others"):
+        done(other, tmp_path / "run")
 
 
 def test_a_models_library_is_part_of_the_code_whether_it_is_there_or_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    installed = code_of("baselines", "seed")
+    installed = code_of("baselines", ["seed"], is_scored=True)
     assert re.fullmatch(r"\S+ braindecode-\d+\.\d+\.\d+", installed)
-    assert "braindecode" not in code_of("emod", "seed")
+    assert "braindecode" not in code_of("emod", ["seed"], is_scored=True)
 
     def absent(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "version", absent)
-    assert code_of("baselines", "seed") == f"{installed.split()[0]} braindecode-absent"
+    absent_code = f"{installed.split()[0]} braindecode-absent"
+    assert code_of("baselines", ["seed"], is_scored=True) == absent_code

@@ -1,0 +1,1 @@
+"""A throw-away method: nobody's paper, three stages on EEG and ECG of the same instants."""
