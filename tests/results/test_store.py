@@ -150,7 +150,7 @@ def test_a_key_is_made_of_plain_data(value: object) -> None:
 def test_a_key_has_all_parts_and_no_other() -> None:
     short = {name: part for name, part in ASKED.items() if name != "starts"}
     for parts in (short, {**ASKED, "device": "cpu"}):
-        with pytest.raises(ValueError, match=r"need method, stage, .* for a key, got chosen_by, "):
+        with pytest.raises(ValueError, match=r"need method, stage, .* for a key, got builds, "):
             key_of(**parts)
 
 
