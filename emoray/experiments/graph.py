@@ -220,6 +220,28 @@ def ancestors_of(runs: Iterable[Run]) -> dict[str, Origin]:
     return found
 
 
+def to_be_run(runs: Iterable[Run]) -> dict[str, Run]:
+    """These runs and those without whose ends they cannot go, by key: each after those that it
+    starts from, in the order of who asks for them."""
+    found: dict[str, Run] = {}
+    ended: dict[str, bool] = {}
+
+    def add(run: Run) -> None:
+        for origin in run.starts.values():
+            before = origin.run
+            if before is None or before.key in found:
+                continue
+            if before.key not in ended:
+                ended[before.key] = is_ended(origin)
+            if not ended[before.key]:
+                add(before)
+        found.setdefault(run.key, run)
+
+    for run in runs:
+        add(run)
+    return found
+
+
 def question(run: Run) -> dict[str, Any]:
     """What a run asks, as plain data: not where things lie and not by which code."""
     return {

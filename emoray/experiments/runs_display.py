@@ -55,8 +55,9 @@ class RunsDisplay:
         self._progress.describe(line.strip())
 
     def finished(self, run: Run, row: ResultRow | None) -> None:
-        """A run has ended; one without a row only makes what others start from."""
-        if row is None:
+        """A run has ended; one that no row of the table asked for only makes what others start
+        from."""
+        if row is None or run.key not in self._names:
             self._progress.describe(f"{self._names.get(run.key, run.stage)} {run.fold} is trained")
             return
         self._n_done += 1
@@ -64,7 +65,7 @@ class RunsDisplay:
 
     def failed(self, what: str, runs: Sequence[Run], error: str) -> None:
         """Runs that will have no row this time."""
-        n_scored = sum(bool(run.chosen_by) for run in runs)
+        n_scored = sum(run.key in self._names for run in runs)
         self._n_failed += n_scored
         self._progress.count(self._n_done + self._n_failed)
         lost = "" if len(runs) == 1 else f" ({n_scored} runs wait for it in vain)"
@@ -81,8 +82,8 @@ class RunsDisplay:
         )
 
     def _name(self, what: str, runs: Sequence[Run]) -> str:
-        names = dict.fromkeys(self._names.get(run.key, run.method) for run in runs)
-        return f"{', '.join(names)}, {what}"
+        named = [self._names[run.key] for run in runs if run.key in self._names]
+        return f"{', '.join(dict.fromkeys(named) or [runs[0].method])}, {what}"
 
 
 def _score(row: ResultRow) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import floor
 from typing import Any, Protocol, TextIO, cast
@@ -16,7 +16,7 @@ from typing import Any, Protocol, TextIO, cast
 import ray
 import torch
 
-from emoray.experiments.graph import ancestors_of, is_ended
+from emoray.experiments.graph import to_be_run
 from emoray.results.store import ResultRow, ResultStore
 from emoray.runtime.cluster import CPUS_FOR_DATA
 from emoray.runtime.console import open_console
@@ -162,15 +162,14 @@ class _State:
         self._rules = rules
         self._listen = listen
         self._asked = {run.key: run for run in runs}
-        starts = {key: one for key, one in ancestors_of(runs).items() if not is_ended(one)}
-        needed = _needed(runs, starts)
+        needed = to_be_run(runs)
         self._started_from = {
             origin.run.key
             for run in needed.values()
             for origin in run.starts.values()
             if origin.run is not None
         }
-        self._waiting = dict(needed)
+        self._waiting = needed
         """By key, in the order in which they may go."""
         self.running: dict[Any, Run] = {}
         self.groups: dict[Any, tuple[Run, float]] = {}
@@ -242,36 +241,26 @@ class _State:
         self._listen.failed(what, [one for one in lost if one.fold], said)
 
     def _drop_descendants(self, run: Run) -> list[Run]:
-        lost = [
-            one
-            for one in self._waiting.values()
-            if any(ancestor.key == run.key for ancestor in one.ancestors())
-        ]
-        for one in lost:
-            del self._waiting[one.key]
-        return lost
+        """Those that start from it, from one of these, and so on; not from weights that are there.
 
-
-def _needed(runs: Iterable[Run], starts: Mapping[str, Any]) -> dict[str, Run]:
-    """What must be run, each after those that it starts from: in the order of who asks for them."""
-    found: dict[str, Run] = {}
-
-    def add(run: Run) -> None:
-        for origin in run.starts.values():
-            if origin.run is not None and origin.run.key in starts:
-                add(origin.run)
-        found.setdefault(run.key, run)
-
-    for run in runs:
-        add(run)
-    return found
+        Each waits behind those that it starts from: one look is enough.
+        """
+        lost = {run.key: run}
+        for one in list(self._waiting.values()):
+            if any(
+                origin.run is not None and origin.run.key in lost for origin in one.starts.values()
+            ):
+                lost[one.key] = self._waiting.pop(one.key)
+        return list(lost.values())[1:]
 
 
 def words_of(run: Run) -> str:
-    """`faced-eeg-0d9cf00c654e subjects_apart 1_of_3 seed 0`, `pretraining emod-pretrain-0d9cf0`."""
+    """`faced-eeg-0d9cf00c654e subjects_apart 1_of_3 seed 0`, `pretraining emod-pretrain-0d9cf0`;
+    of a run that only others need, by its stage: `student on faced-eeg-0d9cf00c654e ...`."""
     if not run.fold:
         return f"pretraining {run.folder_name}"
-    return f"{' '.join(run.builds)} {run.protocol} {run.fold} seed {run.seed}"
+    stage = "" if run.chosen_by else f"{run.stage} on "
+    return f"{stage}{' '.join(run.builds)} {run.protocol} {run.fold} seed {run.seed}"
 
 
 def _room_beside(groups: Sequence[Run], rules: Rules) -> int:

@@ -24,7 +24,7 @@ from emoray.experiments import schedule
 from emoray.experiments.cost import Estimate, estimate_ancestors, estimate_runs
 from emoray.experiments.embedding_maps import MapRequest, ReadOuts, make_maps
 from emoray.experiments.experiment import Planned, missing, runs_of
-from emoray.experiments.graph import ancestors_of, is_ended
+from emoray.experiments.graph import ancestors_of, to_be_run
 from emoray.experiments.options import Where
 from emoray.experiments.runs_display import RunsDisplay, clock
 from emoray.methods.base import Stage
@@ -264,8 +264,9 @@ def show_missing(place: Place, plan: Sequence[Planned]) -> None:
         place.console.print(Text(f"Passed over: {error}", style="yellow"))
     on_gpu = place.options.gpus_per_run != 0
     estimates = estimate_runs(runs, rows, names_of(plan), on_gpu=on_gpu)
-    ancestors = ancestors_of(runs).values()
-    show_estimates(place, [o.run for o in ancestors if o.run and not is_ended(o)], estimates)
+    asked = {run.key for run in runs}
+    to_come = [run for key, run in to_be_run(runs).items() if key not in asked]
+    show_estimates(place, to_come, estimates)
     absent = dict.fromkeys(
         planned.dataset for planned in plan if planned.dataset not in place.library.names
     )

@@ -14,7 +14,7 @@ from emoray.results import published
 from emoray.results.store import ResultRow
 from emoray.runtime.config import to_dict
 from emoray.runtime.progress import PLAIN_EVERY_S
-from emoray.training.run import FoldRun
+from emoray.training.run import Run
 from tests.evaluations import BY_NAME
 from tests.small_experiments import TINY, row_of
 
@@ -46,14 +46,14 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[Shown]:
     return made
 
 
-def run_of(seed: int = 0, **changes: object) -> FoldRun:
+def run_of(seed: int = 0, **changes: object) -> Run:
     config = to_dict(replace(TINY, seed=seed))
-    run = FoldRun(
+    run = Run(
         method="emod",
         stage="finetune",
         config=config,
         corpus="/c",
-        dataset="faced-0123456789ab",
+        builds={"faced-eeg-0123456789ab": "0123"},
         protocol="p",
         fold="1_of_3",
         target={"kind": "classes"},
@@ -63,11 +63,22 @@ def run_of(seed: int = 0, **changes: object) -> FoldRun:
     return replace(run, **changes)  # type: ignore[arg-type]
 
 
-def row_for(run: FoldRun, **changes: object) -> ResultRow:
+BASE = Run(
+    method="emod",
+    stage="pretrain",
+    config={"seed": 0},
+    corpus="/c",
+    builds={"deap-eeg-0123456789ab": "0123"},
+    name="emod-pretrain-0123",
+)
+"""A pretraining."""
+
+
+def row_for(run: Run, **changes: object) -> ResultRow:
     return row_of(run, seconds=14.2, **changes)
 
 
-def start(shown: list[Shown], runs: list[FoldRun], *, terminal: bool = False) -> Shown:
+def start(shown: list[Shown], runs: list[Run], *, terminal: bool = False) -> Shown:
     shown.append(Shown({run.key: "EMOD" for run in runs}, len(runs), terminal=terminal))
     return shown[-1]
 
@@ -82,7 +93,7 @@ def test_every_row_on_every_dataset_fits_a_line(shown: list[Shown]) -> None:
     rows = [row.name for table in published.load("emod").tables.values() for row in table.rows]
     for name in rows:
         for dataset in BY_NAME:
-            run = run_of(1234, dataset=f"{dataset}-0123456789ab", fold="5_of_5")
+            run = run_of(1234, builds={f"{dataset}-eeg-0123456789ab": "0123"}, fold="5_of_5")
             one = Shown({run.key: name}, 9999, terminal=False)
             shown.append(one)
             one.now += 3600 * 10
@@ -113,9 +124,9 @@ def test_the_time_of_a_pretraining_is_not_laid_on_the_runs(shown: list[Shown]) -
     runs = [run_of(seed) for seed in range(4)]
     one = start(shown, runs)
     with one.display:
-        one.display.pretraining("base", None)
+        one.display.group(BASE, None)
         one.now += 1000
-        one.display.pretraining("base", 1000.0)
+        one.display.group(BASE, 1000.0)
         one.now += 10
         one.display.finished(runs[0], row_for(runs[0]))
     assert "0:00:30 to go" in one.lines[-1]
@@ -171,8 +182,8 @@ def test_a_terminals_bar_counts_failures_too(shown: list[Shown]) -> None:
 @pytest.mark.parametrize("seconds", [0.0, 12.4])
 def test_a_pretraining_begins_once_and_ends_once(shown: list[Shown], seconds: float) -> None:
     one = start(shown, [run_of()])
-    one.display.pretraining("emod-pretrain-0123", None)
-    one.display.pretraining("emod-pretrain-0123", seconds)
+    one.display.group(BASE, None)
+    one.display.group(BASE, seconds)
     assert [line.strip() for line in one.lines] == [
         "pretraining emod-pretrain-0123 begins",
         f"pretraining emod-pretrain-0123 took {clock(seconds)}",
@@ -192,7 +203,7 @@ def test_a_pretraining_says_how_far_it_is(shown: list[Shown], terminal: bool) ->
 
 
 def test_a_terminal_shows_the_whole_line_and_leaves_only_what_failed(shown: list[Shown]) -> None:
-    runs = [run_of(seed, dataset="seed_v-0123456789ab") for seed in range(3)]
+    runs = [run_of(seed, builds={"seed_v-eeg-0123456789ab": "0123"}) for seed in range(3)]
     shown.append(Shown({run.key: "w/o FreqDomain." for run in runs}, 1234, terminal=True))
     one = shown[-1]
     with one.display:
@@ -202,3 +213,46 @@ def test_a_terminal_shows_the_whole_line_and_leaves_only_what_failed(shown: list
         one.display.failed("seed_v p 1_of_3 seed 1", [runs[1]], "it broke")
     assert any(re.search(r"1/1234  w/o FreqDomain\..* to go", line) for line in one.lines)
     assert all(len(line) <= WIDTH for line in one.lines)
+
+
+def test_what_no_row_asked_for_is_told_of_and_not_counted(shown: list[Shown]) -> None:
+    """An encoder of the fold, whether it is scored by the way or not."""
+    runs = [run_of(seed) for seed in range(2)]
+    one = start(shown, runs)
+    with one.display:
+        one.display.finished(run_of(7, stage="student", chosen_by=""), None)
+        teacher = run_of(8, stage="teacher")
+        one.display.finished(teacher, row_for(teacher))
+        one.display.finished(runs[0], row_for(runs[0]))
+    assert one.lines[-1].strip().startswith("1/2  ")
+    assert [line for line in one.lines if "/2  " in line] == one.lines[-1:]
+    assert "student 1_of_3 is trained" in one.lines[0]
+
+
+def test_a_start_of_a_fold_that_failed_is_named_once_with_the_runs_that_it_fails(
+    shown: list[Shown],
+) -> None:
+    runs = [run_of(seed) for seed in range(3)]
+    one = start(shown, runs)
+    with one.display:
+        student = run_of(7, stage="student", chosen_by="")
+        one.display.failed("student on faced p 1_of_3 seed 7", [student, *runs[:2]], "it broke")
+        one.display.finished(runs[2], row_for(runs[2]))
+    (failed,) = [line for line in one.lines if "failed" in line]
+    assert "failed: EMOD, student on faced p 1_of_3 seed 7 (2 runs wait for it in vain)" in failed
+    assert one.lines[-1].strip().startswith("3/3  ")
+
+
+@pytest.mark.parametrize("seconds", [None, 61.0])
+def test_a_run_of_a_fold_on_several_workers_is_named_by_its_row(
+    shown: list[Shown], seconds: float | None
+) -> None:
+    run = run_of()
+    one = start(shown, [run])
+    one.display.group(run, seconds)
+    one.display.group(run_of(7, stage="student", chosen_by=""), seconds)
+    ends = "begins" if seconds is None else "took 0:01:01"
+    assert [line.strip() for line in one.lines] == [
+        f"EMOD 1_of_3 {ends}",
+        f"student 1_of_3 {ends}",
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,21 +12,30 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from emoray.corpus.read import open_corpus
+from emoray.corpus.library import Library
 from emoray.experiments import session
 from emoray.experiments.cost import Estimate
-from emoray.experiments.experiment import Arm, Experiment, asked
+from emoray.experiments.arms import Arm, ArmStage
+from emoray.experiments.experiment import Experiment, asked
+from emoray.experiments.graph import Graph
 from emoray.experiments.options import Where
 from emoray.experiments.session import Place
 from emoray.reports.page import Figure
 from emoray.results.comparison import Comparison
 from emoray.runtime import cluster
-from emoray.runtime.cluster import Node, WorkerDemand
+from emoray.runtime.cluster import Node
 from emoray.runtime.storage import Storage, join
 from emoray.training import driver
+from emoray.training.run import Execution, Origin, Run, Submission
 from tests.evaluations import BY_NAME
 from tests.small_experiments import TINY, reproduction, write_both
 
+WIDE = ArmStage("finetune", "emod", "finetune", TINY)
+PRETRAINING = Run("emod", "pretrain", {"seed": 0}, "a corpus", {"deap-eeg-0": "0"}, name="base")
+ON_A_FOLD = Run(
+    "emod", "finetune", {"seed": 0}, "a corpus", {"faced-eeg-0": "0"},
+    target={"kind": "classes"}, protocol="p", fold="0", chosen_by="kappa",
+)  # fmt: skip
 BLANK = Comparison("table3", "a title", "a caption", None, {}, (), rehearsal=True)
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -76,8 +85,19 @@ def test_a_share_that_no_node_can_give_is_refused(
 def test_a_run_may_take_a_whole_node(joined: Callable[..., None], tmp_path: Path) -> None:
     """Unlike pretraining's workers it needs no core for data beside it."""
     joined(Node(4.0, 1.0))
-    _, share = session.connect(place_at(tmp_path, cpus_per_run=4.0))
-    assert (share.cpus, share.gpus) == (4.0, session.GPU_SHARE)
+    rules = session.connect(place_at(tmp_path, cpus_per_run=4.0))
+    assert (rules.share.cpus, rules.share.gpus) == (4.0, session.GPU_SHARE)
+    assert rules.execution(ON_A_FOLD) is None
+
+
+def test_a_run_on_several_workers_is_a_group_of_them(
+    joined: Callable[..., None], tmp_path: Path
+) -> None:
+    joined(Node(4.0, 0.0))
+    rules = session.connect(place_at(tmp_path, workers_per_run=3))
+    assert rules.execution(ON_A_FOLD) == Execution(3, 1.0, 0.0)
+    with pytest.raises(ValueError, match=r"5 workers of 1 CPU each.*4 CPUs"):
+        session.connect(place_at(tmp_path, workers_per_run=5))
 
 
 @pytest.mark.parametrize(("asked_for", "cpus"), [(None, 1.0), (3.0, 3.0)])
@@ -85,8 +105,8 @@ def test_workers_with_gpus_keep_the_cpus_that_were_asked_for(
     joined: Callable[..., None], tmp_path: Path, asked_for: float | None, cpus: float
 ) -> None:
     joined(Node(8.0, 2.0))
-    workers, _ = session.connect(place_at(tmp_path, workers=2, cpus_per_worker=asked_for))
-    assert workers == WorkerDemand(2, cpus, 1.0)
+    rules = session.connect(place_at(tmp_path, workers=2, cpus_per_worker=asked_for))
+    assert rules.execution(PRETRAINING) == Execution(2, cpus, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -95,6 +115,7 @@ def test_workers_with_gpus_keep_the_cpus_that_were_asked_for(
         ({"cpus_per_run": 0.0}, "need cpus_per_run > 0, got 0"),
         ({"cpus_per_run": -1.0}, "need cpus_per_run > 0, got -1"),
         ({"gpus_per_run": -0.5}, "need gpus_per_run of 0 or more, got -0.5"),
+        ({"workers_per_run": 0}, "need workers_per_run of 1 or more, got 0"),
     ],
 )
 def test_runs_that_take_nothing_of_a_machine_are_refused(
@@ -149,7 +170,7 @@ def test_printed_places_can_be_pasted(s3: str) -> None:
 @pytest.mark.parametrize("named", ["..", ".", "", "~", ".locks"])
 def test_a_checkpoints_name_stays_among_the_runs(tmp_path: Path, named: str) -> None:
     with pytest.raises(ValueError, match="need a run's name of 1 to 100 letters"):
-        session.origin_of(place_at(tmp_path), named)
+        session.origin_named(place_at(tmp_path), named)
 
 
 @pytest.mark.parametrize(
@@ -161,29 +182,22 @@ def test_a_pretraining_goes_on_with_the_threads_that_it_began_with(
 ) -> None:
     """On a node of nine CPUs a fair share would be eight, or four for each of two workers."""
     write_both(tmp_path / "corpus")
-    found = reproduction(tmp_path / "corpus", tmp_path)
-    row = found.paper.tables["table_3"].row("EMOD-SoftVA")
-    assert row.reproduce is not None
-    origin = found.pretraining(row, row.reproduce.stages[0], 0)
-    request = origin.request
-    assert request is not None
-    begun = replace(request, n_workers=1, cpus_per_worker=3.0)
-    begun.folder.write_bytes(driver.REQUEST_FILE, json.dumps(begun.to_json()).encode())
+    run = reproduction(tmp_path / "corpus", tmp_path).full_pretraining()
+    begun = Submission(run, join(tmp_path, "runs"), Execution(1, cpus_per_worker=3.0))
+    begun.folder.write_bytes(driver.SUBMISSION_FILE, driver.as_json(begun.to_json()))
     joined(Node(9, 0))
-    place = place_at(tmp_path, **options)
-    workers, _ = session.connect(place, [request])
-    assert session.on_workers(workers, request, place.options).cpus_per_worker == cpus
+    rules = session.connect(place_at(tmp_path, **options), [run])
+    assert rules.over_corpus(run).cpus_per_worker == cpus
 
 
 def test_a_question_is_its_rows_data_folds_settings_and_starts(tmp_path: Path) -> None:
     corpus = write_both(tmp_path / "corpus", pretrained=())
-    arm = Arm("wide", "emod", "finetune", TINY)
+    arm = Arm("wide", (WIDE,))
 
     def question(**changes: Any) -> object:
         fields: Mapping[str, Any] = {
             "arms": (arm,),
-            "location": str(corpus),
-            "corpus": open_corpus(corpus),
+            "graph": Graph(Library(str(corpus)), str(tmp_path / "runs")),
             "evaluation": (BY_NAME["faced"], BY_NAME["seed"]),
             "seeds": (0, 1),
             **changes,
@@ -192,18 +206,20 @@ def test_a_question_is_its_rows_data_folds_settings_and_starts(tmp_path: Path) -
 
     usual = question()
     assert question() == usual
-    assert question(location="elsewhere") == usual
+    elsewhere = shutil.copytree(corpus, tmp_path / "elsewhere")
+    assert question(graph=Graph(Library(str(elsewhere)), "s3://runs")) == usual
     others = [
         {"evaluation": (BY_NAME["faced"],)},
         {"seeds": (0, 2)},
         {"folds": "rotate"},
         {"protocols": ("subjects_and_stimuli_apart",)},
-        {"arms": (replace(arm, config=replace(TINY, epochs=3)),)},
-        {"arms": (replace(arm, origin=lambda _: session.Origin({"step": 3}, "")),)},
+        {"arms": (replace(arm, stages=(replace(WIDE, config=replace(TINY, epochs=3)),)),)},
+        {"arms": (replace(arm, stages=(replace(WIDE, starts={"encoder": Origin({"step": 3})}),)),)},
+        {"arms": (replace(arm, stages=(replace(WIDE, starts={"encoder": Origin({"step": 4})}),)),)},
         {"arms": (replace(arm, row="narrow"),)},
     ]
-    for changes in others:
-        assert question(**changes) != usual
+    asked_for = [str(question(**changes)) for changes in ({}, *others)]
+    assert len(set(asked_for)) == len(asked_for)
 
 
 # What is missing ----------------------------------------------------------------------------------
@@ -213,11 +229,9 @@ def test_a_damaged_row_of_another_run_is_named_and_ends_no_dry_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = replace(place_at(tmp_path), location=str(write_both(tmp_path / "corpus")))
-    arm = Arm("wide", "emod", "finetune", TINY)
     plan = Experiment(
-        arms=(arm,),
-        location=place.location,
-        corpus=place.corpus,
+        arms=(Arm("wide", (WIDE,)),),
+        graph=Graph(place.library, place.places.runs),
         evaluation=(BY_NAME["faced"],),
         seeds=(0,),
     ).plan()
