@@ -74,7 +74,7 @@ def estimate_runs(
         kinds.setdefault(f"{names[run.key]} on {', '.join(run.datasets)}", []).append(run)
     found = []
     for words, same in kinds.items():
-        kind = _kind(same[0].method, same[0].config, same[0].builds)
+        kind = _kind(same[0])
         rate = median(rates[kind]) if kind in rates else _timed(work.data(same[0]), on_gpu=on_gpu)
         seconds = sum(map(work.of, same)) / rate
         source: Any = "earlier runs" if kind in rates else "timed here"
@@ -92,7 +92,7 @@ def estimate_ancestors(runs: Iterable[Run]) -> list[Estimate]:
     work = _Work()
     found: dict[str, Estimate] = {}
     for run in runs:
-        kind = _kind(run.method, run.config, run.builds)
+        kind = _kind(run)
         if kind not in timed:
             timed[kind] = _timed(work.data(run), on_gpu=True)
         words = f"{run.method} {run.stage} for each fold of {', '.join(run.datasets)}"
@@ -114,9 +114,9 @@ def _device(on_gpu: bool) -> torch.device:
     return torch.device("cuda" if on_gpu and torch.cuda.is_available() else "cpu")
 
 
-def _kind(method: str, config: Mapping[str, Any], builds: Mapping[str, str]) -> str:
-    kept = {name: value for name, value in config.items() if name not in _FREE}
-    return digest([method, kept, sorted(builds)])
+def _kind(done: Run | ResultRow) -> str:
+    kept = {name: value for name, value in done.config.items() if name not in _FREE}
+    return digest([done.method, done.stage, kept, sorted(done.builds)])
 
 
 def _rates(rows: Iterable[ResultRow]) -> dict[str, list[float]]:
@@ -124,7 +124,7 @@ def _rates(rows: Iterable[ResultRow]) -> dict[str, list[float]]:
     rates: dict[str, list[float]] = {}
     for row in rows:
         work = _counted(row.n_train, row.n_val, row.n_test, row.n_epochs)
-        rates.setdefault(_kind(row.method, row.config, row.builds), []).append(work / row.seconds)
+        rates.setdefault(_kind(row), []).append(work / row.seconds)
     return rates
 
 
@@ -140,7 +140,8 @@ class _Work:
 
     def data(self, run: Run) -> RunData:
         """What a run, or another of the same data, reads."""
-        at = digest([sorted(run.builds), run.protocol, run.fold, run.target, run.stage])
+        place = [sorted(run.builds), run.protocol, run.fold, run.target]
+        at = digest([run.method, run.stage, *place])
         if at not in self._known:
             self._known[at] = open_data(run)
         return replace(self._known[at], run=run)
@@ -172,7 +173,8 @@ def _timed(found: RunData, *, on_gpu: bool) -> float:
     )
     with _one_thread():
         batches = list(feed.batches(0, 2))
-        return plan.n_segments_per_step / _seconds(stage, batches, device)
+        n_segments = sum(len(batch.positions_B) for batch in batches) / len(batches)
+        return n_segments / _seconds(stage, batches, device)
 
 
 @contextlib.contextmanager

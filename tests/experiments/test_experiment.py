@@ -10,22 +10,17 @@ from typing import Any
 
 import pytest
 
-from emoray.corpus.read import open_corpus
+from emoray.corpus.library import Library
 from emoray.evaluation.folds import folds
-from emoray.experiments.experiment import (
-    Arm,
-    Experiment,
-    Frame,
-    Origin,
-    compare,
-    missing,
-    runs_of,
-)
-from emoray.methods.emod.config import FinetuneConfig
+from emoray.experiments.arms import Arm, ArmStage
+from emoray.experiments.experiment import Experiment, Frame, compare, missing, runs_of
+from emoray.experiments.graph import Graph
+from emoray.methods.emod.config import Config, FinetuneConfig
 from emoray.methods.settings import OptimizerConfig
 from emoray.results.paper import Evaluation, MeanSd
 from emoray.results.store import ResultStore
 from emoray.runtime.config import from_dict
+from emoray.training.run import Origin
 from emoray.vocabulary.targets import Cut
 from tests.evaluations import BY_NAME, paper_protocol, protocols_of
 from tests.small_experiments import TINY, cells, row_of, write_both
@@ -34,10 +29,15 @@ PUBLISHED: dict[str, dict[str, MeanSd]] = {
     name: {"bacc": (60.0, 1.0), "kappa": (50.0, 1.0), "wf1": (61.0, 1.0)}
     for name in ("faced", "seed_v", "seed")
 }
-ARMS = (
-    Arm("wide", "emod", "finetune", TINY, published=PUBLISHED),
-    Arm("frozen", "emod", "finetune", replace(TINY, frozen=True)),
-)
+
+
+def arm(row: str, config: FinetuneConfig = TINY, **more: Any) -> Arm:
+    """A classifier and nothing before it."""
+    starts = more.pop("starts", {})
+    return Arm(row, (ArmStage("finetune", "emod", "finetune", config, starts),), **more)
+
+
+ARMS = (arm("wide", published=PUBLISHED), arm("frozen", replace(TINY, frozen=True)))
 FRAME = Frame("table", "a title", "a caption", reference="wide")
 
 
@@ -49,8 +49,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def experiment(corpus: Path, **changes: Any) -> Experiment:
     fields = {
         "arms": ARMS,
-        "location": str(corpus),
-        "corpus": open_corpus(corpus),
+        "graph": Graph(Library(str(corpus)), str(corpus.parent / "runs")),
         "evaluation": of("faced", "seed"),
         "seeds": (0, 1),
         **changes,
@@ -63,12 +62,12 @@ def of(*datasets: str) -> tuple[Evaluation, ...]:
 
 
 def fold_names(corpus: Path, dataset: str, protocol: str) -> list[str]:
-    return [f.name for f in folds(protocol, dataset, open_corpus(corpus)[dataset].index)]
+    return [f.name for f in folds(protocol, dataset, Library(str(corpus)).dataset(dataset).index)]
 
 
 def test_a_plan_is_arms_by_datasets_by_protocols_by_folds_by_seeds(corpus: Path) -> None:
     planned = [
-        (cell.arm.row, run.dataset.partition("-")[0], run.protocol, run.fold, run.seed)
+        (cell.arm.row, *run.datasets, run.protocol, run.fold, run.seed)
         for cell in experiment(corpus).plan()
         for run in cell.runs
     ]
@@ -100,8 +99,8 @@ def test_a_run_has_its_arms_settings_and_its_own_seed(corpus: Path) -> None:
     for cell in experiment(corpus, seeds=(3, 7)).plan():
         for run in cell.runs:
             config = from_dict(FinetuneConfig, run.config)
-            assert config == replace(cell.arm.config, seed=run.seed)
-            assert (run.start, run.checkpoint) == (None, "")
+            assert config == replace(cell.arm.last.config, seed=run.seed)
+            assert run.starts == {}
         assert {run.seed for run in cell.runs} == {3, 7}
 
 
@@ -221,23 +220,24 @@ def test_a_protocol_that_the_data_cannot_have_is_an_error_of_its_cells_alone(
 
 
 def test_an_arm_whose_weights_cannot_be_leaves_the_others(corpus: Path) -> None:
-    def nowhere(seed: int) -> Origin:
-        raise ValueError("need weights, got none")
-
-    plan = experiment(corpus, arms=(ARMS[0], replace(ARMS[1], origin=nowhere))).plan()
+    """The corpus holds nothing to pretrain on."""
+    pretraining = ArmStage("pretrain", "emod", "pretrain", Config())
+    last = replace(ARMS[1].last, starts={"encoder": "pretrain"})
+    plan = experiment(corpus, arms=(ARMS[0], replace(ARMS[1], stages=(pretraining, last)))).plan()
     for cell in plan:
-        assert cell.error == ("" if cell.arm.row == "wide" else "need weights, got none")
-        assert bool(cell.runs) == (cell.arm.row == "wide")
+        assert cell.error.startswith("need datasets to pretrain on") == (cell.arm.row == "frozen")
+        assert bool(cell.runs) == (cell.error == "") == (cell.arm.row == "wide")
 
 
-def test_an_arm_starts_from_its_origin_by_identity_and_place(corpus: Path) -> None:
-    def origin(seed: int) -> Origin:
-        return Origin({"plan": "p", "step": seed}, f"/runs/{seed}/step-00000010")
-
-    plan = experiment(corpus, arms=(replace(ARMS[0], origin=origin),), seeds=(4, 5)).plan()
+def test_an_arm_starts_from_its_origin_by_identity_lineage_and_place(corpus: Path) -> None:
+    origin = Origin({"run": "ab", "step": 10}, "/runs/base/step-00000010", {"stage": "pretrain"})
+    plan = experiment(corpus, arms=(arm("wide", starts={"encoder": origin}),), seeds=(4, 5)).plan()
     for run in runs_of(plan).values():
-        assert run.start == {"plan": "p", "step": run.seed}
-        assert run.checkpoint == f"/runs/{run.seed}/step-00000010"
+        assert run.starts == {"encoder": origin}
+        asked = {"run": "ab", "step": 10, "stage": "pretrain"}
+        assert run.to_key()["starts"] == {"encoder": asked}
+        moved = replace(origin, location="/elsewhere")
+        assert replace(run, starts={"encoder": moved}).key == run.key
 
 
 def test_rows_and_errors_come_into_their_cells(corpus: Path, tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_rows_that_are_not_trained_alike_are_told_apart(corpus: Path, tmp_path: 
 
     assert notes(*ARMS) == ("a note",)  # one of them frozen: another model, trained alike
     faster = replace(TINY, epochs=3, optimizer=OptimizerConfig(learning_rate=0.01))
-    first, said = notes(*ARMS, Arm("short", "emod", "finetune", faster))
+    first, said = notes(*ARMS, arm("short", faster))
     assert first == "a note"
     assert "wide, frozen: optimizer.learning_rate 0.0005, epochs 2;" in said
     assert "short: optimizer.learning_rate 0.01, epochs 3." in said

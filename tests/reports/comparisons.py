@@ -31,7 +31,7 @@ VERDICTS = {
 }
 FAMILY = "people not known to be apart (SEED family)"
 """Of EMOD's pretraining and SEED; the longest verdict that no fault is needed for."""
-PRETRAINED = {"words": "pretrained by emod on 8 datasets", "run": "emod-0123456789ab"}
+PRETRAINED = {"encoder": {"words": "pretrained by emod on 8 datasets", "run": "emod-0123456789ab"}}
 N_SEEDS = 5
 FOLDS = ("1_of_3", "2_of_3", "3_of_3")
 """Of every protocol but the paper's, which has one."""
@@ -114,9 +114,9 @@ def _block(
                 salt=100 * i + len(protocol),
                 dataset=dataset,
                 protocol=protocol,
-                corpus=f"{dataset}-0d9cf00c654e",
+                builds={f"{dataset}-eeg-0d9cf00c654e": "0123"},
                 audit={"verdict": _verdict(protocol, pretrained=i > 0)},
-                start=PRETRAINED if i else None,
+                starts=PRETRAINED if i else {},
                 rehearsal=rehearsal,
                 seconds=40.0 + i,
             )
@@ -175,6 +175,6 @@ def with_runs(found: Comparison, row: str, **fields: Any) -> Comparison:
 
 
 def _remade(row: ResultRow, **changes: Any) -> ResultRow:
-    kept = ("seed", "fold", "dataset", "protocol", "corpus", "audit", "start", "rehearsal")
+    kept = ("seed", "fold", "dataset", "protocol", "builds", "audit", "starts", "rehearsal")
     fields = {name: getattr(row, name) for name in (*kept, "seconds")}
     return made_row(row.confusion, **{**fields, **changes})

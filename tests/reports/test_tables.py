@@ -190,7 +190,7 @@ def wide() -> Comparison:
         folds = tuple(dict.fromkeys(row.fold for row in cell.results))
         fields = {
             name: getattr(cell.results[0], name)
-            for name in ("dataset", "protocol", "corpus", "audit", "start")
+            for name in ("dataset", "protocol", "builds", "audit", "starts")
         }
         some = [runs(0.05 + 0.2 * i, seeds=(i,), folds=folds, **fields) for i in range(3)]
         return replace(cell, results=tuple(row for found in some for row in found))

@@ -157,7 +157,7 @@ def test_a_row_is_not_compared_with_itself() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"corpus": "faced-other"},
+        {"builds": {"faced-eeg-0d9cf00c654e": "other"}},
         {"protocol": "stimuli_apart_same_subjects"},
         {"target": {"kind": "cut", "rating": "valence", "above": 5.0}},
     ],
@@ -250,20 +250,24 @@ def test_a_verdict_is_as_bad_as_the_worst_and_hides_none(
 
 
 def test_costs_and_starts_are_those_of_the_runs() -> None:
-    starts = (None, {"digest": "ab"}, {"digest": "cd", "words": "weights of the authors"}, None)
+    own = {"encoder": {"run": "ab", "step": 8}}
+    authors = {"published": {"digest": "cd", "words": "weights of the authors"}}
+    starts = ({}, own, authors, {**own, **authors}, {})
     results = tuple(
-        run(i, "a", 60, start=start, seconds=float(i)) for i, start in enumerate(starts)
+        run(i, "a", 60, starts=start, seconds=float(i)) for i, start in enumerate(starts)
     )
     found = Cell("x", results=results)
-    assert found.start == "from scratch / pretrained / weights of the authors"
-    assert (found.seconds, found.n_parameters, found.n_head_parameters) == (1.5, 850_000, 4_616)
+    assert found.start == (
+        "from scratch / pretrained / weights of the authors / pretrained and weights of the authors"
+    )
+    assert (found.seconds, found.n_parameters, found.n_head_parameters) == (2.0, 850_000, 4_616)
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         {"dataset": "seed"},
-        {"corpus": "faced-other"},
+        {"builds": {"faced-eeg-0d9cf00c654e": "other"}},
         {"protocol": "stimuli_apart_same_subjects"},
         {"method": "baselines"},
         {"stage": "train"},

@@ -31,8 +31,7 @@ from emoray.results.store import (
 )
 from emoray.runtime.code import source_version
 from emoray.runtime.storage import Storage
-from emoray.training.loop import training_code
-from emoray.training.run import row_code
+from emoray.training.execute import code_of
 from emoray.vocabulary.schema import DataError
 from tests.rows import CONFUSION, fields, made_row, scores, text_of
 
@@ -42,12 +41,12 @@ ASKED: dict[str, Any] = {
     "method": "emod",
     "stage": "finetune",
     "config": {"optimizer": {"learning_rate": 5e-4}, "epochs": 3},
-    "corpus": "faced-0d9cf00c654e",
+    "builds": {"faced-eeg-0d9cf00c654e": "0123"},
     "target": {"kind": "classes"},
     "protocol": "paper_same_stimuli",
     "fold": "0",
     "seed": 0,
-    "start": {"weights": "ab12", "words": "pretrained"},
+    "starts": {"encoder": {"run": "ab12", "step": 8}},
     "chosen_by": "kappa",
     "code": "0.1.0+0123456789ab",
 }
@@ -59,7 +58,11 @@ OTHERS: dict[str, list[Any]] = {
         {"optimizer": {"learning_rate": 4e-4}, "epochs": 3},
         {"optimizer": {"learning_rate": 5e-4}, "epochs": 3, "head": None},
     ],
-    "corpus": ["faced-0d9cf00c654f"],
+    "builds": [
+        {"faced-eeg-0d9cf00c654f": "0123"},
+        {"faced-eeg-0d9cf00c654e": "0124"},
+        {"faced-eeg-0d9cf00c654e": "0123", "faced-ecg-0d9cf00c654e": "0123"},
+    ],
     "target": [
         {"kind": "cut", "rating": "valence", "above": 5.0},
         {"kind": "cut", "rating": "arousal", "above": 5.0},
@@ -68,7 +71,13 @@ OTHERS: dict[str, list[Any]] = {
     "protocol": ["stimuli_apart_same_subjects"],
     "fold": ["1"],
     "seed": [1],
-    "start": [None, {}, {"weights": "ab13", "words": "pretrained"}],
+    "starts": [
+        {},
+        {"encoder": {"run": "ab13", "step": 8}},
+        {"encoder": {"run": "ab12", "step": 9}},
+        {"teacher": {"run": "ab12", "step": 8}},
+        {"encoder": {"run": "ab12", "step": 8, "config": {"epochs": 2}, "starts": {}}},
+    ],
     "chosen_by": ["auc"],
     "code": ["0.1.0+0123456789ac"],
 }
@@ -97,7 +106,7 @@ def test_a_key_changes_with_each_part() -> None:
     assert set(OTHERS) == set(ASKED) == set(KEY_PARTS)
     keys = [key_of(**ASKED)]
     keys += [key_of(**{**ASKED, part: other}) for part, all_ in OTHERS.items() for other in all_]
-    assert len(set(keys)) == len(keys) == 18
+    assert len(set(keys)) == len(keys) == 22
     assert all(len(key) == 32 and set(key) <= set("0123456789abcdef") for key in keys)
 
 
@@ -129,13 +138,25 @@ def test_a_key_is_the_same_in_every_process(hash_seed: str) -> None:
         text=True,
         check=True,
     )
-    assert done.stdout.strip() == key_of(**ASKED) == "8928ea2d78d37a088d6ba48fd85602ea"
+    assert done.stdout.strip() == key_of(**ASKED) == "501e3b5004963d1aa42e224868129b82"
 
 
 @pytest.mark.parametrize("value", [math.nan, {1, 2}, object()])
 def test_a_key_is_made_of_plain_data(value: object) -> None:
     with pytest.raises(ValueError, match=r"need .* for config\.epochs"):
         key_of(**{**ASKED, "config": {"epochs": value}})
+
+
+def test_a_key_has_all_parts_and_no_other() -> None:
+    short = {name: part for name, part in ASKED.items() if name != "starts"}
+    for parts in (short, {**ASKED, "device": "cpu"}):
+        with pytest.raises(ValueError, match=r"need method, stage, .* for a key, got builds, "):
+            key_of(**parts)
+
+
+def test_whom_a_run_must_not_see_is_part_of_its_key_and_nobody_is_none() -> None:
+    assert key_of(**ASKED, held_out={}) == key_of(**ASKED)
+    assert key_of(**ASKED, held_out={"deap": ["01"]}) != key_of(**ASKED)
 
 
 def test_what_came_out_is_no_part_of_the_key() -> None:
@@ -169,13 +190,28 @@ def test_what_came_out_is_no_part_of_the_key() -> None:
 
 
 def test_a_row_reads_back_as_it_was() -> None:
-    row = made_row(config={"bands": (1.0, 4.0), "rate": 1e-7, "k": None}, start={"weights": "ab"})
+    row = made_row(
+        config={"bands": (1.0, 4.0), "rate": 1e-7, "k": None}, starts={"encoder": {"run": "ab"}}
+    )
     assert ResultRow.from_json(row.to_json()) == row
     assert row.config["bands"] == [1.0, 4.0]
     assert row.curves["train_loss"] == (1.1, 0.9, 0.8)
     assert row.metric("bacc") == row.scores["bacc"] == pytest.approx((0.8 + 0.7 + 0.7) / 3)
     assert row.metric("auc") is None
     assert row.verdict == "same stimuli"
+
+
+def test_a_row_tells_the_settings_of_every_stage_that_it_descends_from() -> None:
+    teacher = {"run": "ab", "step": 8, "config": {"temperature": 0.05}, "starts": {}}
+    student = {"run": "cd", "step": 4, "config": {"epochs": 2}, "starts": {"teacher": teacher}}
+    starts = {"student": student, "teacher": teacher, "published": {"digest": "ef"}}
+    row = made_row(starts=starts)
+    assert ResultRow.from_json(row.to_json()).lineage == {
+        "student": {"epochs": 2},
+        "student.teacher": {"temperature": 0.05},
+        "teacher": {"temperature": 0.05},
+    }
+    assert made_row().lineage == {}
 
 
 KAPPA = scores(CONFUSION)["kappa"]
@@ -408,7 +444,7 @@ def other_json(row: dict[str, Any]) -> str:
         (missing_field, "need a value for seed, scores, got none"),
         (wrong_type, r"need true or false for rehearsal, got 0 \(int\)"),
         (no_row, "need a table of ResultRow for a config, got"),
-        (other_format, "need a result row of format 2, got 1: another version of emoray wrote it"),
+        (other_format, "need a result row of format 3, got 1: another version of emoray wrote it"),
         (edited, "need the row as it was written, got another checksum: it is damaged"),
         (not_finite, "need finite numbers, got NaN"),
         (too_large, "not JSON compliant"),
@@ -525,6 +561,10 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ("batches/feeds.py", True),
         ("training/loop.py", True),
         ("training/run.py", True),
+        ("training/data.py", True),
+        ("training/execute.py", True),
+        ("training/driver.py", False),
+        ("corpus/library.py", True),
         ("corpus/read.py", True),
         ("evaluation/folds.py", True),
         ("evaluation/predict.py", True),
@@ -546,30 +586,33 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_the_code_of_a_row_is_what_decides_its_numbers(
     package: Path, file: str, decides: bool
 ) -> None:
-    before = row_code("emod", "seed")
+    before = code_of("emod", ("seed",), is_scored=True)
     path = package / file
     path.write_text(path.read_text() + ("\nMORE = 1\n" if path.suffix == ".py" else "\n"))
     source_version.cache_clear()
-    assert (row_code("emod", "seed") != before) is decides
+    assert (code_of("emod", ("seed",), is_scored=True) != before) is decides
 
 
 def test_what_decides_a_score_need_not_decide_a_weight(package: Path) -> None:
-    weights, rows = training_code("emod"), row_code("emod", "seed")
-    with (package / "evaluation" / "folds.py").open("a") as file:
+    def codes() -> tuple[str, str]:
+        return tuple(code_of("emod", ("seed",), is_scored=scored) for scored in (False, True))
+
+    weights, rows = codes()
+    with (package / "evaluation" / "metrics.py").open("a") as file:
         file.write("MORE = 1\n")
     source_version.cache_clear()
-    assert training_code("emod") == weights
-    assert row_code("emod", "seed") != rows
+    assert codes()[0] == weights
+    assert codes()[1] != rows
 
 
 def test_a_better_sentence_makes_no_row_stale(package: Path) -> None:
-    before = row_code("emod", "seed")
+    before = code_of("emod", ("seed",), is_scored=True)
     path = package / "methods" / "emod" / "model.py"
     text = path.read_text().replace('"""EMOD', '"""More of EMOD', 1) + "\n\n# a remark\n"
     assert text != path.read_text()
     path.write_text(text)
     source_version.cache_clear()
-    assert row_code("emod", "seed") == before
+    assert code_of("emod", ("seed",), is_scored=True) == before
 
 
 # Two writers, and a kill --------------------------------------------------------------------------
