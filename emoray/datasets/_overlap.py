@@ -7,9 +7,9 @@ the leakage audit says so beside a number, and refuses nothing for it.
 
 from __future__ import annotations
 
-from emoray.vocabulary.schema import Shared
+from emoray.vocabulary.schema import InCommon
 
-SEED_FAMILY = Shared(
+SEED_FAMILY = InCommon(
     name="SEED family",
     datasets=("seed", "seed_iv", "seed_v", "seed_vii"),
     source="All four were recorded in one laboratory (BCMI, Shanghai Jiao Tong University), which "
@@ -18,7 +18,7 @@ SEED_FAMILY = Shared(
     "people took part in several is not known.",
 )
 
-TSINGHUA = Shared(
+TSINGHUA = InCommon(
     name="FACED, MDME",
     datasets=("faced", "mdme"),
     source="Both papers come from Tsinghua University and have D. Zhang among their authors (Chen "
@@ -26,7 +26,7 @@ TSINGHUA = Shared(
     "Whether any did is not known.",
 )
 
-NUMBERED_FILMS = Shared(
+NUMBERED_FILMS = InCommon(
     name="AMIGOS, MAHNOB-HCI",
     datasets=("amigos", "mahnob_hci"),
     source="30, 58, 80 and 138 are numbers of videos in AMIGOS and of media files in MAHNOB-HCI. "

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from emoray import datasets
 from emoray.corpus.fingerprints import Signals, same_recordings
-from emoray.vocabulary.schema import Shared
+from emoray.vocabulary.schema import InCommon
 
 What = Literal["people", "clips"]
 
@@ -41,7 +41,7 @@ def not_apart(dataset: str, trained_on: Iterable[str]) -> tuple[NotApart, ...]:
     if dataset not in datasets.names():
         return ()
     card = datasets.get(dataset).CARD
-    may_share: tuple[tuple[What, Shared | None], ...]
+    may_share: tuple[tuple[What, InCommon | None], ...]
     may_share = (("people", card.people), ("clips", card.clips))
     found = []
     for what, shared in may_share:

@@ -205,37 +205,26 @@ def is_ended(origin: Origin) -> bool:
     return checkpoint.latest_whole(Storage.at(folder)) == name
 
 
-def ancestors_of(runs: Iterable[Run]) -> dict[str, Origin]:
-    """All runs that these descend from, by key: each after those that it starts from."""
-    found: dict[str, Origin] = {}
+def still_needed(runs: Iterable[Run]) -> dict[str, Run]:
+    """These runs, and those that they descend from of which no weights are there yet.
 
-    def add(run: Run) -> None:
-        for origin in run.starts.values():
-            if origin.run is not None and origin.run.key not in found:
-                add(origin.run)
-                found[origin.run.key] = origin
-
-    for run in runs:
-        add(run)
-    return found
-
-
-def to_be_run(runs: Iterable[Run]) -> dict[str, Run]:
-    """These runs and those without whose ends they cannot go, by key: each after those that it
-    starts from, in the order of who asks for them."""
+    Returns:
+        By key, each after those that it starts from, in the order of who asks for them.
+    """
     found: dict[str, Run] = {}
     ended: dict[str, bool] = {}
 
     def add(run: Run) -> None:
+        if run.key in found:
+            return
         for origin in run.starts.values():
-            before = origin.run
-            if before is None or before.key in found:
-                continue
-            if before.key not in ended:
-                ended[before.key] = is_ended(origin)
-            if not ended[before.key]:
-                add(before)
-        found.setdefault(run.key, run)
+            if origin.run is not None:
+                key = origin.run.key
+                if key not in ended:  # looked at once: storage may be far
+                    ended[key] = is_ended(origin)
+                if not ended[key]:
+                    add(origin.run)
+        found[run.key] = run
 
     for run in runs:
         add(run)

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TextIO, cast
 import ray
 import torch
 
-from emoray.experiments.graph import to_be_run
+from emoray.experiments.graph import still_needed
 from emoray.results.store import ResultRow, ResultStore
 from emoray.runtime.cluster import CPUS_FOR_DATA
 from emoray.runtime.console import open_console
@@ -29,8 +29,6 @@ from emoray.training.execute import check_code, execute
 from emoray.training.progress import taken
 from emoray.training.run import Execution, Run, Submission
 
-AT_ONCE = 1
-"""Runs on groups of workers that go at a time: each may take the whole cluster."""
 POLL_S = 2.0
 """Seconds between two looks at what such a run says."""
 
@@ -162,7 +160,7 @@ class _State:
         self._rules = rules
         self._listen = listen
         self._asked = {run.key: run for run in runs}
-        needed = to_be_run(runs)
+        needed = still_needed(runs)
         self._started_from = {
             origin.run.key
             for run in needed.values()
@@ -184,13 +182,25 @@ class _State:
         return self._rules.keep or run.key in self._started_from
 
     def take_groups(self) -> list[tuple[Run, Execution]]:
-        """Runs that a group of workers may begin now."""
+        """Runs that a group of workers may begin now.
+
+        One over the corpus has no other group beside it: it may take the whole cluster.
+        """
         taken: list[tuple[Run, Execution]] = []
+        going = [run for run, _ in self.groups.values()]
         for run in self._ready():
             execution = self._rules.execution(run)
-            if execution is not None and len(self.groups) + len(taken) < AT_ONCE:
-                taken.append((self._waiting.pop(run.key), execution))
+            if execution is None:
+                continue
+            if going and not (all(one.fold for one in (run, *going)) and self._fits(going)):
+                break
+            taken.append((self._waiting.pop(run.key), execution))
+            going.append(run)
         return taken
+
+    def _fits(self, going: Sequence[Run]) -> bool:
+        """Whether one more group of a run on a fold has room beside these."""
+        return _room_beside(going, self._rules) >= self._rules.share.workers
 
     def take_ready(self) -> list[Run]:
         """Runs that may begin now as tasks of their own."""
@@ -247,9 +257,8 @@ class _State:
         """
         lost = {run.key: run}
         for one in list(self._waiting.values()):
-            if any(
-                origin.run is not None and origin.run.key in lost for origin in one.starts.values()
-            ):
+            before = [origin.run for origin in one.starts.values() if origin.run is not None]
+            if any(start.key in lost for start in before):
                 lost[one.key] = self._waiting.pop(one.key)
         return list(lost.values())[1:]
 

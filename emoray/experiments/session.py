@@ -24,7 +24,7 @@ from emoray.experiments import schedule
 from emoray.experiments.cost import Estimate, estimate_ancestors, estimate_runs
 from emoray.experiments.embedding_maps import MapRequest, ReadOuts, make_maps
 from emoray.experiments.experiment import Planned, missing, runs_of
-from emoray.experiments.graph import ancestors_of, to_be_run
+from emoray.experiments.graph import still_needed
 from emoray.experiments.options import Where
 from emoray.experiments.runs_display import RunsDisplay, clock
 from emoray.methods.base import Stage
@@ -241,8 +241,7 @@ def run_missing(place: Place, plan: Sequence[Planned]) -> dict[str, str]:
     )
     if not runs:
         return {}
-    over_corpus = [o.run for o in ancestors_of(runs).values() if o.run and not o.run.fold]
-    rules = connect(place, over_corpus)
+    rules = connect(place, [run for run in still_needed(runs).values() if not run.fold])
     with RunsDisplay(len(runs), names_of(plan), place.console) as display:
         return schedule.run_all(runs, places=place.places, rules=rules, listen=display)
 
@@ -265,8 +264,8 @@ def show_missing(place: Place, plan: Sequence[Planned]) -> None:
     on_gpu = place.options.gpus_per_run != 0
     estimates = estimate_runs(runs, rows, names_of(plan), on_gpu=on_gpu)
     asked = {run.key for run in runs}
-    to_come = [run for key, run in to_be_run(runs).items() if key not in asked]
-    show_estimates(place, to_come, estimates)
+    needed = still_needed(runs)
+    show_estimates(place, [run for key, run in needed.items() if key not in asked], estimates)
     absent = dict.fromkeys(
         planned.dataset for planned in plan if planned.dataset not in place.library.names
     )

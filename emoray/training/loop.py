@@ -103,7 +103,7 @@ def train(
     first_step, best = _restore(checkpoints, module, optimizer, log)
     listen(Rows(first_step, {name: [] for name in HISTORY}))
     n_steps = stage.epochs * steps_per_epoch
-    parallel = shared(module, device)
+    parallel = in_parallel(module, device)
     log.rest_is_no_step()
     for batch in feed.batches(first_step, n_steps):
         rate = learning_rate(
@@ -159,7 +159,7 @@ def take_step(
 
     Args:
         stage: gives losses, precision and the norm to clip at.
-        parallel: its module as `shared` returned it.
+        parallel: its module as `in_parallel` returned it.
         optimizer: of the module's parameters.
         batch: this worker's share of the step, on its device.
         rate: learning rate of this step.
@@ -208,7 +208,7 @@ def _autocast(stage: Stage, device: torch.device) -> contextlib.AbstractContextM
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def shared(module: nn.Module, device: torch.device) -> nn.Module:
+def in_parallel(module: nn.Module, device: torch.device) -> nn.Module:
     """The module as its gradient is shared: wrapped where there is somebody to share it with."""
     if distributed.world_size() == 1:
         return module

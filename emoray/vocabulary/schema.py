@@ -70,7 +70,7 @@ class EcgCard:
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class InCommon:
     """Datasets that may have people, or clips, in common: no source says that they have none.
 
     Each of them states the same on its own card.
@@ -121,9 +121,9 @@ class Card:
     """Segments that the paper counts in the whole dataset."""
     n_segments_per_subject: int | None = None
     """Segments per complete subject, where it is known and equal for all."""
-    people: Shared | None = None
+    people: InCommon | None = None
     """Where the same people may have taken part under another number; None: nothing suggests it."""
-    clips: Shared | None = None
+    clips: InCommon | None = None
     """Where the same clips may have been shown; None: nothing suggests it."""
     reader_version: int = 1
     """Raise it when `read` returns other numbers: corpora built before are then built again."""

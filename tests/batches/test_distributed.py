@@ -101,7 +101,7 @@ def train(objective: str, precision: str) -> dict[str, Tensor]:
     """Three steps of pretraining, as the loop takes them."""
     stage, device, dtype = pretraining(objective, precision), torch.device("cpu"), DTYPES[precision]
     module = stage.build().to(device, dtype)
-    parallel = loop.shared(module, device)
+    parallel = loop.in_parallel(module, device)
     optimizer = torch.optim.AdamW(
         module.parameters(),
         lr=stage.optimizer.learning_rate,

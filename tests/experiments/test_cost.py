@@ -15,7 +15,7 @@ from emoray.evaluation.folds import Fold
 from emoray.experiments import cost
 from emoray.experiments.cost import Estimate, estimate_ancestors, estimate_runs
 from emoray.experiments.experiment import runs_of
-from emoray.experiments.graph import ancestors_of
+from emoray.experiments.graph import still_needed
 from emoray.methods.base import Stage
 from emoray.methods.settings import OptimizerConfig
 from emoray.results.store import ResultRow
@@ -238,7 +238,7 @@ def test_a_thousand_runs_are_judged_without_opening_their_dataset_a_thousand_tim
 def pretrainings(corpus: Path, storage: Path, **changes: Any) -> list[Run]:
     """Those that Table 3's rows start from."""
     plan = reproduction(corpus, storage, **changes).experiment("table3").plan()
-    return [origin.run for origin in ancestors_of(runs_of(plan).values()).values() if origin.run]
+    return [run for run in still_needed(runs_of(plan).values()).values() if not run.fold]
 
 
 def test_a_pretraining_takes_its_rounds_of_what_a_round_took(

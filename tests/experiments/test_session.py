@@ -14,8 +14,8 @@ from rich.console import Console
 
 from emoray.corpus.library import Library
 from emoray.experiments import session
-from emoray.experiments.cost import Estimate
 from emoray.experiments.arms import Arm, ArmStage
+from emoray.experiments.cost import Estimate
 from emoray.experiments.experiment import Experiment, asked
 from emoray.experiments.graph import Graph
 from emoray.experiments.options import Where
@@ -183,7 +183,7 @@ def test_a_pretraining_goes_on_with_the_threads_that_it_began_with(
     """On a node of nine CPUs a fair share would be eight, or four for each of two workers."""
     write_both(tmp_path / "corpus")
     run = reproduction(tmp_path / "corpus", tmp_path).full_pretraining()
-    begun = Submission(run, join(tmp_path, "runs"), Execution(1, cpus_per_worker=3.0))
+    begun = Submission(run, join(str(tmp_path), "runs"), Execution(1, cpus_per_worker=3.0))
     begun.folder.write_bytes(driver.SUBMISSION_FILE, driver.as_json(begun.to_json()))
     joined(Node(9, 0))
     rules = session.connect(place_at(tmp_path, **options), [run])

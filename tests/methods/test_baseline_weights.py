@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from emoray.methods.base import InputSpec
-from emoray.methods.baselines.method import PRETRAINING, Config, Training, seen
+from emoray.methods.baselines.method import TRAINED_ON, Config, Training, seen
 from emoray.methods.baselines.model import MODELS, Baseline, ModelName, build
 from emoray.methods.baselines.weights import is_hub_id, read
 from tests.groups import inputs_of
@@ -278,7 +278,7 @@ def test_from_scratch_nothing_was_seen() -> None:
 
 
 def test_of_others_weights_no_dataset_here_is_known() -> None:
-    assert set(PRETRAINING) == {"biot", "labram", "cbramod"}
+    assert set(TRAINED_ON) == {"biot", "labram", "cbramod"}
     for name in NAMES:
         if name != "labram":
             assert not seen(Config(model=name, weights="w.pth"))

@@ -414,7 +414,7 @@ def stepped(case: Case) -> dict[str, Tensor]:
         without_dropout(module)
     if distributed.world_size() > 1:
         over_all_workers(module)
-    parallel, optimizer = loop.shared(module, CPU), make_optimizer(PLAIN, module)
+    parallel, optimizer = loop.in_parallel(module, CPU), make_optimizer(PLAIN, module)
     losses, norms = [], []
     for batch in batches(stage, N_STEPS, torch.float64):
         found, norm = loop.take_step(stage, parallel, optimizer, batch, PLAIN.learning_rate)

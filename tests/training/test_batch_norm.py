@@ -114,7 +114,7 @@ def train(kind: str) -> dict[str, Tensor]:
     module = stage.build().double()
     if distributed.world_size() > 1:
         over_all_workers(module)
-    parallel, optimizer = loop.shared(module, CPU), make_optimizer(stage.optimizer, module)
+    parallel, optimizer = loop.in_parallel(module, CPU), make_optimizer(stage.optimizer, module)
     losses, norms, gradients = [], [], []
     for step in range(N_STEPS):
         found, norm = loop.take_step(stage, parallel, optimizer, own(step), 0.05)

@@ -115,7 +115,7 @@ def _drawing(seed: int, step: int, device: torch.device) -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class Pretraining:
+class TrainedOn:
     """What published weights were trained on, as their authors tell."""
 
     datasets: tuple[str, ...]
@@ -124,15 +124,15 @@ class Pretraining:
     """Where that stands."""
 
 
-PRETRAINING: Mapping[ModelName, Pretraining] = {
-    "biot": Pretraining((), "Yang, Westover and Sun 2023, 3.6: resting EEG, sleep and seizures"),
-    "labram": Pretraining(
+TRAINED_ON: Mapping[ModelName, TrainedOn] = {
+    "biot": TrainedOn((), "Yang, Westover and Sun 2023, 3.6: resting EEG, sleep and seizures"),
+    "labram": TrainedOn(
         ("seed", "seed_iv"),
         "Jiang, Zhao and Lu 2024, Appendix D: SEED, SEED-IV, SEED-GER and SEED-FRA are in the "
         "pretraining, SEED-V is kept out; recordings of its authors' own laboratory, unpublished, "
         "are in it too",
     ),
-    "cbramod": Pretraining((), "Wang et al. 2024, 3.1: the Temple University Hospital EEG Corpus"),
+    "cbramod": TrainedOn((), "Wang et al. 2024, 3.1: the Temple University Hospital EEG Corpus"),
 }
 """Models with published weights. EMOD's Table 2 leaves LaBraM's cells on SEED blank for this."""
 
@@ -143,7 +143,7 @@ def seen(config: Config) -> Mapping[str, str]:
     Empty without weights. Empty with weights clears nobody: of weights other than the published
     ones nothing is known.
     """
-    told = PRETRAINING.get(config.model)
+    told = TRAINED_ON.get(config.model)
     if config.weights is None or told is None:
         return {}
     return dict.fromkeys(told.datasets, told.source)
