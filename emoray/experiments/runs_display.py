@@ -58,7 +58,8 @@ class RunsDisplay:
         """A run has ended; one that no row of the table asked for only makes what others start
         from."""
         if row is None or run.key not in self._names:
-            self._progress.describe(f"{self._names.get(run.key, run.stage)} {run.fold} is trained")
+            n_ended = self._n_done + self._n_failed
+            self._progress.show(n_ended, f"{run.stage} {run.fold} is trained")
             return
         self._n_done += 1
         self._progress.show(self._n_done + self._n_failed, self.line(run, row))

@@ -223,6 +223,7 @@ def test_what_no_row_asked_for_is_told_of_and_not_counted(shown: list[Shown]) ->
         one.display.finished(run_of(7, stage="student", chosen_by=""), None)
         teacher = run_of(8, stage="teacher")
         one.display.finished(teacher, row_for(teacher))
+        one.now += 2 * PLAIN_EVERY_S
         one.display.finished(runs[0], row_for(runs[0]))
     assert one.lines[-1].strip().startswith("1/2  ")
     assert [line for line in one.lines if "/2  " in line] == one.lines[-1:]
