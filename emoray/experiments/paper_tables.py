@@ -229,8 +229,11 @@ class Reproduction:
 
 
 def _kind(stage: StageOfRow) -> type[Stage]:
-    kind: type[Stage] = methods.get(stage.method).STAGES[stage.stage]
-    return kind
+    found: Mapping[str, type[Stage]] = methods.get(stage.method).STAGES
+    if stage.stage not in found:
+        known = ", ".join(found)
+        raise ValueError(f"need a stage of {stage.method} among {known}; got {stage.stage!r}")
+    return found[stage.stage]
 
 
 def _check_stages(row: PaperRow, kinds: Mapping[str, type[Stage]]) -> None:

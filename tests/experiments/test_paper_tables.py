@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,21 @@ import pytest
 import torch
 
 from emoray import methods
-from emoray.batches.feeds import PlanFeed, targets_of
-from emoray.corpus.read import open_corpus
-from emoray.experiments.experiment import Origin, pretrainings_of, runs_of
+from emoray.corpus.library import Library
+from emoray.experiments.experiment import Planned, runs_of
+from emoray.experiments.graph import is_ended, still_needed
 from emoray.experiments.paper_tables import Reproduction
 from emoray.methods.base import InputSpec
 from emoray.methods.emod.config import Config, FinetuneConfig
+from emoray.methods.emod.method import Pretraining
 from emoray.results import published
 from emoray.results.paper import Paper, PaperRow, PaperTable, Reproduce, StageOfRow
 from emoray.runtime.config import dotted_fields, dotted_values, from_dict
 from emoray.runtime.storage import Storage
-from emoray.training import checkpoint, driver, loop
-from emoray.training.run import execute, start_identity
+from emoray.training import checkpoint, driver
+from emoray.training.data import open_data
+from emoray.training.execute import execute, origin_of
+from emoray.training.run import Origin, Run
 from tests.groups import inputs_of
 from tests.small_experiments import PRETRAINED, SETTINGS, TINY, cells, reproduction, write_both
 
@@ -44,10 +48,21 @@ def row_named(name: str, table: str = "table_3") -> PaperRow:
     return PAPER.tables[table].row(name)
 
 
-def origin_of(found: Reproduction, row: str = "EMOD-SoftVA", seed: int = 0) -> Origin:
-    asked = row_named(row)
-    assert asked.reproduce is not None
-    return found.pretraining(asked, asked.reproduce.stages[0], seed)
+def starts_of(plan: Sequence[Planned], row: str = "EMOD-SoftVA") -> dict[str, Origin]:
+    """What a row's runs start from, by place."""
+    runs = [run for cell in plan if cell.arm.row == row for run in cell.runs]
+    return {origin.location: origin for run in runs for origin in run.starts.values()}
+
+
+def start_of(found: Reproduction, row: str = "EMOD-SoftVA") -> Origin:
+    """The pretraining that a row of Table 3 has, whatever its seeds."""
+    (origin,) = starts_of(found.experiment("table3").plan(), row).values()
+    return origin
+
+
+def run_of(origin: Origin) -> Run:
+    assert origin.run is not None
+    return origin.run
 
 
 # Every row ----------------------------------------------------------------------------------------
@@ -71,16 +86,23 @@ def test_every_row_becomes_an_arm_whose_stage_can_be_made(
     assert [arm.row for arm in arms] == [row.name for row in found.rows(table)]
     for arm, row in zip(arms, found.rows(table), strict=True):
         assert row.reproduce is not None
-        kind = methods.get(arm.method).STAGES[arm.stage]
-        assert kind(arm.config, inputs_of(SPEC), {}).spec == SPEC
-        assert arm.stage == row.reproduce.stages[-1].stage
+        last = methods.get(arm.last.method).STAGES[arm.last.stage]
+        assert last(arm.last.config, inputs_of(SPEC), {}).spec == SPEC
         assert arm.published == row.published
-        values = dotted_values(arm.config)
-        mine = {name: value for name, value in row.reproduce.set.items() if name in values}
-        assert {name: values[name] for name in mine} == mine
-        usual = kind.rehearsal() if rehearsal else kind.config_type()
-        changed = {n for n, v in dotted_values(usual).items() if values[n] != v}
-        assert changed <= set(mine)
+        for stage, asked in zip(arm.stages, row.reproduce.stages, strict=True):
+            assert (stage.name, stage.method, stage.stage) == (
+                asked.name,
+                asked.method,
+                asked.stage,
+            )
+            assert stage.starts == asked.starts
+            kind = methods.get(stage.method).STAGES[stage.stage]
+            values = dotted_values(stage.config)
+            mine = {name: value for name, value in row.reproduce.set.items() if name in values}
+            assert {name: values[name] for name in mine} == mine
+            usual = kind.rehearsal() if rehearsal else kind.config_type()
+            changed = {n for n, v in dotted_values(usual).items() if values[n] != v}
+            assert changed <= {*mine, *["rounds_per_step"] * rehearsal}
 
 
 @pytest.mark.parametrize("rehearsal", [False, True])
@@ -90,7 +112,7 @@ def test_all_rows_of_a_table_are_trained_alike(
 ) -> None:
     found = reproduction(corpus, tmp_path, set={}, rehearsal=rehearsal)
     first, *others = (
-        (arm.config.optimizer, arm.config.epochs, arm.config.batch_size)
+        (arm.last.config.optimizer, arm.last.config.epochs, arm.last.config.batch_size)
         for arm in found.experiment(table).arms
     )
     assert all(other == first for other in others)
@@ -107,11 +129,11 @@ def test_what_figure_3_leaves_out_is_left_out_of_both_stages(
         assert dotted_fields(kind)[field] is bool
     plan = reproduction(corpus, tmp_path).experiment("figure3").plan()
     runs = [run for cell in plan if cell.arm.row == row for run in cell.runs]
-    requests = [r for cell in plan if cell.arm.row == row for r in cell.pretrainings.values()]
+    before = [run_of(origin) for origin in starts_of(plan, row).values()]
     assert runs
-    assert requests
-    for config in [*(run.config for run in runs), *(request.config for request in requests)]:
-        encoder = config["encoder"]
+    assert before
+    for run in (*runs, *before):
+        encoder = run.config["encoder"]
         assert encoder[field.removeprefix("encoder.")] is False
         others = {name for name, value in encoder.items() if value is False}
         assert others == {field.removeprefix("encoder.")}
@@ -165,31 +187,73 @@ def test_a_rehearsal_takes_the_papers_protocol_and_the_strictest(
 
 
 GRAPHS: dict[str, tuple[StageOfRow, ...]] = {
-    "three in a row": Reproduce.chain("emod", ["pretrain", "train", "finetune"]).stages,
     "another start": (
         StageOfRow("pretrain", "pretrain", "emod"),
         StageOfRow("finetune", "finetune", "emod", {"teacher": "pretrain"}),
     ),
     "a fold's stage for all folds": (
         StageOfRow("first", "finetune", "emod"),
-        StageOfRow("second", "finetune", "emod", {"encoder": "first"}),
+        StageOfRow("again", "pretrain", "emod", {"encoder": "first"}),
+        StageOfRow("second", "finetune", "emod", {"encoder": "again"}),
     ),
     "no stage of a fold": (StageOfRow("pretrain", "pretrain", "emod"),),
+    "nothing after a classifier's pretraining": (
+        StageOfRow("first", "finetune", "emod"),
+        StageOfRow("pretrain", "pretrain", "emod"),
+    ),
+}
+SAID = {
+    "another start": "EMOD-SoftVA finetune: need starts among encoder; got teacher",
+    "a fold's stage for all folds": (
+        "EMOD-SoftVA again: need starts of all folds for a stage over the corpus, got first, "
+        "which is of one fold"
+    ),
+    "no stage of a fold": (
+        "EMOD-SoftVA: need a last stage that tells classes of a fold, got pretrain"
+    ),
+    "nothing after a classifier's pretraining": (
+        "EMOD-SoftVA: need a last stage that tells classes of a fold, got pretrain"
+    ),
 }
 
 
-@pytest.mark.parametrize("graph", GRAPHS)
-def test_a_graph_that_no_experiment_can_run_yet_is_refused_with_its_row(
-    corpus: Path, tmp_path: Path, graph: str
-) -> None:
+def with_stages(stages: tuple[StageOfRow, ...]) -> Paper:
+    """The paper with Table 3's last row by other stages."""
     table = PAPER.tables["table_3"]
-    last = replace(table.rows[-1], reproduce=Reproduce("emod", GRAPHS[graph]))
+    last = replace(table.rows[-1], reproduce=Reproduce("emod", stages))
     rows = replace(table, rows=(*table.rows[:-1], last))
-    found = reproduction(
-        corpus, tmp_path, set={}, paper=replace(PAPER, tables={**PAPER.tables, "table_3": rows})
-    )
-    said = "need one stage, or two of which the second|need a last stage of scope fold"
-    with pytest.raises(ValueError, match=f"EMOD-SoftVA: ({said})"):
+    return replace(PAPER, tables={**PAPER.tables, "table_3": rows})
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_a_graph_that_no_run_can_follow_is_refused_with_its_row_and_stage(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, graph: str
+) -> None:
+    if graph == "a fold's stage for all folds":
+        monkeypatch.setattr(Pretraining, "may_start_from", ("encoder",))
+    found = reproduction(corpus, tmp_path, set={}, paper=with_stages(GRAPHS[graph]))
+    with pytest.raises(ValueError, match=f"^{SAID[graph]}$"):
+        found.experiment("table3")
+
+
+def test_a_stage_that_no_method_has_is_refused(corpus: Path, tmp_path: Path) -> None:
+    stages = Reproduce.chain("emod", ["pretrain", "train", "finetune"]).stages
+    found = reproduction(corpus, tmp_path, set={}, paper=with_stages(stages))
+    with pytest.raises(ValueError, match=r"need a stage of emod among .*; got 'train'"):
+        found.experiment("table3")
+
+
+def test_workers_that_cannot_share_a_step_are_refused_before_anything_is_planned(
+    corpus: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="workers"):
+        reproduction(corpus, tmp_path, n_workers=4).experiment("table3")
+
+
+def test_a_stage_that_starts_from_nothing_says_so(corpus: Path, tmp_path: Path) -> None:
+    stages = GRAPHS["a fold's stage for all folds"]
+    found = reproduction(corpus, tmp_path, set={}, paper=with_stages(stages))
+    with pytest.raises(ValueError, match="again: need starts among nothing; got encoder"):
         found.experiment("table3")
 
 
@@ -206,11 +270,7 @@ def test_a_stage_may_have_settings_of_its_own(corpus: Path, tmp_path: Path) -> N
         return reproduction(corpus, tmp_path, set={}, paper=paper)
 
     (arm,) = with_own().experiment("table3").arms
-    assert arm.config.epochs == 13
-    origin = arm.origin(0)
-    assert origin is not None
-    assert origin.request is not None
-    assert origin.request.config["epochs"] == 11
+    assert [stage.config.epochs for stage in arm.stages] == [11, 13]
     with pytest.raises(ValueError, match="EMOD-SoftVA finetune: no field epohcs"):
         with_own(epohcs=1).experiment("table3")
     found = replace(with_own(), set={"finetune.epochs": 3})
@@ -278,7 +338,10 @@ def test_settings_reach_every_row_that_has_the_stage_and_no_other(
     found = reproduction(corpus, tmp_path, set={"pretrain.epochs": 7, "finetune.epochs": 9})
     for cell in found.experiment("table2").plan():
         assert {run.config["epochs"] for run in cell.runs} == {9 if cell.arm.row == "EMOD" else 50}
-        assert {request.config["epochs"] for request in cell.pretrainings.values()} <= {7}
+        before = [run_of(origin) for origin in starts_of([cell], cell.arm.row).values()]
+        assert {run.config["epochs"] for run in before} == (
+            {7} if cell.arm.row == "EMOD" else set()
+        )
 
 
 def test_settings_that_fit_each_other_may_come_in_any_order(corpus: Path, tmp_path: Path) -> None:
@@ -287,7 +350,7 @@ def test_settings_that_fit_each_other_may_come_in_any_order(corpus: Path, tmp_pa
     configs = []
     for chosen in (pairs, pairs[::-1]):
         found = reproduction(corpus, tmp_path, set=dict(chosen))
-        configs.append({str(arm.config) for arm in found.experiment("table3").arms})
+        configs.append({str(arm.last.config) for arm in found.experiment("table3").arms})
     assert configs[0] == configs[1]
 
 
@@ -312,13 +375,12 @@ def test_what_makes_a_row_cannot_be_set_for_all(
 
 
 def test_pretraining_takes_no_dataset_that_is_evaluated_on(corpus: Path, tmp_path: Path) -> None:
-    assert {"faced", "seed"} < set(open_corpus(corpus).names)
-    request = origin_of(reproduction(corpus, tmp_path)).request
-    assert request is not None
-    taken = request.open_corpus()
-    assert taken.names == PRETRAINED
-    assert set(driver.seen(taken, request.held_out)) == set(PRETRAINED)
-    assert set(taken.names) <= set(PAPER.pretraining)
+    assert {"faced", "seed"} < set(Library(str(corpus)).names)
+    run = run_of(start_of(reproduction(corpus, tmp_path)))
+    assert run.datasets == PRETRAINED
+    assert set(open_data(run).seen()) == set(PRETRAINED)
+    assert set(run.datasets) <= set(PAPER.pretraining)
+    assert run == reproduction(corpus, tmp_path).full_pretraining()
 
 
 def test_without_datasets_of_pretraining_only_what_starts_from_scratch_can_run(
@@ -345,45 +407,44 @@ CHANGES: dict[str, dict[str, Any]] = {
 def test_another_pretraining_has_another_identity_and_place(
     corpus: Path, tmp_path: Path, change: str
 ) -> None:
-    one = origin_of(reproduction(corpus, tmp_path))
-    other = origin_of(reproduction(corpus, tmp_path, **CHANGES[change]))
+    one = start_of(reproduction(corpus, tmp_path))
+    other = start_of(reproduction(corpus, tmp_path, **CHANGES[change]))
     assert one.identity != other.identity
     assert one.location != other.location
-    assert one.request is not None
-    assert other.request is not None
-    assert one.request.name != other.request.name
+    assert run_of(one).name != run_of(other).name
 
 
 def test_other_segments_are_another_pretraining(corpus: Path, tmp_path: Path) -> None:
     fewer = write_both(tmp_path / "corpus", evaluated=("faced",), n_segments=29)
-    one = origin_of(reproduction(corpus, tmp_path))
-    other = origin_of(reproduction(fewer, tmp_path))
-    assert one.identity["plan"] != other.identity["plan"]
+    one = start_of(reproduction(corpus, tmp_path))
+    other = start_of(reproduction(fewer, tmp_path))
+    assert one.identity["run"] != other.identity["run"]
+    assert run_of(one).builds != run_of(other).builds
 
 
 def test_each_row_of_table_3_has_its_own_pretraining(corpus: Path, tmp_path: Path) -> None:
     plan = reproduction(corpus, tmp_path).experiment("table3").plan()
-    locations = {
-        cell.arm.row: {run.checkpoint for run in cell.runs}
-        for cell in plan
-        if cell.protocol == "paper_same_stimuli"
+    found = {cell.arm.row: starts_of(plan, cell.arm.row) for cell in plan}
+    assert found.pop("EMOD-Scratch") == {}
+    objectives = {
+        row: [run_of(origin).config["loss"]["objective"] for origin in origins.values()]
+        for row, origins in found.items()
     }
-    assert locations.pop("EMOD-Scratch") == {""}
-    assert len(set.union(*locations.values())) == len(locations) == 3
-    objectives = {r.config["loss"]["objective"] for r in pretrainings_of(plan).values()}
-    assert objectives == {"augment", "hard_va", "soft_va"}
+    assert objectives == {
+        "EMOD-Augment": ["augment"],
+        "EMOD-HardVA": ["hard_va"],
+        "EMOD-SoftVA": ["soft_va"],
+    }
 
 
 def test_where_and_on_what_a_pretraining_runs_is_no_part_of_it(
     corpus: Path, tmp_path: Path
 ) -> None:
-    one = origin_of(reproduction(corpus, tmp_path / "here"))
+    one = start_of(reproduction(corpus, tmp_path / "here"))
     there = write_both(tmp_path / "copy", evaluated=("seed_v",))
-    resources = {"n_workers": 4, "cpus_per_worker": 2.0, "gpus_per_worker": 0.5}
-    other = origin_of(reproduction(there, tmp_path / "there", resources=resources))
+    other = start_of(reproduction(there, tmp_path / "there", datasets=("seed_v",)))
     assert one.identity == other.identity
-    assert other.request is not None
-    assert other.request.n_workers == 4
+    assert run_of(one).corpus != run_of(other).corpus
     assert one.location.removeprefix(str(tmp_path / "here")) == other.location.removeprefix(
         str(tmp_path / "there")
     )
@@ -397,31 +458,24 @@ def test_one_pretraining_serves_all_seeds_or_each_has_its_own(
     plan = found.experiment("table3").plan()
     cell = cells(plan)["EMOD-SoftVA", "faced", "paper_same_stimuli"]
     assert [run.seed for run in cell.runs] == [5, 3, 8]
-    requests = [cell.pretrainings[run.checkpoint] for run in cell.runs]
-    assert tuple(request.config["seed"] for request in requests) == seeds_of
-    assert len(pretrainings_of(plan)) == 3 * len(set(seeds_of))
-    assert len({str(run.start) for run in cell.runs}) == len(set(seeds_of))
+    starts = [run.starts["encoder"] for run in cell.runs]
+    assert tuple(run_of(origin).seed for origin in starts) == seeds_of
+    before = [run for run in still_needed(runs_of(plan).values()).values() if not run.fold]
+    assert len(before) == 3 * len(set(seeds_of))
+    assert len({str(origin.identity) for origin in starts}) == len(set(seeds_of))
     (said,) = [note for note in found.frame("table3").notes if "retraining" in note]
     assert ("all seeds" in said) == (choice == "one")
 
 
-def pretrain(origin: Origin) -> None:
-    """The pretraining in this process, with the facts that the driver gives its checkpoints."""
-    request = origin.request
-    assert request is not None
-    corpus = request.open_corpus()
-    plan = request.make_plan(corpus)
-    driver.check(request, plan)
-    driver.start(request, plan)
-    facts = driver.facts_of(request, corpus, plan)
-    loop.train(
-        request.make_stage(),
-        PlanFeed(corpus.datasets, plan, targets=targets_of(corpus.datasets, "va")),
-        steps_per_epoch=plan.n_steps,
-        checkpoints=checkpoint.FolderCheckpoints(request.folder, facts, like=driver.IDENTITY),
-        checkpoint_every=plan.n_steps,
-        device=torch.device("cpu"),
-    )
+CPU = torch.device("cpu")
+
+
+def pretrain(origin: Origin) -> Storage:
+    """The pretraining in this process; returns its folder."""
+    run = run_of(origin)
+    folder = Storage.at(origin.location.rpartition("/")[0])
+    assert execute(run, folder=folder, device=CPU) is None
+    return folder
 
 
 def test_a_pretraining_ends_with_the_checkpoint_that_was_foretold(
@@ -429,21 +483,24 @@ def test_a_pretraining_ends_with_the_checkpoint_that_was_foretold(
 ) -> None:
     torch.set_num_threads(1)
     found = reproduction(corpus, tmp_path)
-    origin = origin_of(found)
-    assert origin.request is not None
-    assert not driver.has_ended(origin.request)
-    pretrain(origin)
-    assert driver.has_ended(origin.request)
-    assert driver.last_checkpoint(origin.request.folder) == origin.location
-    facts = checkpoint.describe(Path(origin.location))
-    assert start_identity(facts) == origin.identity
+    origin = start_of(found)
+    assert not is_ended(origin)
+    folder = pretrain(origin)
+    assert is_ended(origin)
+    assert driver.has_ended(folder, run_of(origin))
+    assert driver.last_checkpoint(folder) == origin.location
+    left = origin_of(checkpoint.describe(Path(origin.location)), origin.location)
+    assert left.to_plain() == origin.to_plain()
     # A run takes the weights, and the audit finds nobody of the test set behind them.
     cell = cells(found.experiment("table3").plan())[
         "EMOD-SoftVA", "faced", "subjects_and_stimuli_apart"
     ]
     run = cell.runs[0]
-    row = execute(run, scratch=Storage.at(tmp_path / "scratch"), device=torch.device("cpu"))
-    assert (row.key, row.start, row.verdict) == (run.key, run.start, "clean")
+    row = execute(run, folder=Storage.at(tmp_path / "own"), device=CPU)
+    assert row is not None
+    assert (row.key, row.starts, row.verdict) == (run.key, run.plain_starts(), "clean")
+    assert row.starts["encoder"]["run"] == run_of(origin).key
+    assert row.lineage == {"encoder": run_of(origin).config}
     assert from_dict(FinetuneConfig, row.config) == TINY
 
 
@@ -452,9 +509,13 @@ def test_weights_of_another_pretraining_in_its_place_are_refused(
 ) -> None:
     torch.set_num_threads(1)
     found = reproduction(corpus, tmp_path)
-    hard = origin_of(found, "EMOD-HardVA")
+    hard = start_of(found, "EMOD-HardVA")
     pretrain(hard)
     cell = cells(found.experiment("table3").plan())["EMOD-SoftVA", "faced", "paper_same_stimuli"]
-    swapped = replace(cell.runs[0], checkpoint=hard.location)
-    with pytest.raises(ValueError, match=r"need the checkpoint that was asked for.*\(config\)"):
-        execute(swapped, scratch=Storage.at(tmp_path / "scratch"), device=torch.device("cpu"))
+    run = cell.runs[0]
+    elsewhere = replace(run.starts["encoder"], location=hard.location)
+    swapped = replace(run, starts={"encoder": elsewhere})
+    assert swapped.key == run.key
+    needed = r"need the checkpoint that was asked for.*\(run, config\)"
+    with pytest.raises(ValueError, match=needed):
+        execute(swapped, folder=Storage.at(tmp_path / "own"), device=CPU)

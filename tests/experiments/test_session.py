@@ -96,7 +96,9 @@ def test_a_run_on_several_workers_is_a_group_of_them(
     joined(Node(4.0, 0.0))
     rules = session.connect(place_at(tmp_path, workers_per_run=3))
     assert rules.execution(ON_A_FOLD) == Execution(3, 1.0, 0.0)
-    with pytest.raises(ValueError, match="need a cluster for 5 workers of 1 CPU; it has 1 node with 4"):
+    with pytest.raises(
+        ValueError, match="need a cluster for 5 workers of 1 CPU; it has 1 node with 4"
+    ):
         session.connect(place_at(tmp_path, workers_per_run=5))
 
 
