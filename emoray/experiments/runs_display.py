@@ -84,7 +84,7 @@ class RunsDisplay:
 
     def _name(self, what: str, runs: Sequence[Run]) -> str:
         named = [self._names[run.key] for run in runs if run.key in self._names]
-        return f"{', '.join(dict.fromkeys(named) or [runs[0].method])}, {what}"
+        return ", ".join([*dict.fromkeys(named), what])
 
 
 def _score(row: ResultRow) -> str:
