@@ -59,6 +59,7 @@ class Graph:
     pretraining: Sequence[str] = ()
     seed_of: Callable[[int], int] = lambda seed: seed
     _ends: dict[str, _Planned] = field(default_factory=dict)
+    _codes: dict[tuple[str, tuple[str, ...], bool], str] = field(default_factory=dict)
     _named: dict[tuple[str, str, str], Mapping[str, Any] | None] = field(default_factory=dict)
 
     def run(self, arm: Arm, at: At) -> Run:
@@ -92,7 +93,7 @@ class Graph:
             return self._corpus_run(stage, self.seed_of(at.seed), starts)
         is_scored = is_last or kind.target == "label"
         dataset = self._dataset(kind, at.evaluation.dataset)
-        return _coded(
+        return self._coded(
             Run(
                 method=stage.method,
                 stage=stage.stage,
@@ -110,7 +111,7 @@ class Graph:
     def _corpus_run(self, stage: ArmStage, seed: int, starts: Mapping[str, Origin]) -> Run:
         kind = _kind(stage)
         opened = [self._dataset(kind, name) for name in self._names(kind)]
-        return _coded(
+        return self._coded(
             Run(
                 method=stage.method,
                 stage=stage.stage,
@@ -120,6 +121,12 @@ class Graph:
                 starts={**starts, **self._published(stage)},
             )
         )
+
+    def _coded(self, run: Run) -> Run:
+        at = (run.method, run.datasets, bool(run.chosen_by))
+        if at not in self._codes:
+            self._codes[at] = code_of(run.method, run.datasets, is_scored=bool(run.chosen_by))
+        return replace(run, code=self._codes[at])
 
     def _names(self, kind: type[Stage]) -> tuple[str, ...]:
         """Datasets that a stage over the corpus is trained on."""
@@ -185,11 +192,6 @@ def _n_steps(found: RunData) -> int:
     """Steps of the whole run; what a stage is built from does not change them."""
     stage = found.stage()
     return stage.epochs * found.plan(stage).n_steps
-
-
-def _coded(run: Run) -> Run:
-    code = code_of(run.method, run.datasets, is_scored=bool(run.chosen_by))
-    return replace(run, code=code)
 
 
 def _named(run: Run) -> Run:

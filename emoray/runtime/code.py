@@ -37,7 +37,7 @@ def source_version(modules: tuple[str, ...], *, words: bool = True) -> str:
         path = _file(name)
         assert path is not None  # it was read to find what it imports
         digest.update(f"{name}\0".encode())
-        digest.update(path.read_bytes() if words else _executed(path).encode())
+        digest.update(path.read_bytes() if words else _executed(path, _age(path)).encode())
     return f"{emoray.__version__}+{digest.hexdigest()[:12]}"
 
 
@@ -87,11 +87,21 @@ def _imported(name: str) -> Iterator[str]:
     """The package's modules that a module imports, and the packages that they lie in."""
     path = _file(name)
     assert path is not None  # whoever asks has found it
-    for target in _targets(ast.parse(path.read_text(encoding="utf-8"))):
+    for target in _all_targets(path, _age(path)):
         parts = target.split(".")
         for n in range(2, len(parts) + 1):
             if _file(".".join(parts[:n])) is not None:
                 yield ".".join(parts[:n])
+
+
+def _age(path: Path) -> int:
+    """When a file was last written: what is known of it holds until it is written again."""
+    return path.stat().st_mtime_ns
+
+
+@cache
+def _all_targets(path: Path, age: int) -> tuple[str, ...]:
+    return tuple(_targets(ast.parse(path.read_text(encoding="utf-8"))))
 
 
 def _targets(tree: ast.AST) -> Iterator[str]:
@@ -111,7 +121,8 @@ def _is_for_type_checkers(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and getattr(test, "id", None) == "TYPE_CHECKING"
 
 
-def _executed(path: Path) -> str:
+@cache
+def _executed(path: Path, age: int) -> str:
     """A file's statements without comments and docstrings, laid out in one way."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
