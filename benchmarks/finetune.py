@@ -22,11 +22,11 @@ import torch
 import tyro
 from rich.table import Table
 
-from emoray.corpus.read import open_corpus
+from emoray.corpus.library import Library
 from emoray.evaluation.folds import folds
 from emoray.experiments import schedule
 from emoray.experiments.options import Where
-from emoray.experiments.schedule import Places, Share
+from emoray.experiments.schedule import Places, Rules, Share
 from emoray.experiments.session import open_place
 from emoray.methods.emod.config import FinetuneConfig, rehearsal_finetune_config
 from emoray.results import published
@@ -35,7 +35,8 @@ from emoray.runtime import cluster
 from emoray.runtime.config import to_dict
 from emoray.runtime.console import open_console
 from emoray.runtime.storage import Storage
-from emoray.training.run import FoldRun, execute
+from emoray.training.execute import code_of, execute
+from emoray.training.run import Execution, Run
 
 LOADED = ("emoray.experiments.schedule", "emoray.methods.emod.method")
 """What a run imports, with all below it."""
@@ -63,16 +64,16 @@ class Options:
 class Quiet:
     """Hears nothing but failures."""
 
-    def pretraining(self, name: str, seconds: float | None) -> None:
+    def group(self, run: Run, seconds: float | None) -> None:
         """None is run here."""
 
     def said(self, line: str) -> None:
         """Nor does one say anything."""
 
-    def finished(self, run: FoldRun, row: ResultRow) -> None:
+    def finished(self, run: Run, row: ResultRow | None) -> None:
         """It is timed from outside."""
 
-    def failed(self, what: str, runs: Sequence[FoldRun], error: str) -> None:
+    def failed(self, what: str, runs: Sequence[Run], error: str) -> None:
         """A benchmark of failures would be a lie."""
         raise RuntimeError(f"{what}: {error}")
 
@@ -98,33 +99,36 @@ def main(options: Options) -> None:
     console.print(table)
 
 
-def _runs(options: Options, location: str) -> list[FoldRun]:
-    dataset = open_corpus(location)[options.dataset]
+def _runs(options: Options, location: str) -> list[Run]:
+    dataset = Library(location).dataset(options.dataset)
     (evaluation,) = (e for e in published.load("emod").evaluation if e.name == options.dataset)
     protocol = evaluation.protocol
     usual = FinetuneConfig() if options.paper_size else rehearsal_finetune_config()
     (fold, *_) = folds(protocol, options.dataset, dataset.index)
     return [
-        FoldRun(
+        Run(
             method="emod",
             stage="finetune",
             config=to_dict(replace(usual, epochs=options.epochs, seed=seed)),
             corpus=location,
-            dataset=dataset.manifest.folder,
+            builds=dataset.builds,
             protocol=protocol,
             fold=fold.name,
             target=evaluation.target.to_plain(),
             chosen_by=evaluation.chosen_by,
+            code=code_of("emod", (options.dataset,), is_scored=True),
         )
         for seed in range(options.seeds)
     ]
 
 
-def _one(run: FoldRun, on_gpu: bool) -> ResultRow:
+def _one(run: Run, on_gpu: bool) -> ResultRow:
     """In this process; the first run warms up the page cache and the device."""
     device = torch.device("cuda" if on_gpu else "cpu")
     with tempfile.TemporaryDirectory() as folder:
-        return execute(run, scratch=Storage.at(f"{folder}/run"), device=device)
+        row = execute(run, folder=Storage.at(f"{folder}/run"), device=device)
+    assert row is not None  # it is scored
+    return row
 
 
 def shares(here: Share, n_runs: int) -> dict[str, Share]:
@@ -160,13 +164,14 @@ def warm_up(share: Share, n_processes: int) -> set[int]:
     raise RuntimeError(f"need {n_processes} worker processes, got {len(found)}")
 
 
-def _timed(runs: Sequence[FoldRun], share: Share, here: Share) -> float:
+def _timed(runs: Sequence[Run], share: Share, here: Share) -> float:
     """Seconds of all runs; worker processes are there before the clock starts."""
     warm_up(share, at_once(share, here, len(runs)))
     with tempfile.TemporaryDirectory() as folder:
         places = Places(f"{folder}/results", f"{folder}/runs")
         began = time.perf_counter()
-        schedule.run_all(runs, {}, places=places, share=share, listen=Quiet())
+        rules = Rules(share, over_corpus=lambda run: Execution())
+        schedule.run_all(runs, places=places, rules=rules, listen=Quiet())
         return time.perf_counter() - began
 
 

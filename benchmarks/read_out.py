@@ -33,11 +33,12 @@ from emoray.corpus.read import Corpus, CorpusDataset, open_corpus
 from emoray.evaluation.held_out import read_out_held_out, read_out_simple
 from emoray.evaluation.readout import Scores
 from emoray.evaluation.statistics import paired_interval, summarise
+from emoray.experiments.pretraining import held_out_of
 from emoray.methods.emod.config import Config, rehearsal_config
 from emoray.methods.emod.method import Pretraining
 from emoray.results import published
 from emoray.runtime.console import open_console
-from emoray.training import driver, loop
+from emoray.training import loop
 from emoray.training.checkpoint import State
 from emoray.vocabulary.schema import FloatArray
 
@@ -83,7 +84,7 @@ def main(options: Options) -> None:
         location = str(folder / "corpus")
         rehearsal_corpus(folder / "raw", location, datasets=sorted(pretraining))
     corpus = for_pretraining(open_corpus(location), pretraining)
-    held_out = driver.held_out_of(corpus, fraction=options.held_out, seed=0)
+    held_out = held_out_of(corpus, fraction=options.held_out, seed=0)
     config = rehearsal_config()
     if options.epochs is not None:
         config = replace(config, epochs=options.epochs)

@@ -2,7 +2,7 @@
 
     python jobs/finetune.py emod                            a rehearsal from scratch, minutes
     python jobs/finetune.py emod --corpus DIR --checkpoint RUN --datasets faced     the paper's
-    python jobs/finetune.py emod --corpus DIR --checkpoint DIR/step-00027800 --set head=mlp
+    python jobs/finetune.py emod --corpus DIR --checkpoint DIR/step-00027800 --set finetune.head=mlp
 
 RUN is the name of a pretraining run, or one of its step-... folders. Beside the pretrained weights
 the same network is trained from scratch, with the same optimizer, folds and seeds. The best epoch

@@ -6,13 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from emoray.corpus.read import open_corpus
+from emoray.corpus.library import Library
 from emoray.evaluation.doubts import NotApart, not_apart, of_held_out
+from emoray.experiments.pretraining import held_out_doubts
+from emoray.methods import get
 from emoray.methods.baselines.method import Config
+from emoray.methods.emod import config as emod
 from emoray.runtime.config import to_dict
-from emoray.training import driver
-from emoray.training import run as runs
+from emoray.training import execute
+from emoray.training.data import open_data
+from emoray.training.run import PUBLISHED, Origin, Run
 from tests.corpora import Made, write_corpus
+from tests.small_experiments import write_both
 
 FAMILY = "people not known to be apart (SEED family)"
 
@@ -51,21 +56,20 @@ def test_a_run_says_it_of_whom_it_holds_out(tmp_path: Path) -> None:
     """What the summary and its JSON carry."""
     made = (Made("seed_iv"), Made("seed_vii", channels=("T3", "O1")), Made("deap"))
     location = write_corpus(tmp_path, made)
-    corpus = open_corpus(location)
-    request = driver.Request(
-        name="made",
-        storage=str(tmp_path / "runs"),
-        corpus=str(location),
-        datasets=tuple(dataset.manifest.folder for dataset in corpus.datasets),
+    library = Library(str(location))
+    opened = [library.dataset(name) for name in library.names]
+    run = Run(
         method="emod",
         stage="pretrain",
-        config={},
+        config=to_dict(emod.Config()),
+        corpus=str(location),
+        builds={folder: digest for one in opened for folder, digest in one.builds.items()},
         held_out={"seed_iv": ("01",), "deap": ("02",)},
     )
-    assert driver.held_out_doubts(request, corpus) == [f"seed_iv: {FAMILY}; seed_vii trained"]
-    account = driver.account_of(corpus, request.held_out)
-    assert set(account["seen"]["seed_iv"]) == {"02", "03"}
-    assert set(account["signals"]) == {
+    found = open_data(run)
+    assert held_out_doubts(found) == [f"seed_iv: {FAMILY}; seed_vii trained"]
+    assert set(found.seen()["seed_iv"]) == {"02", "03"}
+    assert {name for signals in found.signals().values() for name in signals} == {
         *(f"deap-s{n}-v1" for n in ("01", "03")),
         *(f"seed_iv-s{n}-v1" for n in ("02", "03")),
         *(f"seed_vii-s{n}-v1" for n in ("01", "02", "03")),
@@ -80,19 +84,20 @@ def test_published_weights_that_know_the_laboratory_are_no_strangers(
     weights = tmp_path / "labram.pth"
     weights.write_bytes(b"not looked into")
     config = Config(model="labram", weights=str(weights))
-    (opened,) = open_corpus(write_corpus(tmp_path / "corpus", (Made(dataset),))).datasets
-    run = runs.FoldRun(
+    write_both(tmp_path / "corpus", evaluated=(dataset,), pretrained=())
+    named = get("baselines").STAGES["train"].published_weights(config)
+    run = Run(
         method="baselines",
         stage="train",
         config=to_dict(config),
         corpus=str(tmp_path / "corpus"),
-        dataset=opened.manifest.folder,
+        builds=Library(str(tmp_path / "corpus")).dataset(dataset).builds,
         protocol="subjects_and_stimuli_apart",
         fold="1_of_3",
         target={"kind": "classes"},
         chosen_by="kappa",
-        start=runs.methods.get("baselines").STAGES["train"].published_weights(config),
+        starts={PUBLISHED: Origin(named)},
     )
-    _, past = runs._start(run, opened)
+    _, past = execute._starts(run, open_data(run))
     assert past.trained_on == ("seed", "seed_iv")
     assert [str(doubt) for doubt in not_apart(dataset, past.trained_on)] == [FAMILY] * n

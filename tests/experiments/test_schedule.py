@@ -9,16 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from emoray.corpus.read import open_corpus
 from emoray.experiments import schedule
-from emoray.experiments.experiment import Origin
 from emoray.methods.settings import OptimizerConfig
 from emoray.results.store import ResultRow, ResultStore
 from emoray.runtime.config import to_dict
 from emoray.training import checkpoint, driver
-from emoray.training.driver import Request
-from emoray.training.run import FoldRun
-from tests.small_experiments import SETTINGS, TINY, reproduction, write_both
+from emoray.training.run import Execution, Origin, Run
+from tests.small_experiments import SETTINGS, TINY, reproduction, tiny_run, write_both
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -32,24 +29,25 @@ class Heard:
     """All that a listener is told; rows with whether a fresh look at the store found them."""
 
     store: str
-    pretrainings: list[tuple[str, bool]] = field(default_factory=list)
-    """Name, and whether it had ended."""
+    groups: list[tuple[str, bool]] = field(default_factory=list)
+    """Name of a run on a group of workers, and whether it had ended."""
     rows: list[tuple[str, ResultRow, ResultRow | None]] = field(default_factory=list)
     """The run's key, the row that was told of, the row that was in the store by then."""
     failures: list[tuple[str, frozenset[str], str]] = field(default_factory=list)
     """What failed, keys of the runs, error."""
     lines: list[str] = field(default_factory=list)
 
-    def pretraining(self, name: str, seconds: float | None) -> None:
-        self.pretrainings.append((name, seconds is not None))
+    def group(self, run: Run, seconds: float | None) -> None:
+        self.groups.append((run.folder_name, seconds is not None))
 
     def said(self, line: str) -> None:
         self.lines.append(line)
 
-    def finished(self, run: FoldRun, row: ResultRow) -> None:
+    def finished(self, run: Run, row: ResultRow | None) -> None:
+        assert row is not None  # only scored runs are of a fold here
         self.rows.append((run.key, row, ResultStore(self.store).get(run.key)))
 
-    def failed(self, what: str, runs: Sequence[FoldRun], error: str) -> None:
+    def failed(self, what: str, runs: Sequence[Run], error: str) -> None:
         self.failures.append((what, keys(runs), error))
 
 
@@ -59,44 +57,38 @@ class Scene:
 
     corpus: Path
     places: schedule.Places
-    good: list[FoldRun]
-    diverging: FoldRun
-    damaged: FoldRun
-    pretrained: list[FoldRun]
-    in_vain: list[FoldRun]
-    requests: dict[str, Request]
+    good: list[Run]
+    diverging: Run
+    damaged: Run
+    pretrained: list[Run]
+    in_vain: list[Run]
+    nobodys: Run
+    """A pretraining that no run starts from."""
     heard: Heard
     errors: dict[str, str]
 
-    def request(self, run: FoldRun) -> Request:
-        return self.requests[run.checkpoint]
 
-
-def keys(runs: Iterable[FoldRun]) -> frozenset[str]:
+def keys(runs: Iterable[Run]) -> frozenset[str]:
     return frozenset(run.key for run in runs)
 
 
-def run_on(corpus: Path, dataset: str, seed: int, origin: Origin | None = None) -> FoldRun:
-    return FoldRun(
-        method="emod",
-        stage="finetune",
-        config=to_dict(replace(TINY, seed=seed)),
-        corpus=str(corpus),
-        dataset=open_corpus(corpus)[dataset].manifest.folder,
-        protocol=APART,
-        fold="1_of_3",
-        target={"kind": "classes"},
-        chosen_by="kappa",
-        start=None if origin is None else origin.identity,
-        checkpoint="" if origin is None else origin.location,
-    )
+def run_on(corpus: Path, dataset: str, seed: int, origin: Origin | None = None) -> Run:
+    starts = {} if origin is None else {"encoder": origin}
+    return tiny_run(corpus, dataset, config=to_dict(replace(TINY, seed=seed)), starts=starts)
 
 
 def origin_of(corpus: Path, storage: Path, **settings: object) -> Origin:
     found = reproduction(corpus, storage, set={**SETTINGS, **settings})
-    row = found.paper.tables["table_3"].row("EMOD-SoftVA")
-    assert row.reproduce is not None
-    return found.pretraining(row, row.reproduce.stages[0], 0)
+    (arm,) = [arm for arm in found.experiment("table3").arms if arm.row == "EMOD-SoftVA"]
+    (cell, *_) = [cell for cell in found.experiment("table3").plan() if cell.arm == arm]
+    return cell.runs[0].starts["encoder"]
+
+
+def start_of(run: Run) -> Run:
+    """The pretraining that a run waits for."""
+    before = run.starts["encoder"].run
+    assert before is not None
+    return before
 
 
 def damage(corpus: Path, dataset: str) -> str:
@@ -108,9 +100,12 @@ def damage(corpus: Path, dataset: str) -> str:
     return shard.name
 
 
-def run_all(runs: list[FoldRun], requests: dict[str, Request], heard: Heard) -> dict[str, str]:
+RULES = schedule.Rules(schedule.Share(), over_corpus=lambda run: Execution())
+
+
+def run_all(runs: list[Run], heard: Heard, rules: schedule.Rules = RULES) -> dict[str, str]:
     places = schedule.Places(heard.store, str(Path(heard.store).parent / "runs"))
-    return schedule.run_all(runs, requests, places=places, share=schedule.Share(), listen=heard)
+    return schedule.run_all(runs, places=places, rules=rules, listen=heard)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +124,7 @@ def scene(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Scene:
         damaged=run_on(corpus, "seed", 0),
         pretrained=[run_on(corpus, "faced", seed, fine) for seed in (0, 1)],
         in_vain=[run_on(corpus, "faced", seed, vain) for seed in (0, 1)],
-        requests={o.location: o.request for o in (fine, vain, nobodys) if o.request},
+        nobodys=start_of(run_on(corpus, "faced", 0, nobodys)),
         heard=Heard(str(storage / "results")),
         errors={},
     )
@@ -138,7 +133,7 @@ def scene(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Scene:
         *(found.in_vain[0], found.pretrained[0], found.damaged, found.good[0], found.diverging),
         *(found.pretrained[1], found.in_vain[1], found.good[1]),
     ]
-    found.errors.update(run_all(everything, found.requests, found.heard))
+    found.errors.update(run_all(everything, found.heard))
     return found
 
 
@@ -146,21 +141,19 @@ def test_all_that_can_run_is_run_whatever_fails_beside_it(scene: Scene) -> None:
     wanted = keys([*scene.good, *scene.pretrained])
     assert {row.key for row in ResultStore(scene.places.store).rows()} == wanted
     for run in scene.good:
-        assert (run.start, run.checkpoint) == (None, "")
+        assert run.starts == {}
     for row in ResultStore(scene.places.store).rows(keys(scene.pretrained)):
-        assert row.start == scene.pretrained[0].start
+        assert row.starts == scene.pretrained[0].plain_starts()
         assert row.verdict == "clean"
 
 
 def test_each_failure_is_named_by_what_it_met(scene: Scene) -> None:
     assert set(scene.errors) == keys([scene.diverging, scene.damaged, *scene.in_vain])
-    diverging = f"{scene.diverging.dataset} {APART} 1_of_3 seed 0: FloatingPointError: "
+    (build,), (broken,) = scene.diverging.builds, scene.damaged.builds
+    diverging = f"{build} {APART} 1_of_3 seed 0: FloatingPointError: "
     assert scene.errors[scene.diverging.key].startswith(diverging)
     assert "not finite" in scene.errors[scene.diverging.key]
-    assert (
-        f"{scene.damaged.dataset} {APART} 1_of_3 seed 0: DataError: "
-        in scene.errors[scene.damaged.key]
-    )
+    assert f"{broken} {APART} 1_of_3 seed 0: DataError: " in scene.errors[scene.damaged.key]
     assert "need SHA-256" in scene.errors[scene.damaged.key]
     for error in scene.errors.values():
         assert len(error.splitlines()) == 1
@@ -168,7 +161,7 @@ def test_each_failure_is_named_by_what_it_met(scene: Scene) -> None:
 
 
 def test_a_failed_pretraining_fails_the_runs_that_wait_for_it_and_no_other(scene: Scene) -> None:
-    name = scene.request(scene.in_vain[0]).name
+    name = start_of(scene.in_vain[0]).name
     (failure,) = [one for one in scene.heard.failures if name in one[0]]
     what, failed, error = failure
     assert (what, failed) == (f"pretraining {name}", keys(scene.in_vain))
@@ -191,23 +184,22 @@ def test_a_listener_hears_of_every_run_and_pretraining_once(scene: Scene) -> Non
     )
     assert set(failed) == set(scene.errors)
     # In the order of the runs that wait for them; the one that failed has no end.
-    vain, fine = scene.request(scene.in_vain[0]).name, scene.request(scene.pretrained[0]).name
-    assert scene.heard.pretrainings == [(vain, False), (fine, False), (fine, True)]
+    vain, fine = start_of(scene.in_vain[0]).name, start_of(scene.pretrained[0]).name
+    assert scene.heard.groups == [(vain, False), (fine, False), (fine, True)]
 
 
 def test_a_listener_hears_how_far_a_pretraining_is(scene: Scene) -> None:
-    n_epochs = scene.request(scene.pretrained[0]).config["epochs"]
+    n_epochs = start_of(scene.pretrained[0]).config["epochs"]
     assert any(f"epoch {n_epochs}/{n_epochs}  step " in line for line in scene.heard.lines)
 
 
 def test_a_pretraining_that_no_run_starts_from_is_left_alone(scene: Scene) -> None:
-    waited_for = {run.checkpoint for run in (*scene.pretrained, *scene.in_vain)}
-    (left,) = [request for at, request in scene.requests.items() if at not in waited_for]
-    assert not left.folder.exists()
+    assert not scene.places.folder(scene.nobodys).exists()
+    assert scene.places.folder(start_of(scene.pretrained[0])).exists()
 
 
 def test_runs_leave_their_rows_and_no_folder(scene: Scene) -> None:
-    folders = {path.name for path in Path(scene.places.scratch).iterdir() if path.is_dir()}
+    folders = {path.name for path in Path(scene.places.runs).iterdir() if path.is_dir()}
     assert not folders & keys([*scene.good, *scene.pretrained])
 
 
@@ -217,22 +209,22 @@ def test_a_run_whose_row_another_job_has_written_meanwhile_is_not_done_again(
     run = scene.good[0]
     stored = ResultStore(scene.places.store).get(run.key)
     heard = Heard(scene.places.store)
-    assert run_all([run], {}, heard) == {}
+    assert run_all([run], heard) == {}
     assert [row for _, row, _ in heard.rows] == [stored]
 
 
 def test_a_pretraining_that_has_ended_is_not_run_again(scene: Scene) -> None:
     first = scene.pretrained[0]
-    request = scene.request(first)
-    assert driver.has_ended(request)
-    files = [path for path in Path(request.folder.root).rglob("*") if path.is_file()]
+    folder = scene.places.folder(start_of(first))
+    assert driver.has_ended(folder, start_of(first))
+    files = [path for path in Path(folder.root).rglob("*") if path.is_file()]
     before = {path: path.stat().st_mtime_ns for path in files}
     another = replace(first, config=to_dict(replace(TINY, seed=9)))
     heard = Heard(scene.places.store)
-    assert run_all([another], scene.requests, heard) == {}
+    assert run_all([another], heard) == {}
     assert [key for key, _, _ in heard.rows] == [another.key]
-    assert (heard.pretrainings, heard.lines) == ([], [])
-    found = [path for path in Path(request.folder.root).rglob("*") if path.is_file()]
+    assert (heard.groups, heard.lines) == ([], [])
+    found = [path for path in Path(folder.root).rglob("*") if path.is_file()]
     assert {path: path.stat().st_mtime_ns for path in found} == before
 
 
@@ -244,7 +236,7 @@ def test_a_run_that_failed_can_be_run_again_once_its_data_are_whole(
     again = replace(scene.damaged, corpus=str(whole))
     assert again.key == scene.damaged.key
     heard = Heard(str(tmp_path / "results"))
-    assert run_all([again], {}, heard) == {}
+    assert run_all([again], heard) == {}
     assert [key for key, _, _ in heard.rows] == [again.key]
 
 
@@ -252,16 +244,29 @@ def test_weights_are_kept_where_that_is_asked_for(scene: Scene, tmp_path: Path) 
     run = run_on(scene.corpus, "faced", 3)
     places = schedule.Places(str(tmp_path / "results"), str(tmp_path / "runs"))
     heard = Heard(places.store)
-    share = schedule.Share()
-    errors = schedule.run_all([run], {}, places=places, share=share, listen=heard, keep=True)
-    assert errors == {}
+    assert run_all([run], heard, replace(RULES, keep=True)) == {}
     name = checkpoint.latest_whole(places.folder(run))
     assert name is not None
     facts = json.loads(places.folder(run).sub(name).read(checkpoint.RUN_FILE) or b"")
-    assert (facts["run"], facts["config"]) == (run.key, run.config)
+    assert (facts["key"], facts["config"]) == (run.key, run.config)
 
 
 def test_nothing_to_run_is_nothing_done(ray_cluster: None, tmp_path: Path) -> None:
     heard = Heard(str(tmp_path))
-    assert run_all([], {}, heard) == {}
-    assert (heard.rows, heard.failures, heard.pretrainings) == ([], [], [])
+    assert run_all([], heard) == {}
+    assert (heard.rows, heard.failures, heard.groups) == ([], [], [])
+
+
+def test_a_run_of_a_fold_on_two_workers_has_the_row_of_one(scene: Scene, tmp_path: Path) -> None:
+    """To the last bits, which the order of sums decides; and it leaves no folder either."""
+    run = scene.good[0]
+    alone = ResultStore(scene.places.store).get(run.key)
+    heard = Heard(str(tmp_path / "results"))
+    assert run_all([run], heard, replace(RULES, share=schedule.Share(workers=2))) == {}
+    ((_, row, stored),) = heard.rows
+    assert row == stored
+    assert alone is not None
+    assert (row.key, row.audit, row.n_parameters) == (alone.key, alone.audit, alone.n_parameters)
+    assert row.curves["train_loss"] == pytest.approx(alone.curves["train_loss"], rel=1e-4)
+    assert heard.groups == [(run.key, False), (run.key, True)]
+    assert not (tmp_path / "runs" / run.key).exists()

@@ -10,13 +10,13 @@ import pytest
 
 from emoray.experiments import session
 from emoray.experiments.experiment import Planned, runs_of
-from tests.jobs.test_finetune_emod import run_job
+from tests.jobs.test_finetune import run_job
 from tests.small_experiments import write_both
 
 
 @pytest.mark.parametrize(
     ("job", "words", "n_failed"),
-    [("finetune_emod", (), 2), ("reproduce", ("emod", "table3"), 4 * 2)],
+    [("finetune", ("emod",), 2), ("reproduce", ("emod", "table3"), 4 * 2)],
 )
 def test_failed_runs_are_counted_in_the_report_and_in_how_the_job_ends(
     monkeypatch: pytest.MonkeyPatch,

@@ -40,7 +40,7 @@ def test_the_page_says_whether_the_pretraining_saw_these_people(
     )
     monkeypatch.setattr(session, "report", report)
     if not seen:
-        others = replace(asked.full_pretraining(), datasets=("dreamer-0",))
+        others = replace(asked.full_pretraining(), builds={"dreamer-eeg-0": "0"})
         monkeypatch.setattr(type(asked), "full_pretraining", lambda _: others)
     place = session.Place(
         Where(corpus=str(corpus)), Console(file=io.StringIO()), str(tmp_path), str(corpus)

@@ -30,6 +30,7 @@ from emoray.results.store import ResultRow, ResultStore
 from emoray.runtime import cluster
 from emoray.runtime.storage import Storage
 from emoray.training import checkpoint, driver
+from emoray.training.run import Submission
 from tests.small_experiments import SETTINGS, write_both
 
 REPO = Path(__file__).parents[2]
@@ -106,11 +107,11 @@ def rows(storage: Path) -> dict[str, ResultRow]:
     return {row.key: row for row in ResultStore(storage / "results").rows()}
 
 
-def pretrainings(storage: Path) -> list[driver.Request]:
+def pretrainings(storage: Path) -> list[Submission]:
     """Those that have begun."""
     folders = sorted((storage / "runs").glob("emod-pretrain-*"))
-    begun = [folder for folder in folders if (folder / driver.REQUEST_FILE).exists()]
-    return [driver.stored_request(Storage.at(folder)) for folder in begun]
+    begun = (driver.begun(Storage.at(folder)) for folder in folders)
+    return [submission for submission in begun if submission is not None]
 
 
 def wait_for(happened: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
@@ -147,7 +148,7 @@ class Killed:
     corpus: Path
     storage: Path
     rows: dict[str, tuple[int, bytes]]
-    broken: list[driver.Request]
+    broken: list[Submission]
     """Pretrainings that had begun and not ended."""
     listed: str
     """What `--dry-run` said then."""
@@ -182,7 +183,7 @@ def killed(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Killed:
         assert time.monotonic() < deadline, f"outlived the job: {alive}"
         time.sleep(0.05)
     left = row_files(storage)
-    broken = [one for one in pretrainings(storage) if not driver.has_ended(one)]
+    broken = [one for one in pretrainings(storage) if not driver.has_ended(one.folder, one.run)]
     before = files(storage)
     listed = here_without_cluster(*words(corpus, storage, "--dry-run"))
     new = [file for file in files(storage) if file not in before]
@@ -207,10 +208,10 @@ def unbroken(
     Pretrainings that were not interrupted are taken over; test_driver.py looks at those.
     """
     storage = tmp_path_factory.mktemp("unbroken")
-    broken = {request.name for request in killed.broken}
-    for request in pretrainings(killed.storage):
-        if request.name not in broken:
-            shutil.copytree(request.folder.root, storage / "runs" / request.name)
+    broken = {submission.run.name for submission in killed.broken}
+    for submission in pretrainings(killed.storage):
+        if submission.run.name not in broken:
+            shutil.copytree(submission.folder.root, storage / "runs" / submission.run.name)
     here(*words(killed.corpus, storage))
     return storage
 
