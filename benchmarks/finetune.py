@@ -116,7 +116,7 @@ def _runs(options: Options, location: str) -> list[Run]:
             fold=fold.name,
             target=evaluation.target.to_plain(),
             chosen_by=evaluation.chosen_by,
-            code=code_of("emod", (options.dataset,), is_scored=True),
+            code=code_of("emod", (options.dataset,), "score"),
         )
         for seed in range(options.seeds)
     ]

@@ -111,7 +111,7 @@ def tiny_run(corpus: Path, dataset: str = "faced", **changes: Any) -> Run:
         protocol="subjects_and_stimuli_apart",
         fold="1_of_3",
         chosen_by="kappa",
-        code=code_of("emod", (dataset,), is_scored=True),
+        code=code_of("emod", (dataset,), "score"),
     )
     return replace(found, **changes)
 

@@ -72,6 +72,16 @@ class Library:
         found = (parse_folder(folder) for folder in self._folders)
         return tuple(sorted({name.dataset for name in found if name}))
 
+    @property
+    def words(self) -> str:
+        """What there is: `deap (eeg), dreamer (ecg, eeg)`."""
+        streams: dict[str, set[Stream]] = {}
+        for name in map(parse_folder, self._folders):
+            if name:
+                streams.setdefault(name.dataset, set()).add(name.stream)
+        said = [f"{name} ({', '.join(sorted(streams[name]))})" for name in sorted(streams)]
+        return ", ".join(said) or "nothing"
+
     @cached_property
     def rehearsal(self) -> bool:
         """Whether any build holds rehearsal data."""

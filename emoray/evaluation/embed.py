@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from emoray.batches.feeds import in_order
-from emoray.corpus.read import CorpusDataset
+from emoray.corpus.library import Segments
 from emoray.methods.base import Embedder
 from emoray.vocabulary.schema import Float32Array, IntArray
 
@@ -27,7 +27,7 @@ GPU_BATCH_SIZE = 64
 
 def embed(
     module: nn.Module,
-    dataset: CorpusDataset,
+    dataset: Segments,
     rows_N: IntArray,
     *,
     device: torch.device,

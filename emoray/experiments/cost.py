@@ -22,6 +22,7 @@ import torch
 from emoray.batches.batch import Batch
 from emoray.batches.feeds import PlanFeed
 from emoray.batches.plans import make_plan
+from emoray.experiments.schedule import target_words
 from emoray.methods.base import Stage
 from emoray.results.store import ResultRow
 from emoray.runtime import cluster
@@ -71,7 +72,8 @@ def estimate_runs(
     work = _Work()
     kinds: dict[str, list[Run]] = {}
     for run in runs:
-        kinds.setdefault(f"{names[run.key]} on {', '.join(run.datasets)}", []).append(run)
+        data = " ".join([*run.datasets, *target_words(run)])
+        kinds.setdefault(f"{names[run.key]} on {data}", []).append(run)
     found = []
     for words, same in kinds.items():
         kind = _kind(same[0])

@@ -17,7 +17,7 @@ import ray
 import torch
 
 from emoray.batches.feeds import eligible_rows
-from emoray.corpus.read import CorpusDataset, open_corpus
+from emoray.corpus.library import Segments, open_segments
 from emoray.evaluation.embed import embed, evenly
 from emoray.evaluation.maps import Map, tsne_map
 from emoray.evaluation.readout import leave_one_subject_out
@@ -48,8 +48,8 @@ class MapRequest:
     """Of the encoder; it must have ended."""
     runs: str
     """Folder or URI of its folder."""
-    dataset: str
-    """Which build of its corpus, by folder."""
+    builds: tuple[str, ...]
+    """What is laid out, by folder: of one dataset the builds that the encoder reads."""
     store: str
     """Folder or URI of the maps."""
     seed: int = 0
@@ -58,7 +58,7 @@ class MapRequest:
     @property
     def key(self) -> str:
         """Of its files."""
-        asked = (self.pretraining.key, self.dataset, self.seed, AT_MOST)
+        asked = (self.pretraining.key, *self.builds, self.seed, AT_MOST)
         return digest([*asked, source_version(_DECIDES, words=False)])
 
 
@@ -92,7 +92,7 @@ def _make(request: MapRequest, share: Share) -> None:
     device = torch.device("cuda" if share.gpus else "cpu")
     if device.type == "cpu":
         torch.set_num_threads(max(1, int(share.cpus)))
-    (dataset,) = open_corpus(request.pretraining.corpus, datasets=[request.dataset]).datasets
+    (dataset,) = open_segments(request.pretraining.corpus, request.builds)
     rows_N = evenly(eligible_rows(dataset, ()), AT_MOST)
     stage = open_data(request.pretraining).stage()
     arms = {arm: stage.build() for arm in ("untrained", "pretrained")}
@@ -109,9 +109,7 @@ def _make(request: MapRequest, share: Share) -> None:
     storage.write_bytes(f"{request.key}.json", json.dumps(read_outs).encode())
 
 
-def _map(
-    request: MapRequest, dataset: CorpusDataset, rows_N: Any, embeddings_ND: Any, arm: str
-) -> Map:
+def _map(request: MapRequest, dataset: Segments, rows_N: Any, embeddings_ND: Any, arm: str) -> Map:
     return Map(
         points_N2=tsne_map(embeddings_ND, seed=request.seed),
         va_N2=dataset.va_S2[rows_N],

@@ -103,10 +103,10 @@ class Experiment:
 
     def _cell(self, arm: Arm, evaluation: Evaluation, protocol: str) -> Planned:
         kind = methods.get(arm.last.method).STAGES[arm.last.stage]
-        if not self.graph.library.having(kind.streams, (evaluation.dataset,)):
+        if evaluation.dataset not in self.graph.library.names:
             return Planned(arm, evaluation, protocol)
-        found = self.graph.library.dataset(evaluation.dataset, kind.streams, kind.recipes)
         try:
+            found = self.graph.library.dataset(evaluation.dataset, kind.streams, kind.recipes)
             made = folds(protocol, found.name, found.index, evaluation.target)
             names = [fold.name for fold in made]
             runs = tuple(

@@ -11,16 +11,23 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from emoray import methods
-from emoray.corpus.fingerprints import Seen
 from emoray.corpus.library import Library, Segments
 from emoray.experiments.arms import Arm, ArmStage
 from emoray.methods.base import Stage
 from emoray.results.paper import Evaluation
 from emoray.runtime.config import digest, set_dotted, to_dict
-from emoray.runtime.storage import Storage, join
+from emoray.runtime.storage import Storage, join, last_part, parent
 from emoray.training import checkpoint
+from emoray.training.account import Account
 from emoray.training.data import RunData, data_of, stage_of
-from emoray.training.execute import code_of, identity_of, seen_by
+from emoray.training.execute import (
+    Decided,
+    account_at,
+    account_of,
+    code_of,
+    decided_by,
+    identity_of,
+)
 from emoray.training.run import PUBLISHED, Origin, Run
 
 
@@ -35,11 +42,11 @@ class At:
 
 
 @dataclass(frozen=True)
-class _Planned:
-    """A run that others may start from, and whom its weights will have seen."""
+class _End:
+    """The end of a run that others may start from, and what its weights will have seen."""
 
     origin: Origin
-    seen: Seen
+    account: Account
 
 
 @dataclass
@@ -58,8 +65,9 @@ class Graph:
     storage: str
     pretraining: Sequence[str] = ()
     seed_of: Callable[[int], int] = lambda seed: seed
-    _ends: dict[str, _Planned] = field(default_factory=dict)
-    _codes: dict[tuple[str, tuple[str, ...], bool], str] = field(default_factory=dict)
+    _ends: dict[str, _End] = field(default_factory=dict)
+    """By the run's key, or by where the weights lie."""
+    _codes: dict[tuple[str, tuple[str, ...], Decided], str] = field(default_factory=dict)
     _named: dict[tuple[str, str, str], Mapping[str, Any] | None] = field(default_factory=dict)
 
     def run(self, arm: Arm, at: At) -> Run:
@@ -70,10 +78,12 @@ class Graph:
             DataError: a build is missing.
         """
         *before, last = arm.stages
-        planned: dict[str, _Planned] = {}
+        ends: dict[str, _End] = {}
         for stage in before:
-            planned[stage.name] = self._end(stage, at, planned)
-        return self._run(last, at, self._starts(last, planned), is_last=True)
+            starts = self._starts(stage, ends)
+            run = self._run(stage, at, _origins(starts), is_last=False)
+            ends[stage.name] = self._end(run, starts)
+        return self._run(last, at, _origins(self._starts(last, ends)), is_last=True)
 
     def over_corpus(self, stage: ArmStage, seed: int) -> Run:
         """The run of a stage over the corpus that starts from nothing.
@@ -81,9 +91,9 @@ class Graph:
         Raises:
             ValueError: the corpus holds nothing to train it on.
         """
-        origin = self._planned(self._corpus_run(stage, seed, {}), {}).origin
-        assert origin.run is not None  # it is planned
-        return origin.run
+        end = self._end(self._corpus_run(stage, seed, {}), {})
+        assert end.origin.run is not None  # it is the one just made
+        return end.origin.run
 
     # One run --------------------------------------------------------------------------------------
 
@@ -123,9 +133,9 @@ class Graph:
         )
 
     def _coded(self, run: Run) -> Run:
-        at = (run.method, run.datasets, bool(run.chosen_by))
+        at = (run.method, run.datasets, decided_by(run))
         if at not in self._codes:
-            self._codes[at] = code_of(run.method, run.datasets, is_scored=bool(run.chosen_by))
+            self._codes[at] = code_of(*at)
         return replace(run, code=self._codes[at])
 
     def _names(self, kind: type[Stage]) -> tuple[str, ...]:
@@ -134,10 +144,9 @@ class Graph:
         if kind.target == "va":
             found = tuple(name for name in found if self._dataset(kind, name).has_coordinates)
         if not found:
-            raise ValueError(
-                f"need datasets to pretrain on ({', '.join(self.pretraining)}), "
-                f"got {', '.join(self.library.names)}"
-            )
+            needed = f"{' and '.join(kind.streams)} of {', '.join(self.pretraining)}"
+            needed += " with valence and arousal" * (kind.target == "va")
+            raise ValueError(f"need {needed} to pretrain on, got {self.library.words}")
         return found
 
     def _dataset(self, kind: type[Stage], name: str) -> Segments:
@@ -145,11 +154,17 @@ class Graph:
 
     # What it starts from --------------------------------------------------------------------------
 
-    def _starts(self, stage: ArmStage, planned: Mapping[str, _Planned]) -> dict[str, Origin]:
+    def _starts(self, stage: ArmStage, ends: Mapping[str, _End]) -> dict[str, _End]:
         return {
-            role: start if isinstance(start, Origin) else planned[start].origin
+            role: self._there(start) if isinstance(start, Origin) else ends[start]
             for role, start in stage.starts.items()
         }
+
+    def _there(self, origin: Origin) -> _End:
+        """Weights that are there, and what they say of themselves."""
+        if origin.location not in self._ends:
+            self._ends[origin.location] = _End(origin, account_at(origin))
+        return self._ends[origin.location]
 
     def _published(self, stage: ArmStage) -> dict[str, Origin]:
         """Weights that the settings name, as a start; looked at once, they may be large."""
@@ -159,28 +174,25 @@ class Graph:
         named = self._named[at]
         return {} if named is None else {PUBLISHED: Origin(named)}
 
-    def _end(self, stage: ArmStage, at: At, planned: Mapping[str, _Planned]) -> _Planned:
-        run = self._run(stage, at, self._starts(stage, planned), is_last=False)
-        before = {
-            role: planned[name] for role, name in stage.starts.items() if isinstance(name, str)
-        }
-        return self._planned(run, before)
-
-    def _planned(self, run: Run, before: Mapping[str, _Planned]) -> _Planned:
-        """The run's end: which step of it, and whom it will have seen."""
+    def _end(self, run: Run, starts: Mapping[str, _End]) -> _End:
+        """The end of a run: after which step it is, and what its weights will have seen."""
         if run.key in self._ends:
             return self._ends[run.key]
         kind = stage_of(run)
-        names = run.datasets
-        found = data_of(run, [self._dataset(kind, name) for name in names])
-        seen = seen_by(found, [one.seen for one in before.values()])
+        found = data_of(run, [self._dataset(kind, name) for name in run.datasets])
+        before = [end.account for end in starts.values()]
+        account = account_of(found, before, with_signals=False)
         step = _n_steps(found)
         if not run.fold:  # a person who looks at the storage knows it again
-            run = _named(run)
+            run = replace(run, name=f"{run.method}-{run.stage}-{run.key[:12]}")
         location = join(self.storage, run.folder_name, checkpoint.name_of(step))
-        identity = identity_of(run.key, step, seen)
-        self._ends[run.key] = _Planned(Origin(identity, location, run.lineage(), run), seen)
+        origin = Origin(identity_of(run.key, step, account), location, run.lineage(), run)
+        self._ends[run.key] = _End(origin, account)
         return self._ends[run.key]
+
+
+def _origins(ends: Mapping[str, _End]) -> dict[str, Origin]:
+    return {role: end.origin for role, end in ends.items()}
 
 
 def _kind(stage: ArmStage) -> type[Stage]:
@@ -194,17 +206,13 @@ def _n_steps(found: RunData) -> int:
     return stage.epochs * found.plan(stage).n_steps
 
 
-def _named(run: Run) -> Run:
-    return replace(run, name=f"{run.method}-{run.stage}-{run.key[:12]}")
-
-
 # Ends ---------------------------------------------------------------------------------------------
 
 
 def is_ended(origin: Origin) -> bool:
     """Whether the weights are there."""
-    folder, _, name = origin.location.rpartition("/")
-    return checkpoint.latest_whole(Storage.at(folder)) == name
+    folder = Storage.at(parent(origin.location))
+    return checkpoint.latest_whole(folder) == last_part(origin.location)
 
 
 def still_needed(runs: Iterable[Run]) -> dict[str, Run]:
@@ -236,8 +244,11 @@ def still_needed(runs: Iterable[Run]) -> dict[str, Run]:
 def question(run: Run) -> dict[str, Any]:
     """What a run asks, as plain data: not where things lie and not by which code."""
     return {
-        "datasets": run.datasets,
+        "method": run.method,
+        "stage": run.stage,
+        "builds": sorted(run.builds),
         "target": run.target,
+        "protocol": run.protocol,
         "fold": run.fold,
         "chosen_by": run.chosen_by,
         "config": run.config,

@@ -220,8 +220,12 @@ class Reproduction:
             raise ValueError("need a full model and what reproduces it in the paper, got none")
         self._check_settings((row,))
         first = self._arm(row).stages[0]
-        if _kind(row.reproduce.stages[0]).scope != "corpus":
-            raise ValueError(f"{row.name}: need a first stage over the corpus, got {first.name}")
+        of_corpus = [s.name for s in row.reproduce.stages if _kind(s).scope == "corpus"]
+        if of_corpus != [first.name]:
+            raise ValueError(
+                f"{row.name}: need one stage over the corpus, the first, "
+                f"got {', '.join(of_corpus) or 'none'}"
+            )
         return self.graph.over_corpus(first, self._seed(self.seeds[0]))
 
     def _seed(self, seed: int) -> int:

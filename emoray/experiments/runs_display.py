@@ -69,7 +69,7 @@ class RunsDisplay:
         n_scored = sum(run.key in self._names for run in runs)
         self._n_failed += n_scored
         self._progress.count(self._n_done + self._n_failed)
-        lost = "" if len(runs) == 1 else f" ({n_scored} runs wait for it in vain)"
+        lost = "" if len(runs) < 2 else f" ({n_scored} runs wait for it in vain)"
         self._progress.say(f"failed: {self._name(what, runs)}{lost}: {error}", style="red")
 
     def line(self, run: Run, row: ResultRow) -> str:

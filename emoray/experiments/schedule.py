@@ -6,6 +6,7 @@ ends, so a driver that is killed loses nothing that was finished.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import time
 from collections.abc import Callable, Sequence
@@ -23,11 +24,12 @@ from emoray.runtime.console import open_console
 from emoray.runtime.locks import hold
 from emoray.runtime.ray_process import on_this_node, said_by
 from emoray.runtime.storage import Storage
-from emoray.training import driver
+from emoray.training import checkpoint, driver
 from emoray.training.data import open_data
-from emoray.training.execute import check_code, execute
+from emoray.training.execute import UNFINISHED, check_code, execute
 from emoray.training.progress import taken
 from emoray.training.run import Execution, Run, Submission
+from emoray.vocabulary.targets import from_plain
 
 POLL_S = 2.0
 """Seconds between two looks at what such a run says."""
@@ -269,7 +271,14 @@ def words_of(run: Run) -> str:
     if not run.fold:
         return f"pretraining {run.folder_name}"
     stage = "" if run.chosen_by else f"{run.stage} on "
-    return f"{stage}{' '.join(run.builds)} {run.protocol} {run.fold} seed {run.seed}"
+    data = " ".join([*run.builds, *target_words(run)])
+    return f"{stage}{data} {run.protocol} {run.fold} seed {run.seed}"
+
+
+def target_words(run: Run) -> tuple[str, ...]:
+    """What a run on a fold tells apart, in words; none where it is the publisher's classes."""
+    words = from_plain(run.target).words if run.target is not None else ""
+    return (words,) if words else ()
 
 
 def _room_beside(groups: Sequence[Run], rules: Rules) -> int:
@@ -299,6 +308,7 @@ def _run(
     with hold(Storage.at(places.runs), run.key, wait=True, tell=print):
         is_done, row = _known(run, places, store, keep=keep)
         if is_done:
+            _tidy(run, places.folder(run), keep=keep)
             return row
         return execute(
             run,
@@ -308,6 +318,18 @@ def _run(
             keep=keep,
             store=store,
         )
+
+
+def _tidy(run: Run, folder: Storage, *, keep: bool) -> None:
+    """Leave of a run on a fold that has ended what is wanted of it, and no more."""
+    if not run.fold or not folder.exists():
+        return
+    if run.chosen_by and not keep:
+        folder.filesystem.delete_dir(folder.root)
+    else:
+        checkpoint.sweep(folder, keep=1)
+        with contextlib.suppress(FileNotFoundError):
+            folder.filesystem.delete_dir(folder.path(UNFINISHED))
 
 
 def _known(
@@ -378,6 +400,7 @@ def _fit(
     with hold(Storage.at(places.runs), run.folder_name, wait=True, tell=relay.tell.remote):
         is_done, row = _known(run, places, store, keep=keep)
         if is_done:
+            _tidy(run, submission.folder, keep=keep)
             return row
         found = open_data(run)
         plan = found.plan(found.stage())
@@ -391,6 +414,5 @@ def _fit(
             allow_contaminated=allow_contaminated,
             keep=keep,
         )
-        if run.chosen_by and not keep:
-            submission.folder.filesystem.delete_dir(submission.folder.root)
+        _tidy(run, submission.folder, keep=keep)
         return store.get(run.key) if run.chosen_by else None

@@ -38,6 +38,7 @@ from emoray.runtime.config import digest
 from emoray.runtime.storage import Storage, absolute, check_name, join
 from emoray.signals import EcgRecipe, EegRecipe, Recipe
 from emoray.training import checkpoint, driver
+from emoray.training.data import stage_of
 from emoray.training.execute import origin_of
 from emoray.training.run import Execution, Origin, Run
 from emoray.vocabulary.schema import Stream
@@ -315,7 +316,6 @@ def origin_named(place: Place, named: str) -> Origin:
         location = driver.last_checkpoint(runs.sub(check_name(named, "a run's name")))
     with checkpoint.local(Storage.at(location)) as copy:
         facts = checkpoint.describe(copy)
-    checkpoint.account(location, facts)
     return origin_of(facts, location)
 
 
@@ -327,7 +327,8 @@ def show_weights(place: Place, plan: Sequence[Planned]) -> None:
         folder = place.places.folder(run)
         found = checkpoint.latest_whole(folder)
         if found is not None:
-            what = f"{names[key]}, {', '.join(run.datasets)} {run.fold} seed {run.seed}"
+            data = " ".join([*run.datasets, *schedule.target_words(run)])
+            what = f"{names[key]}, {data} {run.fold} seed {run.seed}"
             lie[f"{what} ({run.protocol})"] = folder.place(found)
     place.console.print(summary.heading("Weights", rehearsal=place.library.rehearsal))
     place.console.print(summary.files(lie))
@@ -376,8 +377,9 @@ def lay_out(place: Place, run: Run, dataset: str) -> tuple[dict[str, Map], ReadO
     if not has_ended(place, run):
         with RunsDisplay(0, {}, place.console) as display:
             schedule.train(run, places=place.places, rules=rules, listen=display)
-    (folder,) = place.library.dataset(dataset).builds
-    request = MapRequest(run, place.places.runs, folder, join(place.storage, "maps"))
+    kind = stage_of(run)
+    folders = tuple(place.library.dataset(dataset, kind.streams, kind.recipes).builds)
+    request = MapRequest(run, place.places.runs, folders, join(place.storage, "maps"))
     return make_maps(request, rules.share)
 
 

@@ -71,18 +71,18 @@ def _stage(method: str, asked: str | None) -> str:
 
 
 def _evaluation(options: Finetune, place: session.Place, paper: Paper) -> tuple[Evaluation, ...]:
-    """Those of the paper whose datasets are asked for, or are there.
+    """Those of the paper, or of its first table, whose datasets are asked for, or are there.
 
     Raises:
         ValueError: the paper evaluates nothing on a dataset.
     """
-    of_tables = (table.evaluation for table in paper.tables.values())
-    known = {one.name: one for found in (paper.evaluation, *of_tables) for one in found}
-    there = dict.fromkeys(one.dataset for one in known.values())
+    tables = (table.evaluation for table in paper.tables.values())
+    known = paper.evaluation or next(tables, ())
+    there = dict.fromkeys(one.dataset for one in known)
     if unknown := [name for name in options.datasets if name not in there]:
         raise ValueError(f"need datasets among {', '.join(there)}; got {', '.join(unknown)}")
     here = options.datasets or [name for name in there if name in place.library.names]
-    found = [one for name in here for one in known.values() if one.dataset == name]
+    found = [one for name in here for one in known if one.dataset == name]
     if place.rehearsal and not options.protocols:
         found = [one.rehearsed for one in found]
     return tuple(found)

@@ -161,7 +161,7 @@ def _fresh(options: Pretrain, storage: str) -> Submission:
         corpus=absolute(location),
         builds={f: d for dataset in corpus.datasets for f, d in dataset.builds.items()},
         held_out=pretraining.held_out_of(corpus, fraction=options.held_out, seed=options.emod.seed),
-        code=code_of("emod", corpus.names, is_scored=False),
+        code=code_of("emod", corpus.names, "corpus"),
         name=options.name or "",
     )
     how = Execution(checkpoint_every=options.checkpoint_every, gather=options.gather)

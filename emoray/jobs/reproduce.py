@@ -69,7 +69,7 @@ def _projection(
     """Embeddings laid out in the plane, untrained beside pretrained."""
     run = reproduction.full_pretraining()
     maps, read_outs = session.lay_out(place, run, figure.dataset)
-    rehearsal = place.library.dataset(figure.dataset).rehearsal
+    rehearsal = place.library.rehearsal
     seen = figure.dataset in run.datasets
     picture = figures.embedding_map(
         maps["untrained"],

@@ -146,6 +146,9 @@ class StageConfig(Protocol):
 class Stage(ABC):
     """One phase of a method: a module, and how a batch becomes losses.
 
+    Without its starts a stage can be made and built all the same, with weights of its own: so its
+    steps are counted and timed, and a checkpoint's module is made before its weights come.
+
     Args:
         config: its settings, a `config_type`.
         inputs: the shapes of what it reads, and its classes.

@@ -341,6 +341,12 @@ def join(location: str, *names: str) -> str:
     return "/".join([path.rstrip("/"), *names]) + mark + query
 
 
+def parent(location: str) -> str:
+    """Location of the folder that something lies in; a URI's query stays behind its path."""
+    path, mark, query = location.partition("?") if is_uri(location) else (location, "", "")
+    return path.rpartition("/")[0] + mark + query
+
+
 def last_part(location: str) -> str:
     """Name of the file or folder that a location ends with."""
     return (location.partition("?")[0] if is_uri(location) else location).rpartition("/")[2]

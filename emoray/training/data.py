@@ -88,6 +88,12 @@ class RunData:
         pairs = zip(self.datasets, self.learned, strict=True)
         return {dataset.name: dataset.signals(rows_N) for dataset, rows_N in pairs}
 
+    def beside_test(self) -> Seen:
+        """Whom and what the fold has on other sides than the test's."""
+        assert self.fold is not None  # of a run on a fold
+        rows_N = np.concatenate([self.fold.train_N, self.fold.val_N])
+        return {self.dataset.name: self.dataset.seen(rows_N)}
+
     @property
     def rehearsal(self) -> bool:
         """Whether any dataset holds rehearsal data."""

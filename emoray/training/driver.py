@@ -49,11 +49,17 @@ def check(submission: Submission, plan: Plan) -> None:
     """
     plan.check_workers(submission.execution.n_workers)
     stored = begun(submission.folder)
-    if stored is not None and stored.run.key != submission.run.key:
+    if stored is None or stored.run.key == submission.run.key:
+        return
+    if replace(stored.run, code=submission.run.code).key == submission.run.key:
         raise ValueError(
-            f"{submission.folder} holds another run of the name {submission.run.name!r}; choose "
-            "another name, or go on with that one by --resume"
+            f"{submission.folder} was begun by other code ({stored.run.code}), here is "
+            f"{submission.run.code}: go on by that version, or choose another name"
         )
+    raise ValueError(
+        f"{submission.folder} holds another run of the name {submission.run.name!r}; choose "
+        "another name, or go on with that one by --resume"
+    )
 
 
 def start(submission: Submission, plan: Plan) -> None:

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,7 +24,6 @@ from emoray import datasets, methods
 from emoray.batches import distributed
 from emoray.batches.feeds import PlanFeed
 from emoray.batches.plans import Plan
-from emoray.corpus.fingerprints import Seen, Signals
 from emoray.evaluation import audit as auditing
 from emoray.evaluation.audit import Audit
 from emoray.evaluation.doubts import Fitted
@@ -38,6 +37,7 @@ from emoray.runtime import config as configs
 from emoray.runtime.code import source_version
 from emoray.runtime.storage import Storage
 from emoray.training import checkpoint, data, loop
+from emoray.training.account import Account, Past
 from emoray.training.data import RunData, open_data, stage_of
 from emoray.training.rows import Rows
 from emoray.training.run import PUBLISHED, Execution, Origin, Run
@@ -52,21 +52,34 @@ KEPT = 2
 """Checkpoints of a run that is under way: the last one, and the one before it."""
 
 
-def code_of(method: str, names: Sequence[str], *, is_scored: bool) -> str:
+Decided = Literal["corpus", "fold", "score"]
+"""What a run's code decides: weights of the whole corpus, of a fold's training part, or a score."""
+
+
+def code_of(method: str, names: Sequence[str], decided: Decided) -> str:
     """What decides a run's numbers: emoray's version and a digest of code, libraries of models.
 
     Args:
         method: whose folder counts.
-        names: datasets. Of a run that is scored their modules count, for what their cards say:
-            classes, and whom and what they may share with others.
-        is_scored: whether audit and scores count as well.
+        names: datasets. For a score their modules count, for what their cards say: classes, and
+            whom and what they may share with others.
+        decided: how folds are made counts for what is of one, audit and scores for a score alone.
     """
-    modules: tuple[str, ...] = (loop.__name__, data.__name__)
-    if is_scored:
-        modules = (__name__, *(f"{datasets.__name__}.{name}" for name in names))
-    found = source_version((*modules, methods.module_of(method)), words=False)
+    modules: Mapping[Decided, tuple[str, ...]] = {
+        "corpus": (loop.__name__,),
+        "fold": (loop.__name__, data.__name__),
+        "score": (__name__, *(f"{datasets.__name__}.{name}" for name in names)),
+    }
+    found = source_version((*modules[decided], methods.module_of(method)), words=False)
     libraries = getattr(methods.get(method), "LIBRARIES", ())
     return " ".join([found, *(f"{name}-{_version(name)}" for name in libraries)])
+
+
+def decided_by(run: Run) -> Decided:
+    """What comes out of a run."""
+    if not run.fold:
+        return "corpus"
+    return "score" if run.chosen_by else "fold"
 
 
 def _version(library: str) -> str:
@@ -83,11 +96,11 @@ def check_code(run: Run) -> None:
     Raises:
         ValueError: this process runs other code than the one that asked.
     """
-    here = code_of(run.method, run.datasets, is_scored=bool(run.chosen_by))
+    here = code_of(run.method, run.datasets, decided_by(run))
     if run.code != here:
         raise ValueError(
             f"need the code that the run was planned with ({run.code}), got {here}: was a file "
-            "edited meanwhile, or has this node another version?"
+            "edited meanwhile, has this node another version, or did an earlier one begin it?"
         )
 
 
@@ -129,14 +142,15 @@ def execute(
     how = execution or Execution(gather="worker")
     check_code(run)
     found = open_data(run)
-    starts, past = _starts(run, found)
-    audit = _audited(run, found, past, allow_contaminated=allow_contaminated)
+    starts, accounts = _starts(run)
+    account = account_of(found, accounts, with_signals=True)
+    audit = _audited(found, account.before, allow_contaminated=allow_contaminated)
     if is_first_here and (how.gather == "worker" or found.fits_here):
         found.prepare()  # a damaged shard shows now, not in the middle of an epoch
     distributed.barrier()
     stage = found.stage(starts)
     plan = found.plan(stage)
-    facts = facts_of(found, stage, plan, past, how)
+    facts = facts_of(found, stage, plan, account, how)
     trained = _train(stage, found, plan, facts, folder, device, how, listen)
     if not run.chosen_by:
         return None
@@ -158,11 +172,13 @@ def execute(
         **_what_came_out(run, stage, trained, tested),
         **_speed(trained.history, stage, found),
     )
-    if store is not None:
-        store.add(row)  # before what a killed run would go on from is removed
-    _clear(folder)
+    if store is not None and not store.add(row):  # before what it would go on from is removed
+        row = store.get(run.key) or row  # whoever was first: what a table shows
     if keep:
         _leave(trained, facts, folder)
+        folder.filesystem.delete_dir(folder.path(UNFINISHED))
+    else:
+        clear(folder)
     return row
 
 
@@ -174,53 +190,22 @@ def _fold(found: RunData) -> Fold:
 # What it starts from ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Past:
-    """What weights were trained on before a run."""
-
-    seen: Sequence[Seen] = ()
-    signals: Sequence[Signals] = ()
-    trained_on: Sequence[str] = ()
-    """Datasets of which no more is known than their names."""
-    unaudited: bool = False
-    """Whether there are weights of which nobody knows subject by subject what they saw."""
-
-
-def _starts(run: Run, found: RunData) -> tuple[dict[str, Start], Past]:
-    """The weights to start from, and what they were trained on.
+def _starts(run: Run) -> tuple[dict[str, Start], list[Account]]:
+    """The weights to start from, and what each has seen.
 
     Raises:
         ValueError: the weights are not those that were asked for.
     """
-    kind = stage_of(run)
-    config: Any = configs.from_dict(kind.config_type, run.config)
-    asked = run.starts.get(PUBLISHED)
-    named = kind.published_weights(config)
-    if (None if asked is None else dict(asked.identity)) != (None if named is None else {**named}):
-        need = None if asked is None else asked.identity
-        raise ValueError(f"need the weights {need}, got {named}")
     loaded = {r: _loaded(origin) for r, origin in run.starts.items() if r != PUBLISHED}
-    trained_on = kind.pretrained_on(config) if asked else ()
-    whole = [
-        {one.name: one.seen(np.arange(one.index.num_rows))}
-        for one in found.datasets
-        if one.name in trained_on
-    ]
-    past = Past(
-        [*whole, *(seen for _, seen, _ in loaded.values())],
-        [signals for _, _, signals in loaded.values()],
-        trained_on,
-        unaudited=asked is not None,
-    )
-    return {role: start for role, (start, _, _) in loaded.items()}, past
+    starts = {role: start for role, (start, _) in loaded.items()}
+    return starts, [account for _, account in loaded.values()]
 
 
-def _loaded(origin: Origin) -> tuple[Start, Seen, Signals]:
+def _loaded(origin: Origin) -> tuple[Start, Account]:
     place = Storage.at(origin.location)
     with checkpoint.local(place) as copy:
         facts = checkpoint.describe(copy)
         state = checkpoint.load(copy)
-    seen, signals = checkpoint.account(place, facts)
     found = origin_of(facts, origin.location)
     if found.to_plain() != origin.to_plain():
         need, got = origin.to_plain(), found.to_plain()
@@ -228,7 +213,19 @@ def _loaded(origin: Origin) -> tuple[Start, Seen, Signals]:
         raise ValueError(
             f"{place}: need the checkpoint that was asked for, got another ({different})"
         )
-    return Start(facts["config"], state.model), seen, signals
+    return Start(facts["config"], state.model), Account.from_facts(facts)
+
+
+def account_at(origin: Origin) -> Account:
+    """What weights that are there have seen.
+
+    Raises:
+        CheckpointError: they are not there, or say nothing of it.
+    """
+    with checkpoint.local(Storage.at(origin.location)) as copy:
+        facts = checkpoint.describe(copy)
+    origin_of(facts, origin.location)
+    return Account.from_facts(facts)
 
 
 def origin_of(facts: Mapping[str, Any], location: str) -> Origin:
@@ -241,33 +238,74 @@ def origin_of(facts: Mapping[str, Any], location: str) -> Origin:
     Raises:
         CheckpointError: a fact is not there, as in what an unfinished run goes on from.
     """
-    needed = ("key", "step", "seen", *_LINEAGE)
-    if absent := [name for name in needed if name not in facts]:
+    checkpoint.account(location, facts)
+    if absent := [name for name in (*_ACCOUNT, *_LINEAGE) if name not in facts]:
         raise checkpoint.CheckpointError(
-            f"need a checkpoint of weights that a run may start from, got one that does not say "
-            f"its {', '.join(absent)}"
+            f"{location}: need a checkpoint of weights that a run may start from, got one that "
+            f"does not say its {', '.join(absent)}"
         )
-    identity = identity_of(facts["key"], facts["step"], facts["seen"])
+    account = Account.from_facts(facts)
+    identity = identity_of(facts["key"], facts["step"], account)
     return Origin(identity, location, {name: facts[name] for name in _LINEAGE})
 
 
+_ACCOUNT = ("key", "step", "own", "before", "trained_on", "unaudited", "protocol", "fold", "target")
 _LINEAGE = ("method", "stage", "config", "starts")
 
 
-def identity_of(key: str, step: int, seen: Seen) -> dict[str, Any]:
+def identity_of(key: str, step: int, account: Account) -> dict[str, Any]:
     """What names the weights of a run after a step: it, and whom they have seen."""
-    return {"run": key, "step": step, "seen": configs.digest(seen)}
+    return {"run": key, "step": step, "seen": account.digest}
 
 
-def seen_by(found: RunData, starts: Sequence[Seen]) -> dict[str, Any]:
-    """Whom and what a run's weights have seen at its end, its starts' accounts among it."""
-    return merged([*starts, found.seen()])
+def account_of(found: RunData, starts: Sequence[Account], *, with_signals: bool) -> Account:
+    """What a run's weights will have seen at its end.
+
+    Args:
+        found: what it reads.
+        starts: what its starts have seen.
+        with_signals: whether recordings' fingerprints are wanted too, which takes longer.
+
+    Raises:
+        ValueError: the settings name other published weights than the run's starts.
+    """
+    own = found.signals() if with_signals else {}
+    prints = {name: found for of_one in own.values() for name, found in of_one.items()}
+    shown = Past(found.seen(), prints)
+    account = Account.of(found, shown, starts)
+    published = _published(found)
+    if published is None:
+        return account
+    return replace(
+        account,
+        all=Past.of_all([account.all, published]),
+        before=Past.of_all([account.before, published]),
+    )
+
+
+def _published(found: RunData) -> Past | None:
+    """What published weights have seen that a run's settings name; None where they name none."""
+    run, kind = found.run, stage_of(found.run)
+    config: Any = configs.from_dict(kind.config_type, run.config)
+    asked, named = run.starts.get(PUBLISHED), kind.published_weights(config)
+    need = None if asked is None else dict(asked.identity)
+    if need != (None if named is None else dict(named)):
+        raise ValueError(f"need the weights {need}, got {named}")
+    if named is None:
+        return None
+    trained_on = kind.pretrained_on(config)
+    whole = {
+        one.name: one.seen(np.arange(one.index.num_rows))
+        for one in found.datasets
+        if one.name in trained_on
+    }
+    return Past(whole, trained_on=tuple(trained_on), unaudited=True)
 
 
 # Audit --------------------------------------------------------------------------------------------
 
 
-def _audited(run: Run, found: RunData, past: Past, *, allow_contaminated: bool) -> Audit | None:
+def _audited(found: RunData, past: Past, *, allow_contaminated: bool) -> Audit | None:
     """Hold a fold's test segments against all that the weights know; None without a fold."""
     if found.fold is None:
         return None
@@ -276,12 +314,12 @@ def _audited(run: Run, found: RunData, past: Past, *, allow_contaminated: bool) 
         dataset.index,
         dataset.name,
         found.fold,
-        PROTOCOLS[run.protocol],
-        past.seen,
+        PROTOCOLS[found.run.protocol],
+        [past.seen],
         unaudited=past.unaudited,
         trained_on=past.trained_on,
         signals=dataset.signals(np.arange(dataset.index.num_rows)),
-        seen_signals=past.signals,
+        seen_signals=[past.signals],
         fitted=Fitted.by(*dataset.recipes),
     )
     auditing.check(audit, allow_contaminated=allow_contaminated)
@@ -364,13 +402,12 @@ def _predicted(
 
 
 def facts_of(
-    found: RunData, stage: Stage, plan: Plan, past: Past, how: Execution
+    found: RunData, stage: Stage, plan: Plan, account: Account, how: Execution
 ) -> dict[str, Any]:
     """What a checkpoint says of itself beside its tensors."""
     run = found.run
-    own = {name: prints for of_one in found.signals().values() for name, prints in of_one.items()}
     return {
-        "run": run.folder_name,
+        "name": run.folder_name,
         **run.to_key(),
         "key": run.key,
         "config_digest": configs.digest(run.config),
@@ -378,8 +415,7 @@ def facts_of(
         "inputs": configs.to_dict(stage.inputs),
         "corpus": {"location": run.corpus, "digest": found.digest},
         "rehearsal": found.rehearsal,
-        "seen": seen_by(found, past.seen),
-        "signals": joined([*past.signals, own]),
+        **account.to_facts(),
         "n_workers": how.n_workers,
         "versions": {name: metadata.version(name) for name in ("torch", "ray")},
     }
@@ -446,32 +482,10 @@ def _leave(trained: loop.Trained, facts: Mapping[str, Any], folder: Storage) -> 
     checkpoint.save(folder.sub(checkpoint.name_of(n_steps)), state, facts)
 
 
-def _clear(folder: Storage) -> None:
+def clear(folder: Storage) -> None:
     """Remove a run's checkpoints, and its folder where nothing else lies in it."""
     for name in folder.folders():
         if name == UNFINISHED or name.startswith(checkpoint.PREFIX):
             folder.filesystem.delete_dir(folder.path(name))
     if folder.exists() and not folder.folders() and not folder.files():
         folder.filesystem.delete_dir(folder.root)
-
-
-def merged(seen: Sequence[Mapping[str, Mapping[str, Sequence[str]]]]) -> dict[str, Any]:
-    """Several accounts of dataset -> subject -> stimuli as one."""
-    together: dict[str, dict[str, set[str]]] = {}
-    for account in seen:
-        for dataset, subjects in account.items():
-            for subject, stimuli in subjects.items():
-                together.setdefault(dataset, {}).setdefault(subject, set()).update(stimuli)
-    return {
-        dataset: {subject: sorted(stimuli) for subject, stimuli in sorted(subjects.items())}
-        for dataset, subjects in sorted(together.items())
-    }
-
-
-def joined(signals: Sequence[Signals]) -> dict[str, list[str]]:
-    """Fingerprints of several accounts as one; builds of two recipes give a recording more."""
-    together: dict[str, set[str]] = {}
-    for account in signals:
-        for recording, prints in account.items():
-            together.setdefault(recording, set()).update(prints)
-    return {recording: sorted(prints) for recording, prints in sorted(together.items())}

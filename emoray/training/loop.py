@@ -17,12 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from emoray import methods
 from emoray.batches import distributed
 from emoray.batches.batch import Batch
 from emoray.batches.feeds import Feed
 from emoray.methods.base import Stage
-from emoray.runtime.code import source_version
 from emoray.training.batch_norm import over_all_workers
 from emoray.training.checkpoint import HISTORY, Best, State
 from emoray.training.optimizers import learning_rate, make_optimizer
@@ -56,14 +54,6 @@ class Trained:
     """None where no epoch was scored."""
     first_step: int = 0
     """That this process began with; steps before it are another's, as is their time."""
-
-
-def training_code(method: str) -> str:
-    """emoray's version and a digest of what decides the weights that a method trains.
-
-    Comments and docstrings do not count, nor do other methods' folders.
-    """
-    return source_version((__name__, methods.module_of(method)), words=False)
 
 
 def train(

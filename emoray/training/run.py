@@ -184,6 +184,15 @@ class Submission:
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Submission:
-        """Back from `to_json`."""
+        """Back from `to_json`.
+
+        Raises:
+            ValueError: another version of emoray wrote it.
+        """
+        if set(plain) != {"run", "storage", "execution"}:
+            raise ValueError(
+                "need a run as this version of emoray writes it down, got another version's: "
+                "choose another name"
+            )
         run, execution = Run.from_json(plain["run"]), Execution(**plain["execution"])
         return cls(run, plain["storage"], execution)

@@ -178,7 +178,7 @@ def store_run(storage: Path, **had: Any) -> None:
         config=to_dict(rehearsal_config(n_workers=2)),
         corpus=str(storage / "corpus"),
         builds={f: d for dataset in corpus.datasets for f, d in dataset.builds.items()},
-        code=code_of("emod", corpus.names, is_scored=False),
+        code=code_of("emod", corpus.names, "corpus"),
         name="one",
     )
     found = open_data(run)

@@ -586,11 +586,11 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_the_code_of_a_row_is_what_decides_its_numbers(
     package: Path, file: str, decides: bool
 ) -> None:
-    before = code_of("emod", ("seed",), is_scored=True)
+    before = code_of("emod", ("seed",), "score")
     path = package / file
     path.write_text(path.read_text() + ("\nMORE = 1\n" if path.suffix == ".py" else "\n"))
     source_version.cache_clear()
-    assert (code_of("emod", ("seed",), is_scored=True) != before) is decides
+    assert (code_of("emod", ("seed",), "score") != before) is decides
 
 
 def test_what_decides_a_score_need_not_decide_a_weight(package: Path) -> None:
@@ -606,13 +606,13 @@ def test_what_decides_a_score_need_not_decide_a_weight(package: Path) -> None:
 
 
 def test_a_better_sentence_makes_no_row_stale(package: Path) -> None:
-    before = code_of("emod", ("seed",), is_scored=True)
+    before = code_of("emod", ("seed",), "score")
     path = package / "methods" / "emod" / "model.py"
     text = path.read_text().replace('"""EMOD', '"""More of EMOD', 1) + "\n\n# a remark\n"
     assert text != path.read_text()
     path.write_text(text)
     source_version.cache_clear()
-    assert code_of("emod", ("seed",), is_scored=True) == before
+    assert code_of("emod", ("seed",), "score") == before
 
 
 # Two writers, and a kill --------------------------------------------------------------------------

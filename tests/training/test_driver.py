@@ -61,7 +61,7 @@ def submitted(corpus: Path, storage: Path, name: str, **execution: Any) -> Submi
         corpus=str(corpus),
         builds={f: d for dataset in opened.datasets for f, d in dataset.builds.items()},
         held_out=pretraining.held_out_of(opened, fraction=0.0, seed=0),
-        code=code_of("emod", opened.names, is_scored=False),
+        code=code_of("emod", opened.names, "corpus"),
         name=name,
     )
     usual = {"n_workers": 2, "cpus_per_worker": 1.0, "checkpoint_every": EVERY}

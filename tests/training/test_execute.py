@@ -34,9 +34,10 @@ from emoray.runtime.config import to_dict
 from emoray.runtime.storage import Storage
 from emoray.training import checkpoint, data, loop
 from emoray.training import execute as executing
+from emoray.training.account import Account, Past, merged
 from emoray.training.checkpoint import CheckpointError, State
 from emoray.training.data import inputs_of, open_data
-from emoray.training.execute import UNFINISHED, code_of, execute, merged, origin_of
+from emoray.training.execute import UNFINISHED, code_of, execute, origin_of
 from emoray.training.run import Origin, Run
 from emoray.vocabulary.targets import Classes
 from tests.corpora import SEED, write_corpus
@@ -82,7 +83,7 @@ def run_on(corpus: Path, config: FinetuneConfig = TINY, **changes: Any) -> Run:
         protocol=VISITS,
         fold="1_of_1",
         chosen_by="kappa",
-        code=code_of("emod", ["seed"], is_scored=True),
+        code=code_of("emod", ["seed"], "score"),
     )
     return replace(wanted, **changes)
 
@@ -250,7 +251,7 @@ def test_a_checkpoint_that_is_left_says_whom_its_weights_have_seen(
     learned = {*subjects[fold.train_N], *subjects[fold.val_N]}
     assert set(facts["seen"]["seed"]) == learned == {"01", "02", "03"} - {*subjects[fold.test_N]}
     assert facts["seen"]["seed"][min(learned)] == [f"{stimulus:02}" for stimulus in range(6)]
-    assert facts["run"] == row.key
+    assert facts["key"] == facts["name"] == row.key
     assert facts["rehearsal"] is True
     assert facts["step"] == TINY.epochs * STEPS
 
@@ -269,7 +270,7 @@ def test_a_row_is_in_the_store_before_anything_is_removed(
 ) -> None:
     run, store = run_on(corpus), ResultStore(tmp_path / "store")
     with monkeypatch.context() as patch:
-        patch.setattr(executing, "_clear", interrupted)
+        patch.setattr(executing, "clear", interrupted)
         with pytest.raises(KeyboardInterrupt):
             done(run, tmp_path / "run", store=store)
     row = ResultStore(tmp_path / "store").get(run.key)
@@ -316,15 +317,18 @@ def pretraining(
     step: int = 99,
 ) -> Path:
     """The checkpoint of a pretraining that has seen this."""
-    config = Config(encoder=ENCODER, seed=seed)
+    config, shown = Config(encoder=ENCODER, seed=seed), Past(seen, signals or {})
     facts = {
         "method": "emod",
         "stage": "pretrain",
         "config": to_dict(config),
         "starts": {},
         "key": f"{seed:032}",
-        "seen": seen,
-        "signals": signals or {},
+        "protocol": "",
+        "fold": "",
+        "target": None,
+        "builds": {"deap-eeg-0d9cf00c654e": "0123"},
+        **Account(shown, shown, Past(), {}).to_facts(),
     }
     checkpoint.save(folder, State(step, Pretraining(config).build().state_dict(), {}), facts)
     return folder
@@ -455,17 +459,38 @@ def test_a_checkpoint_without_an_account_is_no_start(corpus: Path, tmp_path: Pat
     checkpoint.save(tmp_path / "bare", state, bare)
     with pytest.raises(CheckpointError, match="got no 'seen' in"):
         done(elsewhere(run, tmp_path / "bare"), tmp_path / "run")
-    with pytest.raises(CheckpointError, match="does not say its seen"):
+    with pytest.raises(CheckpointError, match="got no 'seen' in"):
         origin_of(bare, "bare")
+    half = {name: fact for name, fact in facts.items() if name != "before"}
+    with pytest.raises(CheckpointError, match="does not say its before"):
+        origin_of(half, "half")
 
 
-def test_a_classifier_that_knows_a_test_subject_is_refused_as_a_start(
+def test_a_start_of_the_same_fold_is_no_pretraining_and_one_of_another_fold_is(
     corpus: Path, kept: tuple[ResultRow, Path], tmp_path: Path
 ) -> None:
+    """A teacher for each fold: it saw what trains here too, and no test segment."""
     _, folder = kept
-    assert done(started(corpus, folder), tmp_path / "own", allow_contaminated=True).starts
+    row = done(started(corpus, folder), tmp_path / "own")
+    assert row.starts["encoder"]["stage"] == "finetune"
+    assert row.verdict == "same stimuli"
     with pytest.raises(LeakageError, match="subject in pretraining"):
         done(started(corpus, folder, fold="2_of_3"), tmp_path / "other")
+
+
+def test_what_a_start_of_the_same_fold_started_from_is_held_against_the_test(
+    corpus: Path, dataset: CorpusDataset, tmp_path: Path
+) -> None:
+    subject = subject_of_test(corpus, dataset)
+    first = pretraining(tmp_path / "pretrained", {"seed": {subject: ["99"]}})
+    second = started(corpus, first)
+    done(second, tmp_path / "second", allow_contaminated=True, keep=True)
+    third = started(corpus, only_folder(tmp_path / "second"))
+    with pytest.raises(LeakageError, match=f"subject in pretraining: 36 .* subject {subject}"):
+        done(third, tmp_path / "third")
+    row = done(third, tmp_path / "third", allow_contaminated=True)
+    assert row.verdict == "CONTAMINATED: pretraining saw test subjects; same stimuli"
+    assert list(row.lineage) == ["encoder", "encoder.encoder"]
 
 
 @pytest.mark.parametrize(
@@ -677,13 +702,13 @@ def test_a_build_with_other_segments_than_those_asked_for_is_refused(
 def test_a_models_library_is_part_of_the_code_whether_it_is_there_or_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    installed = code_of("baselines", ["seed"], is_scored=True)
+    installed = code_of("baselines", ["seed"], "score")
     assert re.fullmatch(r"\S+ braindecode-\d+\.\d+\.\d+", installed)
-    assert "braindecode" not in code_of("emod", ["seed"], is_scored=True)
+    assert "braindecode" not in code_of("emod", ["seed"], "score")
 
     def absent(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "version", absent)
     absent_code = f"{installed.split()[0]} braindecode-absent"
-    assert code_of("baselines", ["seed"], is_scored=True) == absent_code
+    assert code_of("baselines", ["seed"], "score") == absent_code

@@ -60,7 +60,7 @@ def test_a_pretraining_that_another_job_trains_is_waited_for(
         config=to_dict(rehearsal_config()),
         corpus=str(tmp_path / "corpus"),
         builds={f: d for dataset in corpus.datasets for f, d in dataset.builds.items()},
-        code=code_of("emod", corpus.names, is_scored=False),
+        code=code_of("emod", corpus.names, "corpus"),
         name="one",
     )
     places = schedule.Places(str(tmp_path / "results"), str(tmp_path / "runs"))
