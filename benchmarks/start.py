@@ -27,7 +27,7 @@ from statistics import median
 import tyro
 from rich.table import Table
 
-from emoray.corpus.build.rehearsal import rehearsal_corpus
+from emoray.corpus.build.rehearsal import rehearsal_corpus, rehearsal_folders
 from emoray.results import published
 from emoray.runtime import cluster
 from emoray.runtime.console import open_console
@@ -78,7 +78,8 @@ def main(options: Options) -> None:
     console = open_console()
     rehearsal = Path(cluster.storage_root()) / "rehearsal"
     pretraining = sorted(published.load("emod").pretraining)
-    rehearsal_corpus(rehearsal / "raw", str(rehearsal / "corpus"), datasets=pretraining)
+    raw, corpus = rehearsal_folders(cluster.storage_root(), "emod")
+    rehearsal_corpus(raw, corpus, datasets=pretraining)
     table = Table(title=f"Seconds of waiting ({cluster.cpu_model()}, {os.cpu_count()} cores)")
     for column in ("", "least", "median"):
         table.add_column(column, justify="right" if column else "left")

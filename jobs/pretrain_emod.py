@@ -19,7 +19,7 @@ from dataclasses import replace
 
 import tyro
 
-from emoray.experiments.options import PAPER, Pretrain, option
+from emoray.jobs.pretrain_options import PAPER, Pretrain, option
 from emoray.methods.emod.config import rehearsal_config
 from emoray.runtime import ending
 from emoray.runtime.config import dotted_values

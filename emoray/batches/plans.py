@@ -19,21 +19,24 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from emoray.batches.decks import VERSION, Deck, stream_key
 from emoray.batches.occupancy import REGION_NAMES, Occupancy
+from emoray.batches.sampling import (
+    EmptyPolicy,
+    RegionRounds,
+    Sampling,
+    ShuffledSegments,
+    check_each_has_one,
+    check_workers,
+)
 from emoray.vocabulary import affect
 from emoray.vocabulary.schema import FloatArray, IntArray
-
-EmptyPolicy = Literal["spread", "nearest", "error"]
-"""Who gets the slots of a region without segments: `spread` its dataset's filled regions in turn,
-`nearest` the filled region with the nearest centre, `error` nobody."""
-
 
 _ALL_REGIONS = -1
 """In a stream's key: the segments of a `SegmentPlan`, whatever their region."""
@@ -146,44 +149,6 @@ class Plan(Protocol):
             ValueError: says which can.
         """
         ...
-
-
-@dataclass(frozen=True)
-class RegionRounds:
-    """Sampling: as many segments from each region of each dataset in every step (EMOD)."""
-
-    rounds_per_step: int
-    empty: EmptyPolicy = "spread"
-
-    def smaller(self, n_segments: int) -> RegionRounds:
-        """The same by steps of one round, the fewest segments that there can be."""
-        return replace(self, rounds_per_step=1)
-
-
-@dataclass(frozen=True)
-class ShuffledSegments:
-    """Sampling: every segment once an epoch, in a new order each time."""
-
-    batch_size: int
-
-    def smaller(self, n_segments: int) -> ShuffledSegments:
-        """The same by steps of so many segments at most."""
-        return replace(self, batch_size=min(self.batch_size, n_segments))
-
-
-@dataclass(frozen=True)
-class BalancedClasses:
-    """Sampling: as many segments of each class in every step, or one more."""
-
-    batch_size: int
-
-    def smaller(self, n_segments: int) -> BalancedClasses:
-        """The same by steps of so many segments at most."""
-        return replace(self, batch_size=min(self.batch_size, n_segments))
-
-
-Sampling = RegionRounds | ShuffledSegments | BalancedClasses
-"""How a stage draws its batches."""
 
 
 def make_plan(sampling: Sampling, pools: Sequence[Pool], *, seed: int) -> Plan:
@@ -412,9 +377,7 @@ class _Mixed(ABC):
         Raises:
             ValueError: says how many it has.
         """
-        fewest = self._n // self.n_steps
-        if not 1 <= world_size <= fewest:
-            raise ValueError(f"need 1 to {fewest} workers for steps of {fewest}, got {world_size}")
+        check_each_has_one(world_size, self._n // self.n_steps)
 
 
 class SegmentPlan(_Mixed):
@@ -486,25 +449,6 @@ def share(rows_DM9: IntArray, rank: int, world_size: int) -> IntArray:
         raise ValueError(f"need a rank in [0, {world_size - 1}], got {rank}")
     mine = n_rounds // world_size
     return rows_DM9[..., rank * mine : (rank + 1) * mine, :]
-
-
-def worker_counts(rounds_per_step: int) -> tuple[int, ...]:
-    """The numbers of workers among which the rounds of a step can be shared equally."""
-    return tuple(n for n in range(1, rounds_per_step + 1) if rounds_per_step % n == 0)
-
-
-def check_workers(n_workers: int, rounds_per_step: int) -> None:
-    """Refuse a number of workers among which the rounds cannot be shared equally.
-
-    Raises:
-        ValueError: with the numbers that work.
-    """
-    if n_workers not in worker_counts(rounds_per_step):
-        fitting = ", ".join(str(n) for n in worker_counts(rounds_per_step))
-        raise ValueError(
-            f"need a number of workers that divides the {rounds_per_step} rounds of a step "
-            f"({fitting}), got {n_workers}"
-        )
 
 
 def _check_positive(**counts: int) -> None:

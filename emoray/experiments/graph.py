@@ -66,7 +66,7 @@ class Graph:
     pretraining: Sequence[str] = ()
     seed_of: Callable[[int], int] = lambda seed: seed
     _ends: dict[str, _End] = field(default_factory=dict)
-    """By the run's key, or by where the weights lie."""
+    """By the run's key."""
     _codes: dict[tuple[str, tuple[str, ...], Decided], str] = field(default_factory=dict)
     _named: dict[tuple[str, str, str], Mapping[str, Any] | None] = field(default_factory=dict)
 
@@ -80,10 +80,9 @@ class Graph:
         *before, last = arm.stages
         ends: dict[str, _End] = {}
         for stage in before:
-            starts = self._starts(stage, ends)
-            run = self._run(stage, at, _origins(starts), is_last=False)
-            ends[stage.name] = self._end(run, starts)
-        return self._run(last, at, _origins(self._starts(last, ends)), is_last=True)
+            run = self._run(stage, at, _starts(stage, ends), is_last=False)
+            ends[stage.name] = self._end(run, self._accounts(stage, ends))
+        return self._run(last, at, _starts(last, ends), is_last=True)
 
     def over_corpus(self, stage: ArmStage, seed: int) -> Run:
         """The run of a stage over the corpus that starts from nothing.
@@ -91,7 +90,7 @@ class Graph:
         Raises:
             ValueError: the corpus holds nothing to train it on.
         """
-        end = self._end(self._corpus_run(stage, seed, {}), {})
+        end = self._end(self._corpus_run(stage, seed, {}), [])
         assert end.origin.run is not None  # it is the one just made
         return end.origin.run
 
@@ -146,7 +145,7 @@ class Graph:
         if not found:
             needed = f"{' and '.join(kind.streams)} of {', '.join(self.pretraining)}"
             needed += " with valence and arousal" * (kind.target == "va")
-            raise ValueError(f"need {needed} to pretrain on, got {self.library.words}")
+            raise ValueError(f"need datasets to pretrain on ({needed}), got {self.library.words}")
         return found
 
     def _dataset(self, kind: type[Stage], name: str) -> Segments:
@@ -154,17 +153,12 @@ class Graph:
 
     # What it starts from --------------------------------------------------------------------------
 
-    def _starts(self, stage: ArmStage, ends: Mapping[str, _End]) -> dict[str, _End]:
-        return {
-            role: self._there(start) if isinstance(start, Origin) else ends[start]
-            for role, start in stage.starts.items()
-        }
-
-    def _there(self, origin: Origin) -> _End:
-        """Weights that are there, and what they say of themselves."""
-        if origin.location not in self._ends:
-            self._ends[origin.location] = _End(origin, account_at(origin))
-        return self._ends[origin.location]
+    def _accounts(self, stage: ArmStage, ends: Mapping[str, _End]) -> list[Account]:
+        """What the starts of a stage have seen."""
+        return [
+            account_at(start) if isinstance(start, Origin) else ends[start].account
+            for start in stage.starts.values()
+        ]
 
     def _published(self, stage: ArmStage) -> dict[str, Origin]:
         """Weights that the settings name, as a start; looked at once, they may be large."""
@@ -174,13 +168,12 @@ class Graph:
         named = self._named[at]
         return {} if named is None else {PUBLISHED: Origin(named)}
 
-    def _end(self, run: Run, starts: Mapping[str, _End]) -> _End:
+    def _end(self, run: Run, before: Sequence[Account]) -> _End:
         """The end of a run: after which step it is, and what its weights will have seen."""
         if run.key in self._ends:
             return self._ends[run.key]
         kind = stage_of(run)
         found = data_of(run, [self._dataset(kind, name) for name in run.datasets])
-        before = [end.account for end in starts.values()]
         account = account_of(found, before, with_signals=False)
         step = _n_steps(found)
         if not run.fold:  # a person who looks at the storage knows it again
@@ -191,8 +184,11 @@ class Graph:
         return self._ends[run.key]
 
 
-def _origins(ends: Mapping[str, _End]) -> dict[str, Origin]:
-    return {role: end.origin for role, end in ends.items()}
+def _starts(stage: ArmStage, ends: Mapping[str, _End]) -> dict[str, Origin]:
+    return {
+        role: start if isinstance(start, Origin) else ends[start].origin
+        for role, start in stage.starts.items()
+    }
 
 
 def _kind(stage: ArmStage) -> type[Stage]:

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from emoray import methods
-from emoray.batches.plans import check_workers
 from emoray.corpus.library import Library
 from emoray.experiments.arms import Arm, ArmStage
 from emoray.experiments.experiment import FOLD_NOTES, ONE_PRETRAINING, Experiment, Frame
 from emoray.experiments.graph import Graph
-from emoray.methods.base import Stage
+from emoray.methods.base import Inputs, Stage
 from emoray.results.paper import Evaluation, Paper, PaperRow, PaperTable, StageOfRow, short
 from emoray.runtime.config import dotted_fields, set_all, set_dotted
 from emoray.training.run import Run
@@ -152,8 +151,8 @@ class Reproduction:
         kind = _kind(stage)
         config = kind.rehearsal() if self.rehearsal else kind.config_type()
         fields = dotted_fields(kind.config_type)
-        if self.rehearsal and "rounds_per_step" in fields:  # a round for each worker
-            config = set_dotted(config, "rounds_per_step", self.n_workers)
+        if self.rehearsal and kind.scope == "corpus":
+            config = kind.sharing(config, self.n_workers)
         rows = {name: value for name, value in row.reproduce.set.items() if name in fields}
         users = {
             name.removeprefix(f"{stage.stage}."): value
@@ -205,8 +204,9 @@ class Reproduction:
                 if of == stage.stage and dotted in {*row.reproduce.set, *stage.set}:
                     raise ValueError(f"need another setting than {name}: it makes {row.name}")
             config = self._config(row, stage)
-            if hasattr(config, "rounds_per_step"):
-                check_workers(self.n_workers, config.rounds_per_step)
+            kind = kinds[stage.name]
+            if kind.scope == "corpus":
+                kind(config, Inputs(), {}).sampling.check_workers(self.n_workers)
 
     def full_pretraining(self) -> Run:
         """The pretraining of the full model, of the first seed.

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from emoray import __version__, methods
-from emoray.corpus.build.rehearsal import N_SUBJECTS, rehearsal_corpus
+from emoray.corpus.build.rehearsal import N_SUBJECTS, rehearsal_corpus, rehearsal_folders
 from emoray.corpus.library import Library
 from emoray.evaluation.maps import Map
 from emoray.experiments import schedule
@@ -108,8 +108,7 @@ def open_place(options: Where, console: Console, paper: Paper, *, keep: bool = F
     if options.corpus is not None:
         return Place(options, console, storage, absolute(options.corpus), keep)
     console.print("No --corpus: rehearsal data, written and built once, then kept.")
-    location = join(storage, "rehearsal", "corpus")
-    raw = cluster.local_folder(storage) / "rehearsal" / "raw"
+    raw, location = rehearsal_folders(storage, paper.name)
     for built, names in builds_of(paper).items():
         rehearsal_corpus(
             raw,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import threading
 
-from emoray.batches.plans import check_workers
-from emoray.experiments.options import Pretrain
+from emoray.batches.sampling import check_workers
+from emoray.jobs.pretrain_options import Pretrain
 from emoray.runtime import cluster
 
 

@@ -10,11 +10,12 @@ from datetime import datetime
 from rich.console import Console
 
 from emoray.batches.feeds import for_pretraining, with_coordinates
-from emoray.batches.plans import Plan, RoundPlan, check_workers
-from emoray.corpus.build.rehearsal import rehearsal_corpus
+from emoray.batches.plans import Plan, RoundPlan
+from emoray.batches.sampling import check_workers
+from emoray.corpus.build.rehearsal import rehearsal_corpus, rehearsal_folders
 from emoray.corpus.read import open_corpus
 from emoray.experiments import pretraining
-from emoray.experiments.options import PAPER, WITH_RESUME, Pretrain, option
+from emoray.jobs.pretrain_options import PAPER, WITH_RESUME, Pretrain, option
 from emoray.reports import summary
 from emoray.results import published
 from emoray.runtime import cluster, ending
@@ -149,8 +150,7 @@ def _fresh(options: Pretrain, storage: str) -> Submission:
     location, known = options.corpus, published.load("emod").pretraining
     if location is None:
         print("No --corpus: rehearsal data, written and built once, then kept.", flush=True)
-        location = join(storage, "rehearsal", "corpus")
-        raw = cluster.local_folder(storage) / "rehearsal" / "raw"
+        raw, location = rehearsal_folders(storage, "emod")
         rehearsal_corpus(raw, location, datasets=sorted(known))
     corpus = open_corpus(location, datasets=options.datasets or None)
     corpus = with_coordinates(corpus) if options.datasets else for_pretraining(corpus, known)

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal, Protocol
 from torch import Tensor, nn
 
 from emoray.batches.batch import Batch, Group
-from emoray.batches.plans import Sampling
+from emoray.batches.sampling import Sampling
 from emoray.methods.settings import OptimizerConfig, Precision
 from emoray.signals import Recipe
 from emoray.vocabulary.schema import Stream
@@ -184,6 +184,16 @@ class Stage(ABC):
     @abstractmethod
     def rehearsal(cls) -> Any:
         """Settings that learn something of rehearsal data within seconds or minutes on a CPU."""
+
+    @classmethod
+    def sharing(cls, config: Any, n_workers: int) -> Any:
+        """Settings of a rehearsal with steps that so many workers can share.
+
+        Args:
+            config: as `rehearsal` gives them.
+            n_workers: of a run.
+        """
+        return config
 
     @classmethod
     def following(cls, config: Any, starts: Mapping[str, Mapping[str, Any]]) -> Any:

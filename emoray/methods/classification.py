@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from emoray.batches.batch import Batch, Group
 from emoray.batches.distributed import gather_in_order
-from emoray.batches.plans import ShuffledSegments
+from emoray.batches.sampling import ShuffledSegments
 from emoray.methods.base import Inputs, InputSpec, Stage, Start
 from emoray.methods.counter_draws import DropoutKey
 from emoray.methods.settings import ClassifierConfig

@@ -178,6 +178,8 @@ class Paper:
     """Datasets that its encoders are pretrained on."""
     full_model: PaperRow | None = None
     """The row of the method as the paper proposes it."""
+    name: str = ""
+    """Of the method's folder."""
 
     def table(self, name: str) -> PaperTable:
         """A table by its name in the file or as one types it: `table_3` or `table3`.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib import resources
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -58,7 +59,7 @@ def load(name: str) -> Paper:
         raise ValueError(f"need a paper among {', '.join(names())}; got {name!r}")
     path = resources.files("emoray") / "methods" / name / "paper.toml"
     try:
-        return parse(path.read_text(encoding="utf-8"))
+        return replace(parse(path.read_text(encoding="utf-8")), name=name)
     except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
         raise ValueError(f"methods/{name}/paper.toml: {error}") from error
 

@@ -14,17 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emoray.batches.plans import (
-    BalancedClasses,
-    ClassPlan,
-    Plan,
-    Pool,
-    RegionRounds,
-    RoundPlan,
-    SegmentPlan,
-    ShuffledSegments,
-    make_plan,
-)
+from emoray.batches.plans import ClassPlan, Plan, Pool, RoundPlan, SegmentPlan, make_plan
+from emoray.batches.sampling import BalancedClasses, RegionRounds, ShuffledSegments
 
 Kind = type[SegmentPlan] | type[ClassPlan]
 Segment = tuple[str, int]

@@ -19,14 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emoray.batches.occupancy import REGION_NAMES
-from emoray.batches.plans import (
-    EmptyPolicy,
-    Pool,
-    RoundPlan,
-    SegmentPlan,
-    share,
-    worker_counts,
-)
+from emoray.batches.plans import Pool, RoundPlan, SegmentPlan, share
+from emoray.batches.sampling import EmptyPolicy, worker_counts
 from emoray.vocabulary import affect
 from emoray.vocabulary.schema import IntArray
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from emoray.batches.batch import Group
-from emoray.batches.plans import ShuffledSegments
+from emoray.batches.sampling import ShuffledSegments
 from emoray.corpus.read import CorpusDataset, open_corpus
 from emoray.evaluation.predict import predict
 from emoray.vocabulary.schema import IntArray

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from emoray.corpus.read import open_corpus
-from emoray.experiments.options import PAPER
+from emoray.jobs.pretrain_options import PAPER
 from emoray.methods.emod.config import rehearsal_config
 from emoray.runtime import cluster
 from emoray.runtime.config import dotted_values, to_dict

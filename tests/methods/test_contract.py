@@ -23,7 +23,8 @@ from emoray import methods
 from emoray.batches import distributed
 from emoray.batches.batch import Batch, Group, Signal
 from emoray.batches.feeds import Feed
-from emoray.batches.plans import Plan, Pool, RegionRounds, make_plan
+from emoray.batches.plans import Plan, Pool, make_plan
+from emoray.batches.sampling import RegionRounds
 from emoray.methods.base import Inputs, Stage, Start, StreamSpec
 from emoray.methods.baselines.model import MODELS
 from emoray.methods.settings import OptimizerConfig

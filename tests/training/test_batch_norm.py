@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from emoray.batches import distributed
 from emoray.batches.batch import Batch
 from emoray.batches.distributed import gather_in_order
-from emoray.batches.plans import ShuffledSegments
+from emoray.batches.sampling import ShuffledSegments
 from emoray.methods.base import Inputs, Stage
 from emoray.methods.settings import ClassifierConfig, OptimizerConfig
 from emoray.training import loop

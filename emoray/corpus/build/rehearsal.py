@@ -15,7 +15,8 @@ from pathlib import Path
 from emoray.corpus.build.build import BuildReport, build
 from emoray.corpus.manifest import parse_folder
 from emoray.rehearsal.release import stale_releases, write_release
-from emoray.runtime.storage import Storage, last_part
+from emoray.runtime import cluster
+from emoray.runtime.storage import Storage, join, last_part
 from emoray.signals import EcgRecipe, EegRecipe
 from emoray.vocabulary.schema import Stream
 
@@ -73,6 +74,15 @@ def rehearsal_corpus(
     )
     _remove_others(Storage.at(out), report)
     return report
+
+
+def rehearsal_folders(storage: str, paper: str) -> tuple[Path, str]:
+    """Where a paper's rehearsal lies: releases on this machine, and the corpus.
+
+    One for each paper: another would want other people and other recipes of the same datasets.
+    """
+    raw = cluster.local_folder(storage) / "rehearsal" / paper / "raw"
+    return raw, join(storage, "rehearsal", paper, "corpus")
 
 
 def _write_all(raw: Path, names: Sequence[str], n_subjects: int, duration_s: float) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from emoray.batches.plans import EmptyPolicy
+from emoray.batches.sampling import EmptyPolicy
 from emoray.methods.settings import REHEARSAL, ClassifierConfig, OptimizerConfig, Precision
 
 HeadKind = Literal["linear", "mlp"]

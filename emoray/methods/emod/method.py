@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from emoray.batches.batch import Batch, Group
 from emoray.batches.distributed import gather_with_grad
-from emoray.batches.plans import RegionRounds
+from emoray.batches.sampling import RegionRounds
 from emoray.methods.base import Inputs, Stage, Start
 from emoray.methods.classification import Classification
 from emoray.methods.emod.augment import augmented
@@ -51,6 +51,11 @@ class Pretraining(Stage):
     def rehearsal(cls) -> Config:
         """A small encoder that learns what is planted within minutes."""
         return rehearsal_config()
+
+    @classmethod
+    def sharing(cls, config: Config, n_workers: int) -> Config:
+        """A round for each worker."""
+        return replace(config, rounds_per_step=n_workers)
 
     @property
     def sampling(self) -> RegionRounds:
