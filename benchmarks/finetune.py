@@ -26,7 +26,7 @@ from emoray.corpus.library import Library
 from emoray.evaluation.folds import folds
 from emoray.experiments import schedule
 from emoray.experiments.options import Where
-from emoray.experiments.schedule import Places, Rules, Share
+from emoray.experiments.schedule import Folders, Resources, Rules
 from emoray.experiments.session import open_place
 from emoray.methods.emod.config import FinetuneConfig, rehearsal_finetune_config
 from emoray.results import published
@@ -88,11 +88,12 @@ def main(options: Options) -> None:
         f"{row.device}: {row.segments_per_s:.1f} segments/s, {100 * row.waiting:.2f} % waiting"
     )
     cluster.connect(address="local")
-    here = Share(cpus=ray.cluster_resources()["CPU"], gpus=min(1.0, cluster.n_gpus()))
+    here = Resources(cpus=ray.cluster_resources()["CPU"], gpus=min(1.0, cluster.n_gpus()))
     table = Table(title=f"{options.seeds} seeds on one device ({cluster.cpu_model()})")
     for column in ("", "seconds", "ratio"):
         table.add_column(column, justify="right" if column else "left")
-    took = {name: _timed(runs, share, here) for name, share in shares(here, len(runs)).items()}
+    found = shares(here, len(runs))
+    took = {name: _timed(runs, resources, here) for name, resources in found.items()}
     first = next(iter(took.values()))
     for name, seconds in took.items():
         table.add_row(name, f"{seconds:.1f}", f"{first / seconds:.2f}")
@@ -131,23 +132,23 @@ def _one(run: Run, on_gpu: bool) -> ResultRow:
     return row
 
 
-def shares(here: Share, n_runs: int) -> dict[str, Share]:
+def shares(here: Resources, n_runs: int) -> dict[str, Resources]:
     """What a run gets: everything, so that there is never a second one, or a part."""
     return {
         "one after another": here,
-        "side by side": Share(cpus=min(1.0, here.cpus), gpus=here.gpus / n_runs),
+        "side by side": Resources(cpus=min(1.0, here.cpus), gpus=here.gpus / n_runs),
     }
 
 
-def at_once(share: Share, here: Share, n_runs: int) -> int:
+def at_once(resources: Resources, here: Resources, n_runs: int) -> int:
     """How many of the runs there is room for at a time."""
-    room = here.cpus / share.cpus
-    if share.gpus:
-        room = min(room, here.gpus / share.gpus)
+    room = here.cpus / resources.cpus
+    if resources.gpus:
+        room = min(room, here.gpus / resources.gpus)
     return min(n_runs, int(room + 1e-6))  # a fifth fits five times into one
 
 
-def warm_up(share: Share, n_processes: int) -> set[int]:
+def warm_up(resources: Resources, n_processes: int) -> set[int]:
     """Have as many worker processes as will run at a time, each with all that a run imports.
 
     Returns:
@@ -156,7 +157,7 @@ def warm_up(share: Share, n_processes: int) -> set[int]:
     Raises:
         RuntimeError: they did not come.
     """
-    warm = ray.remote(_warm).options(num_cpus=share.cpus, num_gpus=share.gpus)
+    warm = ray.remote(_warm).options(num_cpus=resources.cpus, num_gpus=resources.gpus)
     for _ in range(ATTEMPTS):
         found = set(ray.get([warm.remote() for _ in range(n_processes)]))
         if len(found) == n_processes:
@@ -164,14 +165,14 @@ def warm_up(share: Share, n_processes: int) -> set[int]:
     raise RuntimeError(f"need {n_processes} worker processes, got {len(found)}")
 
 
-def _timed(runs: Sequence[Run], share: Share, here: Share) -> float:
+def _timed(runs: Sequence[Run], resources: Resources, here: Resources) -> float:
     """Seconds of all runs; worker processes are there before the clock starts."""
-    warm_up(share, at_once(share, here, len(runs)))
+    warm_up(resources, at_once(resources, here, len(runs)))
     with tempfile.TemporaryDirectory() as folder:
-        places = Places(f"{folder}/results", f"{folder}/runs")
+        folders = Folders(f"{folder}/results", f"{folder}/runs")
         began = time.perf_counter()
-        rules = Rules(share, over_corpus=lambda run: Execution())
-        schedule.run_all(runs, places=places, rules=rules, listen=Quiet())
+        rules = Rules(resources, over_corpus=lambda run: Execution())
+        schedule.run_all(runs, folders=folders, rules=rules, listen=Quiet())
         return time.perf_counter() - began
 
 

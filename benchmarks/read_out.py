@@ -31,7 +31,7 @@ from emoray.batches.plans import make_plan
 from emoray.corpus.build.rehearsal import rehearsal_corpus
 from emoray.corpus.read import Corpus, CorpusDataset, open_corpus
 from emoray.evaluation.held_out import read_out_held_out, read_out_simple
-from emoray.evaluation.readout import Scores
+from emoray.evaluation.readout import AxesScores
 from emoray.evaluation.statistics import paired_interval, summarise
 from emoray.experiments.pretraining import held_out_of
 from emoray.methods.emod.config import Config, rehearsal_config
@@ -106,7 +106,7 @@ def main(options: Options) -> None:
 
 def one_seed(
     corpus: Corpus, held_out: HeldOut, config: Config, console: Console, *, train: bool = True
-) -> dict[str, Scores]:
+) -> dict[str, AxesScores]:
     """Scores of the untrained encoder and, where it is asked for, of both trained ones."""
     modules: dict[str, torch.nn.Module] = {"untrained": Pretraining(config).build()}
     if train:
@@ -178,7 +178,7 @@ def _trained(
     return trained.module
 
 
-def _figures(scores: Scores) -> dict[str, float]:
+def _figures(scores: AxesScores) -> dict[str, float]:
     """Mean r within people of each axis and of both."""
     valence, arousal, both = scores.valence.people.r, scores.arousal.people.r, scores.mean_r
     if valence is None or arousal is None or both is None:

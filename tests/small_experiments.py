@@ -9,7 +9,7 @@ from typing import Any
 
 from emoray import datasets
 from emoray.corpus.library import Library
-from emoray.experiments.experiment import Planned
+from emoray.experiments.experiment import CellRuns
 from emoray.experiments.paper_tables import Reproduction
 from emoray.methods.emod.config import EncoderConfig, FinetuneConfig
 from emoray.results import published
@@ -94,7 +94,7 @@ def reproduction(corpus: Path, storage: Path, **changes: Any) -> Reproduction:
     return Reproduction(**fields)
 
 
-def cells(plan: Sequence[Planned]) -> dict[tuple[str, str, str], Planned]:
+def by_cell(plan: Sequence[CellRuns]) -> dict[tuple[str, str, str], CellRuns]:
     """Cells of a plan by row, dataset and protocol."""
     return {(cell.arm.row, cell.dataset, cell.protocol): cell for cell in plan}
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import finetune, start
-from emoray.experiments.schedule import Share
+from emoray.experiments.schedule import Resources
 
 
 @pytest.mark.parametrize("cpus", [1.0, 2.0, 16.0])
 @pytest.mark.parametrize("gpus", [0.0, 1.0])
 def test_one_after_another_is_one_at_a_time(cpus: float, gpus: float) -> None:
-    here = Share(cpus, gpus)
+    here = Resources(cpus, gpus)
     found = finetune.shares(here, 5)
     assert finetune.at_once(found["one after another"], here, 5) == 1
     assert finetune.at_once(found["side by side"], here, 5) == min(5, cpus)
@@ -19,9 +19,9 @@ def test_one_after_another_is_one_at_a_time(cpus: float, gpus: float) -> None:
 
 
 def test_as_many_processes_are_warm_as_will_run(ray_cluster: None) -> None:
-    share = Share(cpus=1.0)
-    n = finetune.at_once(share, Share(cpus=4.0), 3)
-    assert len(finetune.warm_up(share, n)) == n == 3
+    resources = Resources(cpus=1.0)
+    n = finetune.at_once(resources, Resources(cpus=4.0), 3)
+    assert len(finetune.warm_up(resources, n)) == n == 3
 
 
 def test_waiting_is_counted_to_the_first_line_and_to_the_first_step() -> None:

@@ -41,7 +41,7 @@ class AxisScores:
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
+class AxesScores:
     """Both axes, on one set of segments."""
 
     valence: AxisScores = field(default_factory=AxisScores)
@@ -59,8 +59,8 @@ class Scores:
 class ReadOut:
     """Scores on all test segments together, and on each dataset's."""
 
-    scores: Scores
-    by_dataset: Mapping[str, Scores] = field(default_factory=dict)
+    scores: AxesScores
+    by_dataset: Mapping[str, AxesScores] = field(default_factory=dict)
     penalties: Mapping[str, float | None] = field(default_factory=dict)
     """Chosen for each axis; None where no line could be fitted."""
     n_train: int = 0
@@ -92,7 +92,7 @@ def read_out(
         test_datasets: for each test row, where it is from; None leaves `by_dataset` empty.
 
     Returns:
-        Scores, None where the data do not allow them: never an invented number.
+        AxesScores, None where the data do not allow them: never an invented number.
 
     Raises:
         ValueError: shapes that do not fit each other, or an embedding that is not finite.
@@ -195,9 +195,9 @@ def _can_be_fitted(target_N: FloatArray) -> bool:
     return len(target_N) >= 3 and bool(np.ptp(target_N) > 0)
 
 
-def _scores(given_M2: FloatArray, read_M2: FloatArray, whose: Sequence[str]) -> Scores:
+def _scores(given_M2: FloatArray, read_M2: FloatArray, whose: Sequence[str]) -> AxesScores:
     valence, arousal = (_axis_scores(given_M2[:, a], read_M2[:, a], whose) for a in range(2))
-    return Scores(valence, arousal)
+    return AxesScores(valence, arousal)
 
 
 def _axis_scores(given_M: FloatArray, read_M: FloatArray, whose: Sequence[str]) -> AxisScores:
@@ -216,7 +216,7 @@ def _axis_scores(given_M: FloatArray, read_M: FloatArray, whose: Sequence[str]) 
     return AxisScores(n, people, pooled_r=r, datasets_r=r, r2=r2, mae=mae)
 
 
-def _over_datasets(scores: Scores, datasets: Sequence[Scores]) -> Scores:
+def _over_datasets(scores: AxesScores, datasets: Sequence[AxesScores]) -> AxesScores:
     """Scores of several datasets together, with the mean of the datasets' own correlations."""
     if not datasets:
         return scores
@@ -226,7 +226,7 @@ def _over_datasets(scores: Scores, datasets: Sequence[Scores]) -> Scores:
         )
         for axis in AXES
     )
-    return Scores(valence, arousal)
+    return AxesScores(valence, arousal)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

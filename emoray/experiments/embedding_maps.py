@@ -21,7 +21,7 @@ from emoray.corpus.library import Segments, open_segments
 from emoray.evaluation.embed import embed, evenly
 from emoray.evaluation.maps import Map, tsne_map
 from emoray.evaluation.readout import leave_one_subject_out
-from emoray.experiments.schedule import Share
+from emoray.experiments.schedule import Resources
 from emoray.runtime.code import source_version
 from emoray.runtime.config import digest
 from emoray.runtime.storage import Storage
@@ -62,7 +62,7 @@ class MapRequest:
         return digest([*asked, source_version(_DECIDES, words=False)])
 
 
-def make_maps(request: MapRequest, share: Share) -> tuple[dict[str, Map], ReadOuts]:
+def make_maps(request: MapRequest, resources: Resources) -> tuple[dict[str, Map], ReadOuts]:
     """The maps of both arms and what a line reads from each arm's embeddings.
 
     Returns:
@@ -75,8 +75,8 @@ def make_maps(request: MapRequest, share: Share) -> tuple[dict[str, Map], ReadOu
     storage = Storage.at(request.store)
     told = storage.read(f"{request.key}.json")
     if told is None:
-        task = ray.remote(_make).options(num_cpus=share.cpus, num_gpus=share.gpus)
-        ray.get(task.remote(request, share))
+        task = ray.remote(_make).options(num_cpus=resources.cpus, num_gpus=resources.gpus)
+        ray.get(task.remote(request, resources))
         told = storage.read(f"{request.key}.json")
     assert told is not None  # the task writes it last
     read_outs = {arm: (v, a) for arm, (v, a) in json.loads(told).items()}
@@ -87,11 +87,11 @@ def _file(request: MapRequest, arm: str) -> str:
     return f"{request.key}-{arm}.npz"
 
 
-def _make(request: MapRequest, share: Share) -> None:
+def _make(request: MapRequest, resources: Resources) -> None:
     """The task: embed, lay out, read out, write."""
-    device = torch.device("cuda" if share.gpus else "cpu")
+    device = torch.device("cuda" if resources.gpus else "cpu")
     if device.type == "cpu":
-        torch.set_num_threads(max(1, int(share.cpus)))
+        torch.set_num_threads(max(1, int(resources.cpus)))
     (dataset,) = open_segments(request.pretraining.corpus, request.builds)
     rows_N = evenly(eligible_rows(dataset, ()), AT_MOST)
     stage = open_data(request.pretraining).stage()

@@ -35,7 +35,7 @@ ONE_PRETRAINING = (
 
 
 @dataclass(frozen=True)
-class Planned:
+class CellRuns:
     """The runs of one cell of a table."""
 
     arm: Arm
@@ -85,7 +85,7 @@ class Experiment:
         if len(set(self.seeds)) < len(self.seeds) or not self.seeds:
             raise ValueError(f"need one or more different seeds, got {list(self.seeds)}")
 
-    def plan(self) -> tuple[Planned, ...]:
+    def cells(self) -> tuple[CellRuns, ...]:
         """Every cell with its runs, in the order of the table."""
         return tuple(
             self._cell(arm, evaluation, protocol)
@@ -101,10 +101,10 @@ class Experiment:
         foreign = {p.name for p in PROTOCOLS.values() if p.one_dataset} - set(usual)
         return tuple(name for name in self.protocols if name not in foreign)
 
-    def _cell(self, arm: Arm, evaluation: Evaluation, protocol: str) -> Planned:
+    def _cell(self, arm: Arm, evaluation: Evaluation, protocol: str) -> CellRuns:
         kind = methods.get(arm.last.method).STAGES[arm.last.stage]
         if evaluation.dataset not in self.graph.library.names:
-            return Planned(arm, evaluation, protocol)
+            return CellRuns(arm, evaluation, protocol)
         try:
             found = self.graph.library.dataset(evaluation.dataset, kind.streams, kind.recipes)
             made = folds(protocol, found.name, found.index, evaluation.target)
@@ -115,8 +115,8 @@ class Experiment:
                 for fold in of_seed
             )
         except ValueError as error:
-            return Planned(arm, evaluation, protocol, error=str(error))
-        return Planned(arm, evaluation, protocol, runs, len(runs) // len(self.seeds), len(names))
+            return CellRuns(arm, evaluation, protocol, error=str(error))
+        return CellRuns(arm, evaluation, protocol, runs, len(runs) // len(self.seeds), len(names))
 
     def _folds_by_seed(self, names: Sequence[str]) -> dict[int, Sequence[str]]:
         if self.folds == "all":
@@ -124,30 +124,30 @@ class Experiment:
         return {seed: [names[i % len(names)]] for i, seed in enumerate(self.seeds)}
 
 
-def runs_of(plan: Sequence[Planned]) -> dict[str, Run]:
-    """All runs of a plan by key; one that two cells share is there once."""
-    return {run.key: run for planned in plan for run in planned.runs}
+def runs_of(cells: Sequence[CellRuns]) -> dict[str, Run]:
+    """All runs of some cells by key; one that two of them share is there once."""
+    return {run.key: run for cell in cells for run in cell.runs}
 
 
-def asked(plan: Sequence[Planned]) -> list[dict[str, Any]]:
-    """What a plan asks, as plain data: rows, data, targets, protocols, folds, settings, weights.
+def asked(cells: Sequence[CellRuns]) -> list[dict[str, Any]]:
+    """What cells ask, as plain data: rows, data, targets, protocols, folds, settings, weights.
 
     Not where things lie and not by which code: asked again, the same question is the same.
     """
     return [
         {
-            "row": planned.arm.row,
-            "dataset": planned.dataset,
-            "protocol": planned.protocol,
-            "runs": [question(run) for run in planned.runs],
+            "row": cell.arm.row,
+            "dataset": cell.dataset,
+            "protocol": cell.protocol,
+            "runs": [question(run) for run in cell.runs],
         }
-        for planned in plan
+        for cell in cells
     ]
 
 
-def missing(plan: Sequence[Planned], store: ResultStore) -> list[Run]:
+def missing(cells: Sequence[CellRuns], store: ResultStore) -> list[Run]:
     """Runs without a row, seed by seed, so that a table that is stopped early is even."""
-    runs = runs_of(plan)
+    runs = runs_of(cells)
     order = sorted(store.missing(runs), key=lambda key: runs[key].seed)
     return [runs[key] for key in order]
 
@@ -173,7 +173,7 @@ class Frame:
 
 def compare(
     experiment: Experiment,
-    plan: Sequence[Planned],
+    cells: Sequence[CellRuns],
     store: ResultStore,
     frame: Frame,
     errors: Mapping[str, str],
@@ -181,30 +181,30 @@ def compare(
     """What the store holds of an experiment, beside what is published.
 
     Args:
-        experiment: whose plan it is.
-        plan: `experiment.plan()`.
+        experiment: whose cells they are.
+        cells: all of `experiment.cells()`.
         store: rows.
         frame: words around the numbers.
         errors: of runs that failed, by key.
     """
-    rows = {row.key: row for row in store.rows(runs_of(plan))}
+    rows = {row.key: row for row in store.rows(runs_of(cells))}
     return Comparison(
         name=frame.name,
         title=frame.title,
         caption=frame.caption,
         reference=frame.reference,
         published_parameters=frame.published_parameters,
-        blocks=tuple(_blocks(plan, rows, errors)),
+        blocks=tuple(_blocks(cells, rows, errors)),
         rehearsal=experiment.graph.library.rehearsal,
-        notes=(*frame.notes, *_rotation_note(experiment, plan), *_training_note(experiment.arms)),
+        notes=(*frame.notes, *_rotation_note(experiment, cells), *_training_note(experiment.arms)),
     )
 
 
-def _rotation_note(experiment: Experiment, plan: Sequence[Planned]) -> Iterator[str]:
+def _rotation_note(experiment: Experiment, cells: Sequence[CellRuns]) -> Iterator[str]:
     """What turning through the folds saves, and which of them no seed comes to."""
     if experiment.folds == "all":
         return
-    n_folds = {(p.evaluation.title, p.protocol): p.n_folds for p in plan if p.n_folds > 1}
+    n_folds = {(p.evaluation.title, p.protocol): p.n_folds for p in cells if p.n_folds > 1}
     n_seeds = len(experiment.seeds)
     by_number: dict[int, list[str]] = {}
     for (title, protocol), n in n_folds.items():
@@ -241,11 +241,11 @@ def _training_note(arms: Sequence[Arm]) -> Iterator[str]:
 
 
 def _blocks(
-    plan: Sequence[Planned], rows: Mapping[str, ResultRow], errors: Mapping[str, str]
+    cells: Sequence[CellRuns], rows: Mapping[str, ResultRow], errors: Mapping[str, str]
 ) -> Iterator[Block]:
-    places: dict[tuple[str, str], list[Planned]] = {}
-    for planned in plan:
-        places.setdefault((planned.evaluation.name, planned.protocol), []).append(planned)
+    places: dict[tuple[str, str], list[CellRuns]] = {}
+    for cell in cells:
+        places.setdefault((cell.evaluation.name, cell.protocol), []).append(cell)
     for (name, protocol), same in places.items():
         evaluation = same[0].evaluation
         yield Block(
@@ -257,18 +257,18 @@ def _blocks(
             words=PROTOCOLS[protocol].words,
             metrics=evaluation.metrics,
             class_names=evaluation.class_names,
-            cells=tuple(_filled(planned, rows, errors) for planned in same),
+            cells=tuple(_filled(cell, rows, errors) for cell in same),
         )
 
 
-def _filled(planned: Planned, rows: Mapping[str, ResultRow], errors: Mapping[str, str]) -> Cell:
-    is_paper = planned.protocol == planned.evaluation.protocol
-    said = [errors[run.key] for run in planned.runs if run.key in errors]
+def _filled(cell: CellRuns, rows: Mapping[str, ResultRow], errors: Mapping[str, str]) -> Cell:
+    is_paper = cell.protocol == cell.evaluation.protocol
+    said = [errors[run.key] for run in cell.runs if run.key in errors]
     return Cell(
-        row=planned.arm.row,
-        published=planned.arm.published.get(planned.evaluation.name, {}) if is_paper else {},
-        results=tuple(rows[run.key] for run in planned.runs if run.key in rows),
-        n_wanted=len(planned.runs),
-        errors=(*said, *([planned.error] if planned.error else [])),
-        folds_per_seed=planned.folds_per_seed,
+        row=cell.arm.row,
+        published=cell.arm.published.get(cell.evaluation.name, {}) if is_paper else {},
+        results=tuple(rows[run.key] for run in cell.runs if run.key in rows),
+        n_wanted=len(cell.runs),
+        errors=(*said, *([cell.error] if cell.error else [])),
+        folds_per_seed=cell.folds_per_seed,
     )

@@ -36,7 +36,7 @@ POLL_S = 2.0
 
 
 @dataclass(frozen=True)
-class Share:
+class Resources:
     """What a run on one fold gets of a node."""
 
     cpus: float = 1.0
@@ -67,7 +67,7 @@ class Listener(Protocol):
 
 
 @dataclass(frozen=True)
-class Places:
+class Folders:
     """Where things are kept; every node must see them."""
 
     store: str
@@ -84,7 +84,7 @@ class Places:
 class Rules:
     """How all runs are executed."""
 
-    share: Share
+    resources: Resources
     """Of each run on a fold."""
     over_corpus: Callable[[Run], Execution]
     """Of a run over the corpus: its workers."""
@@ -97,14 +97,14 @@ class Rules:
         """How a run goes on a group of workers; None where it is a task of its own."""
         if not run.fold:
             return self.over_corpus(run)
-        share = self.share
-        if share.workers == 1:
+        resources = self.resources
+        if resources.workers == 1:
             return None
-        return Execution(share.workers, share.cpus, share.gpus)
+        return Execution(resources.workers, resources.cpus, resources.gpus)
 
 
 def run_all(
-    runs: Sequence[Run], *, places: Places, rules: Rules, listen: Listener
+    runs: Sequence[Run], *, folders: Folders, rules: Rules, listen: Listener
 ) -> dict[str, str]:
     """Run what is asked for and what that descends from, as many at a time as there is room for.
 
@@ -114,7 +114,7 @@ def run_all(
 
     Args:
         runs: that have no row yet.
-        places: where rows and checkpoints go.
+        folders: where rows and checkpoints go.
         rules: how runs are executed.
         listen: is told of each end.
 
@@ -123,17 +123,17 @@ def run_all(
     """
     state = _State(runs, rules, listen)
     # In `options`, GPUs would not end the process with its task, and CUDA would stay on the first.
-    submit = ray.remote(num_cpus=rules.share.cpus, num_gpus=rules.share.gpus)(_run)
+    submit = ray.remote(num_cpus=rules.resources.cpus, num_gpus=rules.resources.gpus)(_run)
     relay = _start_relay()
     while state.unfinished:
         for run, execution in state.take_groups():
-            submission = Submission(run, places.runs, execution)
-            task = _submit(submission, places, rules, relay, keep=state.keeps(run))
+            submission = Submission(run, folders.runs, execution)
+            task = _submit(submission, folders, rules, relay, keep=state.keeps(run))
             state.groups[task] = (run, time.monotonic())
             listen.group(run, None)
         for run in state.take_ready():
             task = submit.remote(
-                run, places, rules.share, rules.allow_contaminated, state.keeps(run)
+                run, folders, rules.resources, rules.allow_contaminated, state.keeps(run)
             )
             state.running[task] = run
         done, _ = ray.wait([*state.running, *state.groups], timeout=POLL_S)
@@ -144,13 +144,13 @@ def run_all(
     return state.errors
 
 
-def train(run: Run, *, places: Places, rules: Rules, listen: Listener) -> None:
+def train(run: Run, *, folders: Folders, rules: Rules, listen: Listener) -> None:
     """Run one run over the corpus, unless it has ended already.
 
     Raises:
         RuntimeError: it failed; in the worker's own words.
     """
-    errors = run_all([run], places=places, rules=rules, listen=listen)
+    errors = run_all([run], folders=folders, rules=rules, listen=listen)
     if errors:
         raise RuntimeError(errors[run.key])
 
@@ -202,7 +202,7 @@ class _State:
 
     def _fits(self, going: Sequence[Run]) -> bool:
         """Whether one more group of a run on a fold has room beside these."""
-        return _room_beside(going, self._rules) >= self._rules.share.workers
+        return _room_beside(going, self._rules) >= self._rules.resources.workers
 
     def take_ready(self) -> list[Run]:
         """Runs that may begin now as tasks of their own."""
@@ -291,28 +291,28 @@ def _room_beside(groups: Sequence[Run], rules: Rules) -> int:
     how = [execution for run in groups if (execution := rules.execution(run))]
     cpus = sum(one.n_workers * one.cpus_per_worker for one in how)
     gpus = sum(one.n_workers * one.gpus_per_worker for one in how)
-    room = (total.get("CPU", 0.0) - CPUS_FOR_DATA - cpus) / rules.share.cpus
-    if rules.share.gpus:
-        room = min(room, (total.get("GPU", 0.0) - gpus) / rules.share.gpus)
+    room = (total.get("CPU", 0.0) - CPUS_FOR_DATA - cpus) / rules.resources.cpus
+    if rules.resources.gpus:
+        room = min(room, (total.get("GPU", 0.0) - gpus) / rules.resources.gpus)
     return floor(room + 1e-6)
 
 
 def _run(
-    run: Run, places: Places, share: Share, allow_contaminated: bool, keep: bool
+    run: Run, folders: Folders, resources: Resources, allow_contaminated: bool, keep: bool
 ) -> ResultRow | None:
     """The task of one run; of two jobs that ask for the same, the second finds what it left."""
-    device = torch.device("cuda" if share.gpus else "cpu")
+    device = torch.device("cuda" if resources.gpus else "cpu")
     if device.type == "cpu":
-        torch.set_num_threads(max(1, int(share.cpus)))
-    store = ResultStore(places.store)
-    with hold(Storage.at(places.runs), run.key, wait=True, tell=print):
-        is_done, row = _known(run, places, store, keep=keep)
+        torch.set_num_threads(max(1, int(resources.cpus)))
+    store = ResultStore(folders.store)
+    with hold(Storage.at(folders.runs), run.key, wait=True, tell=print):
+        is_done, row = _known(run, folders, store, keep=keep)
         if is_done:
-            _tidy(run, places.folder(run), keep=keep)
+            _tidy(run, folders.folder(run), keep=keep)
             return row
         return execute(
             run,
-            folder=places.folder(run),
+            folder=folders.folder(run),
             device=device,
             allow_contaminated=allow_contaminated,
             keep=keep,
@@ -333,11 +333,11 @@ def _tidy(run: Run, folder: Storage, *, keep: bool) -> None:
 
 
 def _known(
-    run: Run, places: Places, store: ResultStore, *, keep: bool
+    run: Run, folders: Folders, store: ResultStore, *, keep: bool
 ) -> tuple[bool, ResultRow | None]:
     """Whether a run has left already what is wanted of it, and its row."""
     row = store.get(run.key) if run.chosen_by else None
-    has_weights = driver.has_ended(places.folder(run), run)
+    has_weights = driver.has_ended(folders.folder(run), run)
     if run.chosen_by:
         return row is not None and (has_weights or not keep), row
     return has_weights, None
@@ -377,28 +377,30 @@ class _ToRelay(io.TextIOBase):
         return len(text)
 
 
-def _submit(submission: Submission, places: Places, rules: Rules, relay: Any, *, keep: bool) -> Any:
+def _submit(
+    submission: Submission, folders: Folders, rules: Rules, relay: Any, *, keep: bool
+) -> Any:
     """Start the task of a run on a group of workers; it takes nothing, its workers do.
 
     It stays on this node, and so does the controller that it starts: on any other it would be one
     more node whose end costs the run its driver.
     """
     task = ray.remote(num_cpus=0, scheduling_strategy=on_this_node())(_fit)
-    return task.remote(submission, places, rules.allow_contaminated, keep, relay)
+    return task.remote(submission, folders, rules.allow_contaminated, keep, relay)
 
 
 def _fit(
-    submission: Submission, places: Places, allow_contaminated: bool, keep: bool, relay: Any
+    submission: Submission, folders: Folders, allow_contaminated: bool, keep: bool, relay: Any
 ) -> ResultRow | None:
     """The task: it waits while Ray Train's workers do the work.
 
     Raises:
         ValueError: this process runs other code than the one that planned the run.
     """
-    run, store = submission.run, ResultStore(places.store)
+    run, store = submission.run, ResultStore(folders.store)
     check_code(run)
-    with hold(Storage.at(places.runs), run.folder_name, wait=True, tell=relay.tell.remote):
-        is_done, row = _known(run, places, store, keep=keep)
+    with hold(Storage.at(folders.runs), run.folder_name, wait=True, tell=relay.tell.remote):
+        is_done, row = _known(run, folders, store, keep=keep)
         if is_done:
             _tidy(run, submission.folder, keep=keep)
             return row
@@ -410,7 +412,7 @@ def _fit(
             submission,
             found,
             console=open_console(file=cast(TextIO, _ToRelay(relay))),
-            store=places.store if run.chosen_by else "",
+            store=folders.store if run.chosen_by else "",
             allow_contaminated=allow_contaminated,
             keep=keep,
         )

@@ -23,7 +23,7 @@ from emoray.evaluation.maps import Map
 from emoray.experiments import schedule
 from emoray.experiments.cost import Estimate, estimate_ancestors, estimate_runs
 from emoray.experiments.embedding_maps import MapRequest, ReadOuts, make_maps
-from emoray.experiments.experiment import Planned, missing, runs_of
+from emoray.experiments.experiment import CellRuns, missing, runs_of
 from emoray.experiments.graph import still_needed
 from emoray.experiments.options import Where
 from emoray.experiments.runs_display import RunsDisplay, clock
@@ -69,9 +69,9 @@ class Place:
         return Library(self.location)
 
     @property
-    def places(self) -> schedule.Places:
+    def folders(self) -> schedule.Folders:
         """Where rows and runs are kept."""
-        return schedule.Places(join(self.storage, "results"), join(self.storage, "runs"))
+        return schedule.Folders(join(self.storage, "results"), join(self.storage, "runs"))
 
     @property
     def rehearsal(self) -> bool:
@@ -203,7 +203,7 @@ def connect(place: Place, over_corpus: Iterable[Run] = ()) -> schedule.Rules:
     run = cluster.WorkerDemand(options.workers_per_run, options.cpus_per_run, gpus)
     cluster.check_demand(run, for_data=0)  # a run reads its segments itself
     return schedule.Rules(
-        share=schedule.Share(options.cpus_per_run, gpus, options.workers_per_run),
+        resources=schedule.Resources(options.cpus_per_run, gpus, options.workers_per_run),
         over_corpus=_on_workers(place, workers),
         allow_contaminated=options.allow_contaminated,
         keep=place.keep,
@@ -211,7 +211,7 @@ def connect(place: Place, over_corpus: Iterable[Run] = ()) -> schedule.Rules:
 
 
 def _kept_cpus(place: Place, run: Run, demand: cluster.WorkerDemand) -> float:
-    had = driver.begun(place.places.folder(run))
+    had = driver.begun(place.folders.folder(run))
     execution = None if had is None else had.execution
     return driver.kept_cpus(execution, demand.n_workers, demand.gpus_per_worker)
 
@@ -228,56 +228,56 @@ def _on_workers(place: Place, workers: cluster.WorkerDemand) -> Callable[[Run], 
     return on_workers
 
 
-def run_missing(place: Place, plan: Sequence[Planned]) -> dict[str, str]:
-    """Run whatever of a plan has no row yet.
+def run_missing(place: Place, cells: Sequence[CellRuns]) -> dict[str, str]:
+    """Run whatever of some cells has no row yet.
 
     Returns:
         Why runs failed, by key.
     """
-    runs = missing(plan, place.store)
-    n_all = len({run.key for planned in plan for run in planned.runs})
+    runs = missing(cells, place.store)
+    n_all = len({run.key for cell in cells for run in cell.runs})
     place.console.print(
         f"{n_all - len(runs)} of {n_all} runs are there already, {len(runs)} are missing."
     )
     if not runs:
         return {}
     rules = connect(place, [run for run in still_needed(runs).values() if not run.fold])
-    with RunsDisplay(len(runs), names_of(plan), place.console) as display:
-        return schedule.run_all(runs, places=place.places, rules=rules, listen=display)
+    with RunsDisplay(len(runs), names_of(cells), place.console) as display:
+        return schedule.run_all(runs, folders=place.folders, rules=rules, listen=display)
 
 
-def names_of(plan: Sequence[Planned]) -> dict[str, str]:
+def names_of(cells: Sequence[CellRuns]) -> dict[str, str]:
     """The table's row of each run, by key; rows that share a run are all named."""
     rows: dict[str, list[str]] = {}
-    for planned in plan:
-        for run in planned.runs:
-            rows.setdefault(run.key, []).append(planned.arm.row)
+    for cell in cells:
+        for run in cell.runs:
+            rows.setdefault(run.key, []).append(cell.arm.row)
     return {key: " = ".join(dict.fromkeys(names)) for key, names in rows.items()}
 
 
-def show_missing(place: Place, plan: Sequence[Planned]) -> None:
+def show_missing(place: Place, cells: Sequence[CellRuns]) -> None:
     """What has no row yet, and how long it should take; a few steps of each model are timed."""
-    runs = missing(plan, place.store)
+    runs = missing(cells, place.store)
     rows, errors = place.store.readable()
-    for error in errors:  # no run of the plan: `missing` would have refused to go on
+    for error in errors:  # no run of these cells: `missing` would have refused to go on
         place.console.print(Text(f"Passed over: {error}", style="yellow"))
     on_gpu = place.options.gpus_per_run != 0
-    estimates = estimate_runs(runs, rows, names_of(plan), on_gpu=on_gpu)
+    estimates = estimate_runs(runs, rows, names_of(cells), on_gpu=on_gpu)
     asked = {run.key for run in runs}
     needed = still_needed(runs)
     show_estimates(place, [run for key, run in needed.items() if key not in asked], estimates)
     absent = dict.fromkeys(
-        planned.dataset for planned in plan if planned.dataset not in place.library.names
+        cell.dataset for cell in cells if cell.dataset not in place.library.names
     )
     if absent:
         place.console.print(f"Not in the corpus, so blank: {', '.join(absent)}.")
-    for error in dict.fromkeys(planned.error for planned in plan if planned.error):
+    for error in dict.fromkeys(cell.error for cell in cells if cell.error):
         place.console.print(Text(f"Cannot run: {error}", style="red"))
 
 
 def has_ended(place: Place, run: Run) -> bool:
     """Whether a run's weights are there."""
-    return driver.has_ended(place.places.folder(run), run)
+    return driver.has_ended(place.folders.folder(run), run)
 
 
 def show_estimates(place: Place, to_come: Iterable[Run], runs: Sequence[Estimate] = ()) -> None:
@@ -311,19 +311,19 @@ def origin_named(place: Place, named: str) -> Origin:
     """
     location = absolute(named)
     if "/" not in named:
-        runs = Storage.at(place.places.runs)
+        runs = Storage.at(place.folders.runs)
         location = driver.last_checkpoint(runs.sub(check_name(named, "a run's name")))
     with checkpoint.local(Storage.at(location)) as copy:
         facts = checkpoint.describe(copy)
     return origin_of(facts, location)
 
 
-def show_weights(place: Place, plan: Sequence[Planned]) -> None:
-    """Where the runs of a plan left the weights of their best epoch."""
-    names = names_of(plan)
+def show_weights(place: Place, cells: Sequence[CellRuns]) -> None:
+    """Where the runs of some cells left the weights of their best epoch."""
+    names = names_of(cells)
     lie = {}
-    for key, run in runs_of(plan).items():
-        folder = place.places.folder(run)
+    for key, run in runs_of(cells).items():
+        folder = place.folders.folder(run)
         found = checkpoint.latest_whole(folder)
         if found is not None:
             data = " ".join([*run.datasets, *schedule.target_words(run)])
@@ -375,11 +375,11 @@ def lay_out(place: Place, run: Run, dataset: str) -> tuple[dict[str, Map], ReadO
     rules = connect(place, [run])
     if not has_ended(place, run):
         with RunsDisplay(0, {}, place.console) as display:
-            schedule.train(run, places=place.places, rules=rules, listen=display)
+            schedule.train(run, folders=place.folders, rules=rules, listen=display)
     kind = stage_of(run)
     folders = tuple(place.library.dataset(dataset, kind.streams, kind.recipes).builds)
-    request = MapRequest(run, place.places.runs, folders, join(place.storage, "maps"))
-    return make_maps(request, rules.share)
+    request = MapRequest(run, place.folders.runs, folders, join(place.storage, "maps"))
+    return make_maps(request, rules.resources)
 
 
 def _code_of(comparison: Comparison) -> str:

@@ -40,17 +40,17 @@ def run(options: Finetune) -> None:
     evaluation = _evaluation(options, place, paper)
     title = paper.full_model.name if paper.full_model else options.method
     experiment = _experiment(options, stage, place, origin, evaluation, title)
-    plan = experiment.plan()
+    cells = experiment.cells()
     if options.dry_run:
-        session.show_missing(place, plan)
+        session.show_missing(place, cells)
         return
-    errors = session.run_missing(place, plan)
+    errors = session.run_missing(place, cells)
     frame = _frame(options, experiment, title)
-    comparison = compare(experiment, plan, place.store, frame, errors)
+    comparison = compare(experiment, cells, place.store, frame, errors)
     pictures = figures.of_comparison(comparison)
     seconds = time.monotonic() - began
-    session.report(place, comparison, pictures, asked=asked(plan), seconds=seconds)
-    session.show_weights(place, plan)
+    session.report(place, comparison, pictures, asked=asked(cells), seconds=seconds)
+    session.show_weights(place, cells)
     session.check_all_ended(errors)
 
 
@@ -107,7 +107,7 @@ def _experiment(
         arms.append(Arm(f"{title}, {PRETRAINED}", (last,)))
     return Experiment(
         arms=arms,
-        graph=Graph(place.library, place.places.runs),
+        graph=Graph(place.library, place.folders.runs),
         evaluation=evaluation,
         seeds=options.seeds,
         protocols=options.protocols,

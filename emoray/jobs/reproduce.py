@@ -25,7 +25,7 @@ def run(options: Reproduce) -> None:
     reproduction = Reproduction(
         paper=paper,
         library=place.library,
-        storage=place.places.runs,
+        storage=place.folders.runs,
         datasets=options.datasets,
         protocols=options.protocols,
         seeds=options.seeds,
@@ -47,17 +47,17 @@ def run(options: Reproduce) -> None:
         return
     frame = reproduction.frame(options.table)
     experiment = reproduction.experiment(options.table)
-    plan = experiment.plan()
+    cells = experiment.cells()
     if options.dry_run:
-        session.show_missing(place, plan)
+        session.show_missing(place, cells)
         return
-    errors = session.run_missing(place, plan)
-    comparison = compare(experiment, plan, place.store, frame, errors)
+    errors = session.run_missing(place, cells)
+    comparison = compare(experiment, cells, place.store, frame, errors)
     session.report(
         place,
         comparison,
         figures.of_comparison(comparison, drops=frame.drops),
-        asked=asked(plan),
+        asked=asked(cells),
         seconds=time.monotonic() - began,
     )
     session.check_all_ended(errors)

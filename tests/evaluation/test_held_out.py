@@ -16,7 +16,7 @@ from emoray.corpus.read import Corpus, CorpusDataset, open_corpus
 from emoray.evaluation import held_out
 from emoray.evaluation.embed import embed, evenly
 from emoray.evaluation.held_out import read_out_held_out
-from emoray.evaluation.readout import ReadOut, Scores
+from emoray.evaluation.readout import AxesScores, ReadOut
 from emoray.vocabulary.schema import Float32Array, FloatArray, IntArray
 from tests.corpora import write_corpus
 
@@ -135,7 +135,7 @@ def test_subjects_of_two_datasets_are_different_people(
 
     def watched(*arrays: FloatArray, train_subjects: Sequence[str], **of_test: object) -> ReadOut:
         names.extend(train_subjects)
-        return ReadOut(Scores())
+        return ReadOut(AxesScores())
 
     monkeypatch.setattr(held_out, "read_out", watched)
     scored(Blind(), corpus, made_a=("02",))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from emoray.evaluation.readout import AxisScores, Scores, read_out
+from emoray.evaluation.readout import AxesScores, AxisScores, read_out
 
 D = 12
 
@@ -107,7 +107,7 @@ def test_rows_without_a_value_are_left_out_axis_by_axis():
 def test_no_held_out_rows_leave_every_number_blank():
     z_ND, va_N2, subjects = planted(4, 10, noise=0.1)
     found = read(z_ND, va_N2, z_ND[:0], va_N2[:0], subjects, datasets=[])
-    assert found.scores == Scores(AxisScores(0), AxisScores(0))
+    assert found.scores == AxesScores(AxisScores(0), AxisScores(0))
     assert found.penalties == {"valence": None, "arousal": None}
     assert found.by_dataset == {}
     assert found.scores.mean_r is None

@@ -237,7 +237,7 @@ def test_a_thousand_runs_are_judged_without_opening_their_dataset_a_thousand_tim
 
 def pretrainings(corpus: Path, storage: Path, **changes: Any) -> list[Run]:
     """Those that Table 3's rows start from."""
-    plan = reproduction(corpus, storage, **changes).experiment("table3").plan()
+    plan = reproduction(corpus, storage, **changes).experiment("table3").cells()
     return [run for run in still_needed(runs_of(plan).values()).values() if not run.fold]
 
 

@@ -23,7 +23,7 @@ from emoray.runtime.config import from_dict
 from emoray.training.run import Origin
 from emoray.vocabulary.targets import Cut
 from tests.evaluations import BY_NAME, paper_protocol, protocols_of
-from tests.small_experiments import TINY, cells, row_of, write_both
+from tests.small_experiments import TINY, by_cell, row_of, write_both
 
 PUBLISHED: dict[str, dict[str, MeanSd]] = {
     name: {"bacc": (60.0, 1.0), "kappa": (50.0, 1.0), "wf1": (61.0, 1.0)}
@@ -68,7 +68,7 @@ def fold_names(corpus: Path, dataset: str, protocol: str) -> list[str]:
 def test_a_plan_is_arms_by_datasets_by_protocols_by_folds_by_seeds(corpus: Path) -> None:
     planned = [
         (cell.arm.row, *run.datasets, run.protocol, run.fold, run.seed)
-        for cell in experiment(corpus).plan()
+        for cell in experiment(corpus).cells()
         for run in cell.runs
     ]
     wanted = {
@@ -85,7 +85,7 @@ def test_cells_come_in_the_tables_order_the_papers_protocol_first(corpus: Path) 
     datasets = ("seed", "faced")
     found = [
         (c.dataset, c.protocol, c.arm.row)
-        for c in experiment(corpus, evaluation=of(*datasets)).plan()
+        for c in experiment(corpus, evaluation=of(*datasets)).cells()
     ]
     assert found == [
         (dataset, protocol, arm.row)
@@ -96,7 +96,7 @@ def test_cells_come_in_the_tables_order_the_papers_protocol_first(corpus: Path) 
 
 
 def test_a_run_has_its_arms_settings_and_its_own_seed(corpus: Path) -> None:
-    for cell in experiment(corpus, seeds=(3, 7)).plan():
+    for cell in experiment(corpus, seeds=(3, 7)).cells():
         for run in cell.runs:
             config = from_dict(FinetuneConfig, run.config)
             assert config == replace(cell.arm.last.config, seed=run.seed)
@@ -105,12 +105,12 @@ def test_a_run_has_its_arms_settings_and_its_own_seed(corpus: Path) -> None:
 
 
 def test_every_run_of_a_plan_has_a_key_of_its_own(corpus: Path) -> None:
-    plan = experiment(corpus).plan()
+    plan = experiment(corpus).cells()
     assert len(runs_of(plan)) == sum(len(cell.runs) for cell in plan)
 
 
 def test_an_arm_that_is_there_twice_runs_once(corpus: Path) -> None:
-    twice = experiment(corpus, arms=(ARMS[0], replace(ARMS[0], row="the same"))).plan()
+    twice = experiment(corpus, arms=(ARMS[0], replace(ARMS[0], row="the same"))).cells()
     assert len(runs_of(twice)) == sum(len(cell.runs) for cell in twice) // 2
 
 
@@ -121,7 +121,7 @@ def test_rotating_gives_the_ith_seed_the_ith_fold_from_the_first_again(
     seeds = (9, 4, 7, 1, 0)
     names = fold_names(corpus, "faced", protocol)
     assert len(names) < len(seeds)
-    turning = experiment(corpus, evaluation=of("faced"), seeds=seeds, folds="rotate").plan()
+    turning = experiment(corpus, evaluation=of("faced"), seeds=seeds, folds="rotate").cells()
     (cell, _) = [cell for cell in turning if cell.protocol == protocol]
     assert [(run.seed, run.fold) for run in cell.runs] == [
         (seed, names[i % len(names)]) for i, seed in enumerate(seeds)
@@ -142,7 +142,7 @@ def test_rotating_says_what_it_saves_by_the_number_of_folds(
 ) -> None:
     """Not a fifth everywhere: protocols have one, three and five folds."""
     asked = experiment(corpus, evaluation=of("seed"), seeds=seeds, folds="rotate")
-    plan = asked.plan()
+    plan = asked.cells()
     notes = compare(asked, plan, ResultStore(tmp_path), FRAME, {}).notes
     numbers = {cell.protocol: cell.n_folds for cell in plan}
     assert numbers == {p: len(fold_names(corpus, "seed", p)) for p in protocols_of("seed")}
@@ -153,17 +153,17 @@ def test_rotating_says_what_it_saves_by_the_number_of_folds(
             [f"{n} folds, {said[n]}"] if n > 1 else []
         )
     everything = experiment(corpus, evaluation=of("seed"), seeds=seeds)
-    assert not compare(everything, everything.plan(), ResultStore(tmp_path), FRAME, {}).notes
+    assert not compare(everything, everything.cells(), ResultStore(tmp_path), FRAME, {}).notes
 
 
 def test_all_folds_of_a_seed_are_counted(corpus: Path) -> None:
-    for cell in experiment(corpus, seeds=(0, 1, 2)).plan():
+    for cell in experiment(corpus, seeds=(0, 1, 2)).cells():
         assert cell.folds_per_seed == len(fold_names(corpus, cell.dataset, cell.protocol))
         assert len(cell.runs) == 3 * cell.folds_per_seed
 
 
 def test_missing_are_the_runs_without_a_row_seed_by_seed(corpus: Path, tmp_path: Path) -> None:
-    plan = experiment(corpus, seeds=(2, 0, 1)).plan()
+    plan = experiment(corpus, seeds=(2, 0, 1)).cells()
     store = ResultStore(tmp_path)
     everything = runs_of(plan)
     assert [run.seed for run in missing(plan, store)] == sorted(r.seed for r in everything.values())
@@ -177,7 +177,7 @@ def test_missing_are_the_runs_without_a_row_seed_by_seed(corpus: Path, tmp_path:
 
 
 def test_rows_of_other_experiments_fill_no_gap(corpus: Path, tmp_path: Path) -> None:
-    plan = experiment(corpus).plan()
+    plan = experiment(corpus).cells()
     store = ResultStore(tmp_path)
     for run in list(runs_of(plan).values())[:5]:
         store.add(row_of(replace(run, config={**run.config, "epochs": 77})))
@@ -190,7 +190,7 @@ def test_a_dataset_that_the_corpus_lacks_is_blank_beside_its_published_numbers(
     corpus: Path, tmp_path: Path
 ) -> None:
     asked = experiment(corpus, evaluation=of("faced", "seed_v"))
-    plan = asked.plan()
+    plan = asked.cells()
     compared = compare(asked, plan, ResultStore(tmp_path), FRAME, {})
     blank = [block for block in compared.blocks if block.dataset == "seed_v"]
     assert [block.protocol for block in blank] == list(protocols_of("seed_v"))
@@ -208,7 +208,7 @@ def test_a_protocol_that_the_data_cannot_have_is_an_error_of_its_cells_alone(
 ) -> None:
     two = write_both(tmp_path / "corpus", evaluated=("seed",), pretrained=(), n_subjects=2)
     asked = experiment(two, evaluation=of("seed"))
-    plan = asked.plan()
+    plan = asked.cells()
     apart = {"subjects_apart_same_stimuli", "subjects_and_stimuli_apart"}
     for cell in plan:
         assert bool(cell.error) == (cell.protocol in apart) == (not cell.runs)
@@ -223,7 +223,7 @@ def test_an_arm_whose_weights_cannot_be_leaves_the_others(corpus: Path) -> None:
     """The corpus holds nothing to pretrain on."""
     pretraining = ArmStage("pretrain", "emod", "pretrain", Config())
     last = replace(ARMS[1].last, starts={"encoder": "pretrain"})
-    plan = experiment(corpus, arms=(ARMS[0], replace(ARMS[1], stages=(pretraining, last)))).plan()
+    plan = experiment(corpus, arms=(ARMS[0], replace(ARMS[1], stages=(pretraining, last)))).cells()
     for cell in plan:
         assert cell.error.startswith("need datasets to pretrain on") == (cell.arm.row == "frozen")
         assert bool(cell.runs) == (cell.error == "") == (cell.arm.row == "wide")
@@ -231,7 +231,7 @@ def test_an_arm_whose_weights_cannot_be_leaves_the_others(corpus: Path) -> None:
 
 def test_an_arm_starts_from_its_origin_by_identity_lineage_and_place(corpus: Path) -> None:
     origin = Origin({"run": "ab", "step": 10}, "/runs/base/step-00000010", {"stage": "pretrain"})
-    plan = experiment(corpus, arms=(arm("wide", starts={"encoder": origin}),), seeds=(4, 5)).plan()
+    plan = experiment(corpus, arms=(arm("wide", starts={"encoder": origin}),), seeds=(4, 5)).cells()
     for run in runs_of(plan).values():
         assert run.starts == {"encoder": origin}
         asked = {"run": "ab", "step": 10, "stage": "pretrain"}
@@ -242,9 +242,9 @@ def test_an_arm_starts_from_its_origin_by_identity_lineage_and_place(corpus: Pat
 
 def test_rows_and_errors_come_into_their_cells(corpus: Path, tmp_path: Path) -> None:
     asked = experiment(corpus, evaluation=of("faced"), protocols=("stimuli_apart_same_subjects",))
-    plan = asked.plan()
+    plan = asked.cells()
     store = ResultStore(tmp_path)
-    runs = list(cells(plan)["wide", "faced", "stimuli_apart_same_subjects"].runs)
+    runs = list(by_cell(plan)["wide", "faced", "stimuli_apart_same_subjects"].runs)
     *done, failed = runs
     for run in done:
         store.add(row_of(run, rehearsal=True))
@@ -263,7 +263,7 @@ def test_every_run_that_failed_is_counted_though_all_say_the_same(
     corpus: Path, tmp_path: Path
 ) -> None:
     asked = experiment(corpus, evaluation=of("faced"), protocols=("stimuli_apart_same_subjects",))
-    plan = asked.plan()
+    plan = asked.cells()
     errors = dict.fromkeys(runs_of(plan), "pretraining base: out of memory")
     (block,) = compare(asked, plan, ResultStore(tmp_path), FRAME, errors).blocks
     assert [len(cell.errors) for cell in block.cells] == [6, 6]  # three folds, two seeds
@@ -273,7 +273,7 @@ def test_rows_that_are_not_trained_alike_are_told_apart(corpus: Path, tmp_path: 
     def notes(*arms: Arm) -> tuple[str, ...]:
         asked = experiment(corpus, arms=arms, evaluation=of("faced"))
         frame = replace(FRAME, notes=("a note",))
-        return compare(asked, asked.plan(), ResultStore(tmp_path), frame, {}).notes
+        return compare(asked, asked.cells(), ResultStore(tmp_path), frame, {}).notes
 
     assert notes(*ARMS) == ("a note",)  # one of them frozen: another model, trained alike
     faster = replace(TINY, epochs=3, optimizer=OptimizerConfig(learning_rate=0.01))
@@ -289,7 +289,7 @@ def test_protocols_are_those_asked_for_that_the_dataset_has(corpus: Path) -> Non
         *("paper_same_stimuli", "paper_same_subjects_same_stimuli"),
         "random_segments_same_subjects_same_stimuli",
     )
-    found = {(cell.dataset, cell.protocol) for cell in experiment(corpus, protocols=asked).plan()}
+    found = {(cell.dataset, cell.protocol) for cell in experiment(corpus, protocols=asked).cells()}
     assert found == {
         ("faced", "paper_same_stimuli"),
         ("seed", "paper_same_subjects_same_stimuli"),
@@ -325,7 +325,7 @@ def test_two_targets_of_a_dataset_are_two_columns_and_no_run_is_shared(
     classes = replace(BY_NAME["seed"], metrics=("acc", "auc"), safer=())
     other = replace(classes, name="seed again", chosen_by="auc", metrics=("f1",))
     asked = experiment(corpus, evaluation=(classes, other))
-    plan = asked.plan()
+    plan = asked.cells()
     assert [cell.evaluation.name for cell in plan] == ["seed", "seed", "seed again", "seed again"]
     keys = [run.key for cell in plan for run in cell.runs]
     assert len(set(keys)) == len(keys)
@@ -340,5 +340,5 @@ def test_two_targets_of_a_dataset_are_two_columns_and_no_run_is_shared(
 
 def test_a_target_that_the_data_lack_is_an_error_of_its_cells(corpus: Path, tmp_path: Path) -> None:
     cut = replace(BY_NAME["faced"], target=Cut("boredom", 3.0), safer=())
-    for cell in experiment(corpus, evaluation=(cut,)).plan():
+    for cell in experiment(corpus, evaluation=(cut,)).cells():
         assert (cell.runs, "need a rating among" in cell.error) == ((), True)

@@ -79,7 +79,7 @@ def experiment(corpus: Path, *arms: Arm, **changes: Any) -> Experiment:
 
 
 def runs(asked: Experiment) -> list[Run]:
-    return list(runs_of(asked.plan()).values())
+    return list(runs_of(asked.cells()).values())
 
 
 def of_stage(found: Mapping[str, Run], stage: str) -> list[Run]:
@@ -101,8 +101,8 @@ def test_what_rows_seeds_and_folds_share_is_one_run(corpus: Path) -> None:
     found = still_needed(runs(asked))
     n = n_folds(corpus)
     assert len(of_stage(found, "pretrain")) == 1
-    places = [(run.fold, run.seed) for run in of_stage(found, "student")]
-    assert len(set(places)) == len(places) == n * len(SEEDS)
+    folders = [(run.fold, run.seed) for run in of_stage(found, "student")]
+    assert len(set(folders)) == len(folders) == n * len(SEEDS)
     assert len(of_stage(found, "finetune")) == 2 * n * len(SEEDS)
     assert len(found) == 1 + 3 * n * len(SEEDS)
     (pretraining,) = of_stage(found, "pretrain")
@@ -249,7 +249,7 @@ class Cluster:
     ) -> None:
         self.heard = Heard()
         self.began: list[str] = []
-        rules = schedule.Rules(schedule.Share(), over_corpus=lambda run: Execution())
+        rules = schedule.Rules(schedule.Resources(), over_corpus=lambda run: Execution())
         self.state = schedule._State(asked, rules, self.heard)
         self._failing = failing
         monkeypatch.setattr(ray, "get", self._get)

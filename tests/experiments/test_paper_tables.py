@@ -12,7 +12,7 @@ import torch
 
 from emoray import methods
 from emoray.corpus.library import Library
-from emoray.experiments.experiment import Planned, runs_of
+from emoray.experiments.experiment import CellRuns, runs_of
 from emoray.experiments.graph import is_ended, still_needed
 from emoray.experiments.paper_tables import Reproduction
 from emoray.methods.base import InputSpec
@@ -27,7 +27,7 @@ from emoray.training.data import open_data
 from emoray.training.execute import execute, origin_of
 from emoray.training.run import Origin, Run
 from tests.groups import inputs_of
-from tests.small_experiments import PRETRAINED, SETTINGS, TINY, cells, reproduction, write_both
+from tests.small_experiments import PRETRAINED, SETTINGS, TINY, by_cell, reproduction, write_both
 
 PAPER = published.load("emod")
 ROWS = [
@@ -48,7 +48,7 @@ def row_named(name: str, table: str = "table_3") -> PaperRow:
     return PAPER.tables[table].row(name)
 
 
-def starts_of(plan: Sequence[Planned], row: str = "EMOD-SoftVA") -> dict[str, Origin]:
+def starts_of(plan: Sequence[CellRuns], row: str = "EMOD-SoftVA") -> dict[str, Origin]:
     """What a row's runs start from, by place."""
     runs = [run for cell in plan if cell.arm.row == row for run in cell.runs]
     return {origin.location: origin for run in runs for origin in run.starts.values()}
@@ -56,7 +56,7 @@ def starts_of(plan: Sequence[Planned], row: str = "EMOD-SoftVA") -> dict[str, Or
 
 def start_of(found: Reproduction, row: str = "EMOD-SoftVA") -> Origin:
     """The pretraining that a row of Table 3 has, whatever its seeds."""
-    (origin,) = starts_of(found.experiment("table3").plan(), row).values()
+    (origin,) = starts_of(found.experiment("table3").cells(), row).values()
     return origin
 
 
@@ -127,7 +127,7 @@ def test_what_figure_3_leaves_out_is_left_out_of_both_stages(
     (field,) = of_row.set
     for kind in (Config, FinetuneConfig):
         assert dotted_fields(kind)[field] is bool
-    plan = reproduction(corpus, tmp_path).experiment("figure3").plan()
+    plan = reproduction(corpus, tmp_path).experiment("figure3").cells()
     runs = [run for cell in plan if cell.arm.row == row for run in cell.runs]
     before = [run_of(origin) for origin in starts_of(plan, row).values()]
     assert runs
@@ -179,7 +179,7 @@ def test_a_rehearsal_takes_the_papers_protocol_and_the_strictest(
 ) -> None:
     def protocols(**changes: Any) -> list[str]:
         found = reproduction(corpus, tmp_path, rehearsal=True, set={}, **changes)
-        return [cell.protocol for cell in found.experiment("table3").plan()[::4]]
+        return [cell.protocol for cell in found.experiment("table3").cells()[::4]]
 
     assert protocols() == ["paper_same_stimuli", "subjects_and_stimuli_apart"]
     asked = ("stimuli_apart_same_subjects", "paper_same_subjects")
@@ -281,7 +281,7 @@ def test_a_stage_may_have_settings_of_its_own(corpus: Path, tmp_path: Path) -> N
 def test_the_full_model_is_the_same_runs_in_every_table(corpus: Path, tmp_path: Path) -> None:
     keys = []
     for table, row in (("table2", "EMOD"), ("table3", "EMOD-SoftVA"), ("figure3", "EMOD")):
-        plan = reproduction(corpus, tmp_path).experiment(table).plan()
+        plan = reproduction(corpus, tmp_path).experiment(table).cells()
         keys.append(set(runs_of([cell for cell in plan if cell.arm.row == row])))
     assert keys[0] == keys[1] == keys[2]
     assert keys[0]
@@ -336,7 +336,7 @@ def test_settings_reach_every_row_that_has_the_stage_and_no_other(
     corpus: Path, tmp_path: Path
 ) -> None:
     found = reproduction(corpus, tmp_path, set={"pretrain.epochs": 7, "finetune.epochs": 9})
-    for cell in found.experiment("table2").plan():
+    for cell in found.experiment("table2").cells():
         assert {run.config["epochs"] for run in cell.runs} == {9 if cell.arm.row == "EMOD" else 50}
         before = [run_of(origin) for origin in starts_of([cell], cell.arm.row).values()]
         assert {run.config["epochs"] for run in before} == (
@@ -387,7 +387,7 @@ def test_without_datasets_of_pretraining_only_what_starts_from_scratch_can_run(
     tmp_path: Path,
 ) -> None:
     alone = write_both(tmp_path / "corpus", evaluated=("faced",), pretrained=())
-    plan = reproduction(alone, tmp_path).experiment("table3").plan()
+    plan = reproduction(alone, tmp_path).experiment("table3").cells()
     for cell in plan:
         assert bool(cell.runs) == (cell.arm.row == "EMOD-Scratch")
         if not cell.runs:
@@ -423,7 +423,7 @@ def test_other_segments_are_another_pretraining(corpus: Path, tmp_path: Path) ->
 
 
 def test_each_row_of_table_3_has_its_own_pretraining(corpus: Path, tmp_path: Path) -> None:
-    plan = reproduction(corpus, tmp_path).experiment("table3").plan()
+    plan = reproduction(corpus, tmp_path).experiment("table3").cells()
     found = {cell.arm.row: starts_of(plan, cell.arm.row) for cell in plan}
     assert found.pop("EMOD-Scratch") == {}
     objectives = {
@@ -455,8 +455,8 @@ def test_one_pretraining_serves_all_seeds_or_each_has_its_own(
     corpus: Path, tmp_path: Path, choice: str, seeds_of: tuple[int, ...]
 ) -> None:
     found = reproduction(corpus, tmp_path, seeds=(5, 3, 8), pretrain_seeds=choice, folds="rotate")
-    plan = found.experiment("table3").plan()
-    cell = cells(plan)["EMOD-SoftVA", "faced", "paper_same_stimuli"]
+    plan = found.experiment("table3").cells()
+    cell = by_cell(plan)["EMOD-SoftVA", "faced", "paper_same_stimuli"]
     assert [run.seed for run in cell.runs] == [5, 3, 8]
     starts = [run.starts["encoder"] for run in cell.runs]
     assert tuple(run_of(origin).seed for origin in starts) == seeds_of
@@ -492,7 +492,7 @@ def test_a_pretraining_ends_with_the_checkpoint_that_was_foretold(
     left = origin_of(checkpoint.describe(Path(origin.location)), origin.location)
     assert left.to_plain() == origin.to_plain()
     # A run takes the weights, and the audit finds nobody of the test set behind them.
-    cell = cells(found.experiment("table3").plan())[
+    cell = by_cell(found.experiment("table3").cells())[
         "EMOD-SoftVA", "faced", "subjects_and_stimuli_apart"
     ]
     run = cell.runs[0]
@@ -511,7 +511,7 @@ def test_weights_of_another_pretraining_in_its_place_are_refused(
     found = reproduction(corpus, tmp_path)
     hard = start_of(found, "EMOD-HardVA")
     pretrain(hard)
-    cell = cells(found.experiment("table3").plan())["EMOD-SoftVA", "faced", "paper_same_stimuli"]
+    cell = by_cell(found.experiment("table3").cells())["EMOD-SoftVA", "faced", "paper_same_stimuli"]
     run = cell.runs[0]
     elsewhere = replace(run.starts["encoder"], location=hard.location)
     swapped = replace(run, starts={"encoder": elsewhere})

@@ -56,7 +56,7 @@ class Scene:
     """Runs of every kind, done at once."""
 
     corpus: Path
-    places: schedule.Places
+    folders: schedule.Folders
     good: list[Run]
     diverging: Run
     damaged: Run
@@ -80,7 +80,7 @@ def run_on(corpus: Path, dataset: str, seed: int, origin: Origin | None = None) 
 def origin_of(corpus: Path, storage: Path, **settings: object) -> Origin:
     found = reproduction(corpus, storage, set={**SETTINGS, **settings})
     (arm,) = [arm for arm in found.experiment("table3").arms if arm.row == "EMOD-SoftVA"]
-    (cell, *_) = [cell for cell in found.experiment("table3").plan() if cell.arm == arm]
+    (cell, *_) = [cell for cell in found.experiment("table3").cells() if cell.arm == arm]
     return cell.runs[0].starts["encoder"]
 
 
@@ -100,12 +100,12 @@ def damage(corpus: Path, dataset: str) -> str:
     return shard.name
 
 
-RULES = schedule.Rules(schedule.Share(), over_corpus=lambda run: Execution())
+RULES = schedule.Rules(schedule.Resources(), over_corpus=lambda run: Execution())
 
 
 def run_all(runs: list[Run], heard: Heard, rules: schedule.Rules = RULES) -> dict[str, str]:
-    places = schedule.Places(heard.store, str(Path(heard.store).parent / "runs"))
-    return schedule.run_all(runs, places=places, rules=rules, listen=heard)
+    folders = schedule.Folders(heard.store, str(Path(heard.store).parent / "runs"))
+    return schedule.run_all(runs, folders=folders, rules=rules, listen=heard)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def scene(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Scene:
     nobodys = origin_of(corpus, storage, **{"pretrain.loss.d_max": 4.0})
     found = Scene(
         corpus=corpus,
-        places=schedule.Places(str(storage / "results"), str(storage / "runs")),
+        folders=schedule.Folders(str(storage / "results"), str(storage / "runs")),
         good=[run_on(corpus, "faced", seed) for seed in (0, 1)],
         diverging=replace(run_on(corpus, "faced", 0), config=to_dict(too_fast)),
         damaged=run_on(corpus, "seed", 0),
@@ -139,10 +139,10 @@ def scene(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Scene:
 
 def test_all_that_can_run_is_run_whatever_fails_beside_it(scene: Scene) -> None:
     wanted = keys([*scene.good, *scene.pretrained])
-    assert {row.key for row in ResultStore(scene.places.store).rows()} == wanted
+    assert {row.key for row in ResultStore(scene.folders.store).rows()} == wanted
     for run in scene.good:
         assert run.starts == {}
-    for row in ResultStore(scene.places.store).rows(keys(scene.pretrained)):
+    for row in ResultStore(scene.folders.store).rows(keys(scene.pretrained)):
         assert row.starts == scene.pretrained[0].plain_starts()
         assert row.verdict == "clean"
 
@@ -194,12 +194,12 @@ def test_a_listener_hears_how_far_a_pretraining_is(scene: Scene) -> None:
 
 
 def test_a_pretraining_that_no_run_starts_from_is_left_alone(scene: Scene) -> None:
-    assert not scene.places.folder(scene.nobodys).exists()
-    assert scene.places.folder(start_of(scene.pretrained[0])).exists()
+    assert not scene.folders.folder(scene.nobodys).exists()
+    assert scene.folders.folder(start_of(scene.pretrained[0])).exists()
 
 
 def test_runs_leave_their_rows_and_no_folder(scene: Scene) -> None:
-    folders = {path.name for path in Path(scene.places.runs).iterdir() if path.is_dir()}
+    folders = {path.name for path in Path(scene.folders.runs).iterdir() if path.is_dir()}
     assert not folders & keys([*scene.good, *scene.pretrained])
 
 
@@ -207,20 +207,20 @@ def test_a_run_whose_row_another_job_has_written_meanwhile_is_not_done_again(
     scene: Scene,
 ) -> None:
     run = scene.good[0]
-    stored = ResultStore(scene.places.store).get(run.key)
-    heard = Heard(scene.places.store)
+    stored = ResultStore(scene.folders.store).get(run.key)
+    heard = Heard(scene.folders.store)
     assert run_all([run], heard) == {}
     assert [row for _, row, _ in heard.rows] == [stored]
 
 
 def test_a_pretraining_that_has_ended_is_not_run_again(scene: Scene) -> None:
     first = scene.pretrained[0]
-    folder = scene.places.folder(start_of(first))
+    folder = scene.folders.folder(start_of(first))
     assert driver.has_ended(folder, start_of(first))
     files = [path for path in Path(folder.root).rglob("*") if path.is_file()]
     before = {path: path.stat().st_mtime_ns for path in files}
     another = replace(first, config=to_dict(replace(TINY, seed=9)))
-    heard = Heard(scene.places.store)
+    heard = Heard(scene.folders.store)
     assert run_all([another], heard) == {}
     assert [key for key, _, _ in heard.rows] == [another.key]
     assert (heard.groups, heard.lines) == ([], [])
@@ -242,12 +242,12 @@ def test_a_run_that_failed_can_be_run_again_once_its_data_are_whole(
 
 def test_weights_are_kept_where_that_is_asked_for(scene: Scene, tmp_path: Path) -> None:
     run = run_on(scene.corpus, "faced", 3)
-    places = schedule.Places(str(tmp_path / "results"), str(tmp_path / "runs"))
-    heard = Heard(places.store)
+    folders = schedule.Folders(str(tmp_path / "results"), str(tmp_path / "runs"))
+    heard = Heard(folders.store)
     assert run_all([run], heard, replace(RULES, keep=True)) == {}
-    name = checkpoint.latest_whole(places.folder(run))
+    name = checkpoint.latest_whole(folders.folder(run))
     assert name is not None
-    facts = json.loads(places.folder(run).sub(name).read(checkpoint.RUN_FILE) or b"")
+    facts = json.loads(folders.folder(run).sub(name).read(checkpoint.RUN_FILE) or b"")
     assert (facts["key"], facts["config"]) == (run.key, run.config)
 
 
@@ -260,9 +260,9 @@ def test_nothing_to_run_is_nothing_done(ray_cluster: None, tmp_path: Path) -> No
 def test_a_run_of_a_fold_on_two_workers_has_the_row_of_one(scene: Scene, tmp_path: Path) -> None:
     """To the last bits, which the order of sums decides; and it leaves no folder either."""
     run = scene.good[0]
-    alone = ResultStore(scene.places.store).get(run.key)
+    alone = ResultStore(scene.folders.store).get(run.key)
     heard = Heard(str(tmp_path / "results"))
-    assert run_all([run], heard, replace(RULES, share=schedule.Share(workers=2))) == {}
+    assert run_all([run], heard, replace(RULES, resources=schedule.Resources(workers=2))) == {}
     ((_, row, stored),) = heard.rows
     assert row == stored
     assert alone is not None

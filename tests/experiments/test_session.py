@@ -204,7 +204,7 @@ def test_a_question_is_its_rows_data_folds_settings_and_starts(tmp_path: Path) -
             "seeds": (0, 1),
             **changes,
         }
-        return asked(Experiment(**fields).plan())
+        return asked(Experiment(**fields).cells())
 
     usual = question()
     assert question() == usual
@@ -236,7 +236,7 @@ def test_a_damaged_row_of_another_run_is_named_and_ends_no_dry_run(
         graph=Graph(place.library, place.places.runs),
         evaluation=(BY_NAME["faced"],),
         seeds=(0,),
-    ).plan()
+    ).cells()
     damaged = tmp_path / "results" / "rows" / f"{'0' * 32}.json"
     damaged.parent.mkdir(parents=True)
     damaged.write_text("{}")

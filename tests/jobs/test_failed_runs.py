@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from emoray.experiments import session
-from emoray.experiments.experiment import Planned, runs_of
+from emoray.experiments.experiment import CellRuns, runs_of
 from tests.jobs.test_finetune import run_job
 from tests.small_experiments import write_both
 
@@ -25,7 +25,7 @@ def test_failed_runs_are_counted_in_the_report_and_in_how_the_job_ends(
     words: Sequence[str],
     n_failed: int,
 ) -> None:
-    def fail(place: session.Place, plan: Sequence[Planned]) -> dict[str, str]:
+    def fail(place: session.Place, plan: Sequence[CellRuns]) -> dict[str, str]:
         return dict.fromkeys(runs_of(plan), "out of memory")
 
     monkeypatch.setattr(session, "run_missing", fail)

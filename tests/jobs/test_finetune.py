@@ -15,7 +15,7 @@ from rich.console import Console
 
 from emoray.corpus.library import Library
 from emoray.experiments import session
-from emoray.experiments.experiment import FOLD_NOTES, ONE_PRETRAINING, Experiment, Planned, runs_of
+from emoray.experiments.experiment import FOLD_NOTES, ONE_PRETRAINING, CellRuns, Experiment, runs_of
 from emoray.experiments.graph import Graph
 from emoray.experiments.options import Finetune, Where
 from emoray.jobs import finetune
@@ -53,9 +53,9 @@ def rows_of(store: Path) -> dict[str, ResultRow]:
 
 def planned(
     monkeypatch: pytest.MonkeyPatch, options: Finetune, place: session.Place
-) -> Sequence[Planned]:
+) -> Sequence[CellRuns]:
     """What the job would run."""
-    found: list[Planned] = []
+    found: list[CellRuns] = []
     monkeypatch.setattr(session, "open_place", lambda *_, **__: place)
     monkeypatch.setattr(session, "show_missing", lambda _, plan: found.extend(plan))
     finetune.run(replace(options, dry_run=True))

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from emoray.batches.occupancy import REGION_NAMES, Occupancy
-from emoray.evaluation.readout import AxisScores, ReadOut, Scores
+from emoray.evaluation.readout import AxesScores, AxisScores, ReadOut
 from emoray.evaluation.statistics import Interval
 from emoray.evaluation.within import WithinPeople
 from emoray.reports import summary
@@ -40,7 +40,7 @@ def occupancy_of(names: tuple[str, ...]) -> Occupancy:
 
 def arm(valence: float | None, arousal: float | None) -> dict[str, Any]:
     """A read-out of two datasets as the driver stores it."""
-    scores = Scores(axis(valence), axis(arousal))
+    scores = AxesScores(axis(valence), axis(arousal))
     return asdict(ReadOut(scores, {"deap": scores, "mahnob_hci": scores}, {}, 160))
 
 

@@ -63,13 +63,13 @@ def test_a_pretraining_that_another_job_trains_is_waited_for(
         code=code_of("emod", corpus.names, "corpus"),
         name="one",
     )
-    places = schedule.Places(str(tmp_path / "results"), str(tmp_path / "runs"))
+    folders = schedule.Folders(str(tmp_path / "results"), str(tmp_path / "runs"))
     heard = threading.Event()
     other = held_until(tmp_path / "runs", "one", heard)
     # The other job has ended it by then; without the lock this one would have begun.
     monkeypatch.setattr(driver, "has_ended", lambda folder, run: heard.is_set())
     relay = Relay(heard)
-    schedule._fit(Submission(run, places.runs), places, False, True, relay)
+    schedule._fit(Submission(run, folders.runs), folders, False, True, relay)
     other.join()
     (said,) = relay.said
     assert said.startswith(f"one is held by process {os.getpid()} on ")
@@ -80,7 +80,7 @@ def test_a_run_whose_row_another_job_makes_is_not_done_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = made_row(config={"epochs": 3, "seed": 0})
-    places = schedule.Places(str(tmp_path / "results"), str(tmp_path / "runs"))
+    folders = schedule.Folders(str(tmp_path / "results"), str(tmp_path / "runs"))
     heard = threading.Event()
     other = held_until(tmp_path / "runs", row.key, heard)
 
@@ -88,10 +88,10 @@ def test_a_run_whose_row_another_job_makes_is_not_done_twice(
     assert run.key == row.key
 
     def finish(text: str) -> None:
-        ResultStore(places.store).add(row)
+        ResultStore(folders.store).add(row)
         heard.set()
 
     monkeypatch.setattr("builtins.print", finish)
-    found = schedule._run(run, places, schedule.Share(), False, False)
+    found = schedule._run(run, folders, schedule.Resources(), False, False)
     other.join()
     assert found == row
