@@ -92,7 +92,7 @@ def read_out(
         test_datasets: for each test row, where it is from; None leaves `by_dataset` empty.
 
     Returns:
-        AxesScores, None where the data do not allow them: never an invented number.
+        Scores, None where the data do not allow them: never an invented number.
 
     Raises:
         ValueError: shapes that do not fit each other, or an embedding that is not finite.

@@ -27,6 +27,8 @@ BANDS_HZ = {
 CAPS = ("dreamer", "deap", "mdme", "seed_vii")
 """Of each number of electrodes that is pretrained on (14, 32, 18, 62), one dataset."""
 N_PEOPLE, N_STIMULI = 8, 24
+SMALL_CAPS = CAPS[:3]
+"""Of these ICA is fitted within seconds a person; on 62 electrodes it takes half a minute."""
 
 
 @pytest.mark.parametrize("name", datasets.names())
@@ -82,7 +84,7 @@ def read_by_simple_features(ica: str) -> dict[tuple[str, str, str], float]:
     columns: dict[str, list[np.ndarray]] = {}
     ratings = []
     recipe = EegRecipe(ica=ica, segment_s=10.0)  # type: ignore[arg-type]
-    for name in CAPS:
+    for name in CAPS if ica == "none" else SMALL_CAPS:
         eeg = datasets.get(name).CARD.eeg
         assert eeg is not None
         sfreq = recipe.sfreq_of(eeg)
@@ -108,6 +110,6 @@ def read_by_simple_features(ica: str) -> dict[tuple[str, str, str], float]:
 @pytest.mark.slow
 @pytest.mark.parametrize("ica", ["none", "fastica"])
 def test_no_mean_over_electrodes_of_a_bands_power_reads_either_axis(ica: str) -> None:
-    # 32 people of 24 segments: a standard error is 0.04.
+    # 32 people of 24 segments, 24 with ICA: a standard error is 0.04.
     read = {key: r for key, r in read_by_simple_features(ica).items() if abs(r) >= 0.15}
     assert read == {}
