@@ -98,6 +98,7 @@ def test_published_weights_that_know_the_laboratory_are_no_strangers(
         chosen_by="kappa",
         starts={PUBLISHED: Origin(named)},
     )
-    _, past = execute._starts(run, open_data(run))
+    past = execute.account_of(open_data(run), [], with_signals=False).before
+    assert past.unaudited
     assert past.trained_on == ("seed", "seed_iv")
     assert [str(doubt) for doubt in not_apart(dataset, past.trained_on)] == [FAMILY] * n

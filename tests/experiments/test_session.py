@@ -86,7 +86,7 @@ def test_a_run_may_take_a_whole_node(joined: Callable[..., None], tmp_path: Path
     """Unlike pretraining's workers it needs no core for data beside it."""
     joined(Node(4.0, 1.0))
     rules = session.connect(place_at(tmp_path, cpus_per_run=4.0))
-    assert (rules.share.cpus, rules.share.gpus) == (4.0, session.GPU_SHARE)
+    assert (rules.resources.cpus, rules.resources.gpus) == (4.0, session.GPU_SHARE)
     assert rules.execution(ON_A_FOLD) is None
 
 
@@ -233,7 +233,7 @@ def test_a_damaged_row_of_another_run_is_named_and_ends_no_dry_run(
     place = replace(place_at(tmp_path), location=str(write_both(tmp_path / "corpus")))
     plan = Experiment(
         arms=(Arm("wide", (WIDE,)),),
-        graph=Graph(place.library, place.places.runs),
+        graph=Graph(place.library, place.folders.runs),
         evaluation=(BY_NAME["faced"],),
         seeds=(0,),
     ).cells()

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Barrier
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ from emoray.results.store import (
 )
 from emoray.runtime.code import source_version
 from emoray.runtime.storage import Storage
-from emoray.training.execute import code_of
+from emoray.training.execute import Decided, code_of
 from emoray.vocabulary.schema import DataError
 from tests.rows import CONFUSION, fields, made_row, scores, text_of
 
@@ -593,16 +593,26 @@ def test_the_code_of_a_row_is_what_decides_its_numbers(
     assert (code_of("emod", ("seed",), "score") != before) is decides
 
 
-def test_what_decides_a_score_need_not_decide_a_weight(package: Path) -> None:
-    def codes() -> tuple[str, str]:
-        return tuple(code_of("emod", ("seed",), is_scored=scored) for scored in (False, True))
+@pytest.mark.parametrize(
+    ("file", "decides"),
+    [
+        ("evaluation/metrics.py", {"score"}),
+        ("evaluation/audit.py", {"score"}),
+        ("evaluation/folds.py", {"fold", "score"}),
+        ("training/loop.py", {"corpus", "fold", "score"}),
+    ],
+)
+def test_what_decides_a_score_or_a_fold_need_not_decide_a_weight(
+    package: Path, file: str, decides: set[Decided]
+) -> None:
+    def codes() -> dict[Decided, str]:
+        return {kind: code_of("emod", ("seed",), kind) for kind in get_args(Decided)}
 
-    weights, rows = codes()
-    with (package / "evaluation" / "metrics.py").open("a") as file:
-        file.write("MORE = 1\n")
+    before = codes()
+    with (package / file).open("a") as text:
+        text.write("MORE = 1\n")
     source_version.cache_clear()
-    assert codes()[0] == weights
-    assert codes()[1] != rows
+    assert {kind for kind, code in codes().items() if code != before[kind]} == decides
 
 
 def test_a_better_sentence_makes_no_row_stale(package: Path) -> None:
