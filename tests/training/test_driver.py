@@ -31,7 +31,7 @@ from emoray.runtime.config import to_dict
 from emoray.runtime.storage import Storage
 from emoray.training import checkpoint, driver
 from emoray.training.data import open_data
-from emoray.training.execute import code_of
+from emoray.training.execute import check_code, code_of
 from emoray.training.run import Execution, Run, Submission
 from tests.corpora import write_corpus
 from tests.disks import full_disk
@@ -289,6 +289,24 @@ def test_another_run_of_the_same_name_is_refused(corpus: Path, tmp_path: Path) -
     with pytest.raises(ValueError, match=r"another run of the name 'taken'.*--resume"):
         driver.check(other, plan)
     driver.check(moved(request, tmp_path, n_workers=1), plan)
+
+
+def test_a_run_that_other_code_began_is_not_gone_on_with(corpus: Path, tmp_path: Path) -> None:
+    """Its losses would be of two versions; a name for it is not offered as one to resume."""
+    request = submitted(corpus, tmp_path, "older")
+    older = with_run(request, code="0.1.0+000000000000")
+    driver.start(older, plan_of(request))
+    with pytest.raises(ValueError, match=r"begun by other code \(0\.1\.0\+0+\).* choose another"):
+        driver.check(request, plan_of(request))
+    with pytest.raises(ValueError, match=r"need the code .* did an earlier one begin it\?"):
+        check_code(older.run)
+
+
+def test_what_another_version_wrote_down_is_refused_in_words(corpus: Path, tmp_path: Path) -> None:
+    request = submitted(corpus, tmp_path, "older")
+    request.folder.write_bytes(driver.SUBMISSION_FILE, b'{"name": "older", "config": {}}')
+    with pytest.raises(ValueError, match="got another version's: choose another name"):
+        driver.check(request, plan_of(request))
 
 
 def test_workers_that_do_not_divide_the_rounds_are_refused_before_anything_starts(
