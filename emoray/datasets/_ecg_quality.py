@@ -16,9 +16,9 @@ _PIECE_STEPS = 1000
 _RR_STEPS = slice(30, 200)
 """Lags in which the next beat must come: 0.3 to 2 s, 30 to 200 beats a minute."""
 _LEAST_RHYTHM = 0.35
-"""See `rhythm`. No minute of record 100 of the MIT-BIH database has less than 0.63; with white noise
-of the lead's own spread on top, less than 0.58. Of a hundred minutes each of white, pink and brown
-noise and of hum none has more than 0.24, of a muscle's bursts none more than 0.34."""
+"""See `rhythm`. No minute of record 100 of the MIT-BIH database has less than 0.63, or than 0.58
+with white noise of the lead's own spread on top. Of a hundred minutes each of white, pink and
+brown noise and of hum none has more than 0.24, of a muscle's bursts none more than 0.34."""
 _MOST_FLAT, _MOST_CLIPPED = 0.5, 0.01
 
 
