@@ -102,8 +102,8 @@ _BESIDE = (
 )
 
 _ORDERS = ("NTI", "NIT")
-_N_MINUTES = {_RELAXATION: 7, "N": 41, "T": 26, "I": 40}
-"""Of the example's conditions; the last of relaxation has no ECG."""
+_N_MINUTES = {_RELAXATION: 6, "N": 41, "T": 26, "I": 40}
+"""Of the example's conditions, about what people took; one more of relaxation has no ECG."""
 _BETWEEN_S = 20.0
 """Of the example: between relaxation and work; not in its table."""
 _EXAMPLE_CHANNELS = (("ECG raw 1", "mV"), ("portiSkinRaw", "mV"), ("portiHeartPre", "uV"))
