@@ -378,7 +378,8 @@ def _example_table(
     subject: str, times: Sequence[tuple[str, float, float]], scores: Sequence[str]
 ) -> str:
     """The table as the publisher's: readings behind the conditions, blank lines between."""
-    starts, stops = ([_example_clock(time[k]) for time in times] for k in (1, 2))
+    starts = [_example_clock(start_s) for _, start_s, _ in times]
+    stops = [_example_clock(stop_s) for _, _, stop_s in times]
     lines = [
         f"# Subj;{subject};;",
         ";".join(("# ORDER", *(name for name, _, _ in times), "sRead", "fRead", "", "")),
