@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 
 from emoray.corpus.build.build import BuildReport, build
-from emoray.corpus.build.check import check
+from emoray.corpus.build.check import Check, check
+from emoray.corpus.build.tables import check_tables
 from emoray.corpus.read import CorpusDataset, open_corpus
 from emoray.rehearsal.release import write_release
+from emoray.runtime.console import open_console
 from emoray.vocabulary.targets import Classes, Levels
 from tests.corpus.in_process import in_process
 
@@ -83,4 +86,11 @@ def test_a_check_counts_against_the_cards(raw: Path, name: str) -> None:
     assert (row.n_subjects, row.errors, row.unexpected) == (2, [], ())
     assert row.n_presentations == row.n_recordings * row.card.n_presentations
     assert row.n_segments == {"wesad": 20, "swell_kw": 72}[name]
-    assert row.dropped
+    what, reason, n = {
+        "wesad": ("second", "between conditions (label 0)", 20),
+        "swell_kw": ("minute", "flat ECG", 6),
+    }[name]
+    assert row.dropped[what, reason] == n
+    said = io.StringIO()
+    open_console(file=said).print(check_tables(Check(raw, (row,), ()), ()))
+    assert f"{name}: the reader leaves out {n} {what}s: {reason}" in said.getvalue()
