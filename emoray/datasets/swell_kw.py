@@ -380,7 +380,7 @@ def _add_ratings(
 def write_example(
     root: Path, source: SignalSource, *, n_subjects: int, duration_s: float | None
 ) -> None:
-    """Write Poly5 files and the table; whole minutes, 1.4 MB each.
+    """Write Poly5 files and the table; whole minutes, 1.5 MB each, 193 MB a subject at full length.
 
     The traps: a block's number is not its condition; relaxation comes first, and its last minute
     has no ECG; the ECG is the last of three channels; seconds between relaxation and work that

@@ -318,7 +318,7 @@ def _row(rows: Sequence[tuple[str, list[str]]], name: str, path: Path) -> list[s
 def write_example(
     root: Path, source: SignalSource, *, n_subjects: int, duration_s: float | None
 ) -> None:
-    """Write a pickle and a table for each subject; 95 MB each at full length.
+    """Write a pickle and a table for each subject; 53 MB each at full length.
 
     The traps: subjects 1 and 12 are not there; stretches without a condition between them, with
     labels to be ignored; stress and amusement change places from subject to subject; two
