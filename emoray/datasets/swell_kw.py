@@ -103,11 +103,11 @@ _BESIDE = (
 
 _ORDERS = ("NTI", "NIT")
 _N_MINUTES = {_RELAXATION: 6, "N": 41, "T": 26, "I": 40}
-"""Of the example's conditions, about what people took; one more of relaxation has no ECG."""
+"""Of the example's conditions, about the mean of the release; one more of relaxation has no ECG."""
 _BETWEEN_S = 20.0
 """Of the example: between relaxation and work; not in its table."""
 _EXAMPLE_CHANNELS = (("ECG raw 1", "mV"), ("portiSkinRaw", "mV"), ("portiHeartPre", "uV"))
-_BEGIN = datetime(2012, 9, 18, 13, 16)
+_BEGIN = datetime(2012, 9, 18, 9, 0)
 
 
 @dataclass(slots=True)
@@ -343,13 +343,13 @@ def _blocks(path: Path, size: int, mtime_ns: int) -> Mapping[tuple[int, int], _B
 
 
 def _minute(text: spreadsheet.Cell | None, where: str) -> datetime:
-    """`20120918T131600000`: the last three digits are milliseconds."""
+    """`20120918T090000000`: the last three digits are milliseconds."""
     match = re.fullmatch(r"(\d{8}T\d{6})(\d{3})?", str(text))
     try:
         minute = datetime.strptime(match[1] if match else "", "%Y%m%dT%H%M%S")
     except ValueError:
         raise DataError(
-            f"{where} {_TIME}: need a time such as 20120918T131600000, found {text!r}"
+            f"{where} {_TIME}: need a time such as 20120918T090000000, found {text!r}"
         ) from None
     return minute + timedelta(milliseconds=int(match[2] or 0) if match else 0)
 

@@ -192,7 +192,7 @@ def test_a_minute_at_a_time_that_cannot_be_does_no_harm(
     """The publisher's table has such a row, added by hand, two hours too early."""
 
     def add(rows: list[Row]) -> list[Row]:
-        return [*rows, {**rows[3], "timestamp": "20120918T112700000"}]
+        return [*rows, {**rows[3], "timestamp": "20120918T070000000"}]
 
     assert read(table(add)).presentations == read(example).presentations
 
@@ -337,7 +337,7 @@ def test_a_release_without_the_table_is_listed_and_refused(root: Path) -> None:
         ("Stress", "much", "row 5 Stress: need a number, found 'much'"),
         ("Condition", "X", "row 5: need a person PP<n>, a block 1-3 and a condition"),
         ("Condition", "T", "need one condition in PP1 block 1, found R, N, T"),
-        ("timestamp", "13:16", "row 5 timestamp: need a time such as 20120918T131600000"),
+        ("timestamp", "9:00", "row 5 timestamp: need a time such as 20120918T090000000"),
     ],
 )
 def test_rows_that_cannot_be_are_refused(
