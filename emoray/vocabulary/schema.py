@@ -113,10 +113,10 @@ class Card:
     ecg: EcgCard | None = None
     """None: a dataset of EEG only."""
     scale: Scale | None = None
-    """Of valence and arousal; None where the labels are emotion names."""
+    """Of valence and arousal; None where nobody rated them."""
     emotions: tuple[str, ...] = ()
-    """Canonical emotion names by class index (SEED: names of classes that are no emotions);
-    empty where the labels are ratings."""
+    """Canonical emotion names by class index (SEED, WESAD: names of classes that are no emotions);
+    empty where there are ratings only."""
     n_segments_paper: int | None = None
     """Segments that the paper counts in the whole dataset."""
     n_segments_per_subject: int | None = None
@@ -174,7 +174,8 @@ class Dropped:
     """Something left out, with the reason in words a person can act on."""
 
     what: str
-    """`presentation`, `segment`, `channel`, `excursion` (samples of a channel) or `ica`."""
+    """`presentation`, `minute` or `second` of what was shown or lay between, `segment`, `channel`,
+    `excursion` (samples of a channel) or `ica`."""
     where: str
     """File and place: `s03.dat presentation 12`."""
     reason: str

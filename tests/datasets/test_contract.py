@@ -59,6 +59,19 @@ class SpySource(ToneSource):
         self.planted[subject, stimulus.split("@")[0]] = va  # `07@2`: 07 at the second visit
         return super().eeg(dataset, subject, stimulus, channels, sfreq, duration_s, va)
 
+    def ecg(
+        self,
+        dataset: str,
+        subject: int,
+        stimulus: str,
+        n_leads: int,
+        sfreq: float,
+        duration_s: float,
+        va: tuple[float, float],
+    ) -> FloatArray:
+        assert self.planted.setdefault((subject, stimulus.split("@")[0]), va) == va
+        return super().ecg(dataset, subject, stimulus, n_leads, sfreq, duration_s, va)
+
 
 @dataclass
 class Example:
@@ -120,7 +133,7 @@ def test_the_cards_figures_agree_with_each_other(name: str) -> None:
     assert len(set(channels)) == len(channels)
     leads = () if card.ecg is None else card.ecg.leads
     assert len(set(leads)) == len(leads)
-    assert (card.scale is None) == bool(card.emotions)
+    assert card.scale is not None or card.emotions
     assert card.n_recordings % card.n_subjects == 0
     if name in EMOD.pretraining:
         assert card.emotions == tuple(affect.canonical_emotion(e) for e in card.emotions)
@@ -247,26 +260,36 @@ def test_shown_signals_are_finite_and_of_the_written_size(example: Example) -> N
 
 
 def test_stimuli_are_rated_on_the_scale_or_labelled_by_a_class(example: Example) -> None:
-    card = example.module.CARD
+    card, both = example.module.CARD, ("valence", "arousal")
     for _, p in example.presentations:
-        if card.scale is not None:
-            assert {"valence", "arousal"} <= set(p.ratings)
-            assert all(card.scale.low <= r <= card.scale.high for r in p.ratings.values())
+        if card.scale is not None and is_rated(p):
+            assert all(card.scale.low <= p.ratings[axis] <= card.scale.high for axis in both)
             assert p.emotion is None
-        else:
+        if card.scale is None:
             assert not p.ratings
             assert p.label is not None
-            assert p.emotion in (card.emotions[p.label], None)
-            assert example.name not in EMOD.pretraining or p.emotion is not None
+        assert p.label is None or p.emotion in (card.emotions[p.label], None)
+        assert example.name not in EMOD.pretraining or p.emotion is not None or is_rated(p)
+
+
+def test_only_a_relaxation_is_neither_rated_nor_of_a_class(example: Example) -> None:
+    told = [is_rated(p) or p.label is not None for _, p in example.presentations]
+    assert sum(told) >= len(told) / 2
+    others = [p for _, p in example.presentations if not is_rated(p) and p.label is None]
+    assert all(p.stimulus == "relaxation" for p in others)
+
+
+def is_rated(p: Presentation) -> bool:
+    return {"valence", "arousal"} <= p.ratings.keys()
 
 
 def placed(example: Example, p: Presentation) -> tuple[float, float] | None:
     """Valence and arousal in [-4, 4], as the preprocessing will find them."""
     if p.emotion is not None:
         return affect.place_emotion(p.emotion)
-    if example.module.CARD.scale is None:
-        return None
     scale = example.module.CARD.scale
+    if scale is None or not is_rated(p):
+        return None
     valence, arousal = (
         affect.place_rating(p.ratings[axis], scale, name=axis, where=p.stimulus)
         for axis in ("valence", "arousal")
@@ -277,8 +300,10 @@ def placed(example: Example, p: Presentation) -> tuple[float, float] | None:
 def test_signals_follow_the_valence_and_arousal_that_are_read(example: Example) -> None:
     seen = set()
     for recording, p in example.presentations:
-        planted = example.source.planted[int(recording.ref.subject), p.stimulus]
         read = placed(example, p)
+        if read is None and p.label is None:  # a rest
+            continue
+        planted = example.source.planted[int(recording.ref.subject), p.stimulus]
         seen.add(planted)
         if read is None:  # SEED: classes without a place
             assert p.label == 1 + np.sign(planted[0])
@@ -293,7 +318,7 @@ def test_a_rating_is_the_sources(example: Example) -> None:
     if scale is None:
         return
     half_a_step = 4 / (scale.high - scale.low)  # where the dataset has whole numbers
-    for recording, p in example.presentations:
+    for recording, p in ((r, p) for r, p in example.presentations if is_rated(p)):
         rated = example.source.rating(example.name, int(recording.ref.subject), p.stimulus)
         assert placed(example, p) == pytest.approx(rated, abs=half_a_step + 1e-6)
 

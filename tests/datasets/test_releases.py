@@ -79,6 +79,7 @@ def assert_same(name: str, root: Path, written: Path) -> None:
     assert listing.unexpected == before.unexpected
     assert found.presentations == expected.presentations
     np.testing.assert_array_equal(found.stretches[-1].eeg_CT, expected.stretches[-1].eeg_CT)
+    np.testing.assert_array_equal(found.stretches[-1].ecg_LT, expected.stretches[-1].ecg_LT)
 
 
 def nest(root: Path, *folders: str) -> None:

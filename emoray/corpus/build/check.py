@@ -38,8 +38,8 @@ class Found:
     """That fit into the presentations, by the card's length."""
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
-    dropped: Counter[str] = field(default_factory=Counter)
-    """By reason: what the reader leaves out."""
+    dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By what and why: what the reader leaves out."""
     errors: list[str] = field(default_factory=list)
     """Recordings that cannot be read, or the whole folder."""
 
@@ -148,7 +148,7 @@ class _Counter:
             "error": None,
             "n_presentations": len(recording.presentations),
             "n_segments": n_segments,
-            "dropped": [[entry.reason, entry.n] for entry in recording.dropped],
+            "dropped": [[entry.what, entry.reason, entry.n] for entry in recording.dropped],
         }
 
 
@@ -160,5 +160,5 @@ def _add(row: Found, answer: Mapping[str, Any]) -> None:
         return
     row.n_presentations += answer["n_presentations"]
     row.n_segments += answer["n_segments"]
-    for reason, n in answer["dropped"]:
-        row.dropped[reason] += n
+    for what, reason, n in answer["dropped"]:
+        row.dropped[what, reason] += n

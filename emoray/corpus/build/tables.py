@@ -130,8 +130,8 @@ def _details(row: Found) -> Iterable[Text]:
         yield Text(f"{name}: missing {_names(row.missing)}")
     if row.unexpected:
         yield Text(f"{name}: unexpected {_names(row.unexpected)}")
-    for reason, n in row.dropped.most_common():
-        yield Text(f"{name}: the reader leaves out {n:,}: {reason}")
+    for (what, reason), n in row.dropped.most_common():
+        yield Text(f"{name}: the reader leaves out {n:,} {what}{'s' * (n != 1)}: {reason}")
     yield from _list(f"{name}: cannot be read", row.errors)
 
 

@@ -1,8 +1,9 @@
 """Pickles of arrays, read without ever running what they ask for.
 
-A pickle may name any function and call it. The publishers' pickles (DEAP, FACED) name a few of
-numpy's, and these are answered by stand-ins that take numbers and text only: numpy's own functions
-trust a pickle so far that an altered one can crash the process. Every other name is refused.
+A pickle may name any function and call it. The publishers' pickles (DEAP, FACED, WESAD) name a few
+of numpy's, and these are answered by stand-ins that take numbers and text only: numpy's own
+functions trust a pickle so far that an altered one can crash the process. Every other name is
+refused.
 
 A pickle is a program, and a short one can ask for more than any memory holds: for a list twice in a
 list, forty times over, or for the two thousand millionth place of the memo. So its steps are looked
@@ -26,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emoray.datasets.formats import files
-from emoray.vocabulary.schema import DataError, FloatArray
+from emoray.vocabulary.schema import DataError
 
 
 def load_arrays(path: Path) -> Any:
@@ -67,18 +68,15 @@ def load_arrays(path: Path) -> Any:
         ) from error
 
 
-def dump_python2(path: Path, arrays: Mapping[str, FloatArray]) -> None:
-    """Write float64 arrays by name as Python 2 with numpy 1 did (pickle protocol 2).
+def dump_python2(path: Path, content: Mapping[str, Any]) -> None:
+    """Write arrays, texts and dictionaries of these as Python 2 with numpy 1 did (protocol 2).
 
     Python 3 spells bytes at this protocol as escaped text, half as long again; the publishers'
     files hold them plain.
     """
     with path.open("wb") as file:
-        file.write(b"\x80\x02}")  # protocol 2, an empty dict
-        for name, array in arrays.items():
-            file.write(_text(name))
-            _write_array(file, np.ascontiguousarray(array, dtype="<f8"))
-            file.write(b"s")  # set the item
+        file.write(b"\x80\x02")  # protocol 2
+        _write(file, content)
         file.write(b".")
 
 
@@ -318,12 +316,28 @@ def _int(number: int) -> bytes:
     return b"J" + struct.pack("<i", number)
 
 
-def _write_array(file: IO[bytes], array: FloatArray) -> None:
+def _write(file: IO[bytes], value: Any) -> None:
+    """The opcodes of one value."""
+    if isinstance(value, str):
+        file.write(_text(value))
+    elif isinstance(value, np.ndarray):
+        little = value.dtype.newbyteorder("<")
+        _write_array(file, np.ascontiguousarray(value, dtype=little))
+    else:
+        file.write(b"}")  # an empty dict
+        for name, item in value.items():
+            file.write(_text(name))
+            _write(file, item)
+            file.write(b"s")  # set the item
+
+
+def _write_array(file: IO[bytes], array: NDArray[np.generic]) -> None:
     """The opcodes of `numpy.core.multiarray._reconstruct(ndarray, (0,), 'b')` and its state."""
+    kind = f"{array.dtype.kind}{array.dtype.itemsize}"
     file.write(b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85")
     file.write(_text("b") + b"\x87R")
     file.write(b"(K\x01(" + b"".join(_int(n) for n in array.shape) + b"t")
-    file.write(b"cnumpy\ndtype\n" + _text("f8") + b"K\x00K\x01\x87R")
+    file.write(b"cnumpy\ndtype\n" + _text(kind) + b"K\x00K\x01\x87R")
     file.write(b"(K\x03" + _text("<") + b"NNN" + _int(-1) + _int(-1) + b"K\x00tb")
     file.write(b"\x89T" + struct.pack("<i", array.nbytes))  # not in Fortran order; its bytes
     file.write(array.data)
