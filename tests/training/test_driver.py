@@ -80,6 +80,11 @@ def with_run(submission: Submission, **changes: Any) -> Submission:
     return replace(submission, run=replace(submission.run, **changes))
 
 
+def longer(submission: Submission) -> Submission:
+    """The same for some ten seconds, where a node's loss must first be arranged."""
+    return with_run(submission, config=to_dict(replace(TINY, epochs=6 * TINY.epochs)))
+
+
 def plan_of(submission: Submission) -> Plan:
     found = open_data(submission.run)
     return found.plan(found.stage())

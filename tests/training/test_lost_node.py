@@ -23,7 +23,7 @@ from ray._private.state import actors
 from ray.cluster_utils import Cluster
 
 from emoray.experiments import schedule
-from tests.training.test_driver import EVERY, reached, submitted, run, wait_for
+from tests.training.test_driver import EVERY, longer, reached, run, submitted, wait_for
 
 corpus, storage = map(Path, sys.argv[1:])
 
@@ -45,7 +45,7 @@ ray.get(busy.ready.remote())
 others = [cluster.add_node(num_cpus=1) for _ in range(2)]
 cluster.wait_for_nodes()
 
-request = submitted(corpus, storage, "lost")
+request = longer(submitted(corpus, storage, "lost"))
 met = {}
 
 def lose():
@@ -87,9 +87,9 @@ UNBROKEN = """
 import sys
 from pathlib import Path
 import ray
-from tests.training.test_driver import submitted, run
+from tests.training.test_driver import longer, run, submitted
 ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False)
-run(submitted(Path(sys.argv[1]), Path(sys.argv[2]), "unbroken"))
+run(longer(submitted(Path(sys.argv[1]), Path(sys.argv[2]), "unbroken")))
 print("MET {}")
 """
 
