@@ -22,7 +22,7 @@ import torch
 import tyro
 from rich.table import Table
 
-from emoray.corpus.library import Library
+from emoray.corpus.catalog import Catalog
 from emoray.evaluation.folds import folds
 from emoray.experiments import schedule
 from emoray.experiments.options import Where
@@ -101,7 +101,7 @@ def main(options: Options) -> None:
 
 
 def _runs(options: Options, location: str) -> list[Run]:
-    dataset = Library(location).dataset(options.dataset)
+    dataset = Catalog(location).dataset(options.dataset)
     (evaluation,) = (e for e in published.load("emod").evaluation if e.name == options.dataset)
     protocol = evaluation.protocol
     usual = FinetuneConfig() if options.paper_size else rehearsal_finetune_config()

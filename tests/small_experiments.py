@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from emoray import datasets
-from emoray.corpus.library import Library
+from emoray.corpus.catalog import Catalog
 from emoray.experiments.experiment import CellRuns
 from emoray.experiments.paper_tables import Reproduction
 from emoray.methods.emod.config import EncoderConfig, FinetuneConfig
@@ -84,7 +84,7 @@ def reproduction(corpus: Path, storage: Path, **changes: Any) -> Reproduction:
     """The paper on a small corpus, by settings of a small encoder."""
     fields = {
         "paper": published.load("emod"),
-        "library": Library(str(corpus)),
+        "catalog": Catalog(str(corpus)),
         "storage": str(storage / "runs"),
         "datasets": ("faced",),
         "seeds": (0, 1),
@@ -106,7 +106,7 @@ def tiny_run(corpus: Path, dataset: str = "faced", **changes: Any) -> Run:
         stage="finetune",
         config=to_dict(TINY),
         corpus=str(corpus),
-        builds=Library(str(corpus)).dataset(dataset).builds,
+        builds=Catalog(str(corpus)).dataset(dataset).builds,
         target={"kind": "classes"},
         protocol="subjects_and_stimuli_apart",
         fold="1_of_3",

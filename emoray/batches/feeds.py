@@ -23,7 +23,7 @@ from torch import Tensor
 
 from emoray.batches.batch import Batch, Group, Signal
 from emoray.batches.plans import Draw, Plan, Pool
-from emoray.corpus.library import Segments
+from emoray.corpus.catalog import Segments
 from emoray.corpus.read import Corpus
 from emoray.vocabulary.choices import Gather
 from emoray.vocabulary.schema import IntArray, Stream

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from emoray.batches.feeds import in_order
-from emoray.corpus.library import Segments
+from emoray.corpus.catalog import Segments
 from emoray.methods.base import Embedder
 from emoray.vocabulary.schema import Float32Array, IntArray
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from emoray.batches.feeds import in_order
-from emoray.corpus.library import Segments
+from emoray.corpus.catalog import Segments
 from emoray.methods.base import Stage
 from emoray.vocabulary.schema import FloatArray, IntArray
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from emoray import methods
+from emoray.methods.base import Stage
 from emoray.results.paper import MeanSd
 from emoray.training.run import Origin
 
@@ -22,6 +24,15 @@ class ArmStage:
     """Its settings; the seed is set for each run."""
     starts: Mapping[str, str | Origin] = field(default_factory=dict)
     """By what the stage calls it: an earlier stage by name, or weights that are there."""
+
+    @property
+    def kind(self) -> type[Stage]:
+        """Its class.
+
+        Raises:
+            ValueError: there is no such method or stage.
+        """
+        return methods.stage(self.method, self.stage)
 
 
 @dataclass(frozen=True)

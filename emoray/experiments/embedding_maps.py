@@ -17,7 +17,7 @@ import ray
 import torch
 
 from emoray.batches.feeds import eligible_rows
-from emoray.corpus.library import Segments, open_segments
+from emoray.corpus.catalog import Segments, open_segments
 from emoray.evaluation.embed import embed, evenly
 from emoray.evaluation.maps import Map, tsne_map
 from emoray.evaluation.readout import leave_one_subject_out

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from emoray import methods
 from emoray.evaluation.folds import PROTOCOLS, folds
 from emoray.experiments.arms import Arm
 from emoray.experiments.graph import At, Graph, question
@@ -102,11 +101,11 @@ class Experiment:
         return tuple(name for name in self.protocols if name not in foreign)
 
     def _cell(self, arm: Arm, evaluation: Evaluation, protocol: str) -> CellRuns:
-        kind = methods.get(arm.last.method).STAGES[arm.last.stage]
-        if evaluation.dataset not in self.graph.library.names:
+        kind = arm.last.kind
+        if evaluation.dataset not in self.graph.catalog.names:
             return CellRuns(arm, evaluation, protocol)
         try:
-            found = self.graph.library.dataset(evaluation.dataset, kind.streams, kind.recipes)
+            found = self.graph.catalog.dataset(evaluation.dataset, kind.streams, kind.recipes)
             made = folds(protocol, found.name, found.index, evaluation.target)
             names = [fold.name for fold in made]
             runs = tuple(
@@ -195,7 +194,7 @@ def compare(
         reference=frame.reference,
         published_parameters=frame.published_parameters,
         blocks=tuple(_blocks(cells, rows, errors)),
-        rehearsal=experiment.graph.library.rehearsal,
+        rehearsal=experiment.graph.catalog.rehearsal,
         notes=(*frame.notes, *_rotation_note(experiment, cells), *_training_note(experiment.arms)),
     )
 

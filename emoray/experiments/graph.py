@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from emoray import methods
-from emoray.corpus.library import Library, Segments
+from emoray.corpus.catalog import Catalog, Segments
 from emoray.experiments.arms import Arm, ArmStage
 from emoray.methods.base import Stage
 from emoray.results.paper import Evaluation
@@ -54,14 +53,14 @@ class Graph:
     """Makes runs; asked twice for the same one, it gives the one it made.
 
     Args:
-        library: of the corpus.
+        catalog: of the corpus.
         storage: folder or URI of the runs.
         pretraining: datasets that stages over the corpus are trained on, those of them that the
             corpus has with the stage's streams.
         seed_of: seed of a run -> seed of the stages over the corpus that it descends from.
     """
 
-    library: Library
+    catalog: Catalog
     storage: str
     pretraining: Sequence[str] = ()
     seed_of: Callable[[int], int] = lambda seed: seed
@@ -97,7 +96,7 @@ class Graph:
     # One run --------------------------------------------------------------------------------------
 
     def _run(self, stage: ArmStage, at: At, starts: Mapping[str, Origin], *, is_last: bool) -> Run:
-        kind = _kind(stage)
+        kind = stage.kind
         if kind.scope == "corpus":
             return self._corpus_run(stage, self.seed_of(at.seed), starts)
         is_scored = is_last or kind.target == "label"
@@ -107,7 +106,7 @@ class Graph:
                 method=stage.method,
                 stage=stage.stage,
                 config=to_dict(set_dotted(stage.config, "seed", at.seed)),
-                corpus=self.library.location,
+                corpus=self.catalog.location,
                 builds=dataset.builds,
                 target=at.evaluation.target.to_plain(),
                 protocol=at.protocol,
@@ -118,14 +117,14 @@ class Graph:
         )
 
     def _corpus_run(self, stage: ArmStage, seed: int, starts: Mapping[str, Origin]) -> Run:
-        kind = _kind(stage)
+        kind = stage.kind
         opened = [self._dataset(kind, name) for name in self._names(kind)]
         return self._coded(
             Run(
                 method=stage.method,
                 stage=stage.stage,
                 config=to_dict(set_dotted(stage.config, "seed", seed)),
-                corpus=self.library.location,
+                corpus=self.catalog.location,
                 builds={f: d for dataset in opened for f, d in dataset.builds.items()},
                 starts={**starts, **self._published(stage)},
             )
@@ -139,17 +138,17 @@ class Graph:
 
     def _names(self, kind: type[Stage]) -> tuple[str, ...]:
         """Datasets that a stage over the corpus is trained on."""
-        found = self.library.having(kind.streams, self.pretraining)
+        found = self.catalog.having(kind.streams, self.pretraining)
         if kind.target == "va":
             found = tuple(name for name in found if self._dataset(kind, name).has_coordinates)
         if not found:
             needed = f"{' and '.join(kind.streams)} of {', '.join(self.pretraining)}"
             needed += " with valence and arousal" * (kind.target == "va")
-            raise ValueError(f"need datasets to pretrain on ({needed}), got {self.library.words}")
+            raise ValueError(f"need datasets to pretrain on ({needed}), got {self.catalog.words}")
         return found
 
     def _dataset(self, kind: type[Stage], name: str) -> Segments:
-        return self.library.dataset(name, kind.streams, kind.recipes)
+        return self.catalog.dataset(name, kind.streams, kind.recipes)
 
     # What it starts from --------------------------------------------------------------------------
 
@@ -164,7 +163,7 @@ class Graph:
         """Weights that the settings name, as a start; looked at once, they may be large."""
         at = (stage.method, stage.stage, digest(stage.config))
         if at not in self._named:
-            self._named[at] = _kind(stage).published_weights(stage.config)
+            self._named[at] = stage.kind.published_weights(stage.config)
         named = self._named[at]
         return {} if named is None else {PUBLISHED: Origin(named)}
 
@@ -189,11 +188,6 @@ def _starts(stage: ArmStage, ends: Mapping[str, _End]) -> dict[str, Origin]:
         role: start if isinstance(start, Origin) else ends[start].origin
         for role, start in stage.starts.items()
     }
-
-
-def _kind(stage: ArmStage) -> type[Stage]:
-    kind: type[Stage] = methods.get(stage.method).STAGES[stage.stage]
-    return kind
 
 
 def _n_steps(found: RunData) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from emoray import methods
-from emoray.corpus.library import Library
+from emoray.corpus.catalog import Catalog
 from emoray.experiments.arms import Arm, ArmStage
 from emoray.experiments.experiment import FOLD_NOTES, ONE_PRETRAINING, Experiment, Frame
 from emoray.experiments.graph import Graph
@@ -33,7 +33,7 @@ class Reproduction:
     """How a paper is reproduced: on what, how often, by which settings."""
 
     paper: Paper
-    library: Library
+    catalog: Catalog
     """Of a corpus with the datasets of pretraining and of evaluation, or some of them."""
     storage: str
     """Folder or URI that holds the runs."""
@@ -135,7 +135,7 @@ class Reproduction:
     @cached_property
     def graph(self) -> Graph:
         """Of the runs of all tables: the full model is one run in each."""
-        return Graph(self.library, self.storage, self.paper.pretraining, self._seed)
+        return Graph(self.catalog, self.storage, self.paper.pretraining, self._seed)
 
     def _arm(self, row: PaperRow) -> Arm:
         assert row.reproduce is not None
@@ -233,11 +233,7 @@ class Reproduction:
 
 
 def _kind(stage: StageOfRow) -> type[Stage]:
-    found: Mapping[str, type[Stage]] = methods.get(stage.method).STAGES
-    if stage.stage not in found:
-        known = ", ".join(found)
-        raise ValueError(f"need a stage of {stage.method} among {known}; got {stage.stage!r}")
-    return found[stage.stage]
+    return methods.stage(stage.method, stage.stage)
 
 
 def _check_stages(row: PaperRow, kinds: Mapping[str, type[Stage]]) -> None:

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from emoray import __version__, methods
 from emoray.corpus.build.rehearsal import N_SUBJECTS, rehearsal_corpus, rehearsal_folders
-from emoray.corpus.library import Library
+from emoray.corpus.catalog import Catalog
 from emoray.evaluation.maps import Map
 from emoray.experiments import schedule
 from emoray.experiments.cost import Estimate, estimate_ancestors, estimate_runs
@@ -64,9 +64,9 @@ class Place:
     """Whether runs leave the weights of their best epoch."""
 
     @cached_property
-    def library(self) -> Library:
+    def catalog(self) -> Catalog:
         """Of the corpus."""
-        return Library(self.location)
+        return Catalog(self.location)
 
     @property
     def folders(self) -> schedule.Folders:
@@ -169,7 +169,7 @@ def _stages_of(paper: Paper) -> Iterator[tuple[type[Stage], Sequence[str]]]:
     ]
     found += [(s, [f.dataset]) for f in paper.figures.values() for s in f.reproduce.stages]
     for stage, names in found:
-        kind: type[Stage] = methods.get(stage.method).STAGES[stage.stage]
+        kind = methods.stage(stage.method, stage.stage)
         yield kind, paper.pretraining if kind.scope == "corpus" else names
 
 
@@ -267,7 +267,7 @@ def show_missing(place: Place, cells: Sequence[CellRuns]) -> None:
     needed = still_needed(runs)
     show_estimates(place, [run for key, run in needed.items() if key not in asked], estimates)
     absent = dict.fromkeys(
-        cell.dataset for cell in cells if cell.dataset not in place.library.names
+        cell.dataset for cell in cells if cell.dataset not in place.catalog.names
     )
     if absent:
         place.console.print(f"Not in the corpus, so blank: {', '.join(absent)}.")
@@ -283,7 +283,7 @@ def has_ended(place: Place, run: Run) -> bool:
 def show_estimates(place: Place, to_come: Iterable[Run], runs: Sequence[Estimate] = ()) -> None:
     """What runs should take, after those that they start from."""
     estimates = [*estimate_ancestors(to_come), *runs]
-    place.console.print(estimates_table(estimates, rehearsal=place.library.rehearsal))
+    place.console.print(estimates_table(estimates, rehearsal=place.catalog.rehearsal))
 
 
 def estimates_table(estimates: Sequence[Estimate], *, rehearsal: bool) -> RenderableType:
@@ -329,7 +329,7 @@ def show_weights(place: Place, cells: Sequence[CellRuns]) -> None:
             data = " ".join([*run.datasets, *schedule.target_words(run)])
             what = f"{names[key]}, {data} {run.fold} seed {run.seed}"
             lie[f"{what} ({run.protocol})"] = folder.place(found)
-    place.console.print(summary.heading("Weights", rehearsal=place.library.rehearsal))
+    place.console.print(summary.heading("Weights", rehearsal=place.catalog.rehearsal))
     place.console.print(summary.files(lie))
 
 
@@ -368,16 +368,16 @@ def lay_out(place: Place, run: Run, dataset: str) -> tuple[dict[str, Map], ReadO
         ValueError: the corpus lacks the dataset.
         RuntimeError: the pretraining failed.
     """
-    if dataset not in place.library.names:
+    if dataset not in place.catalog.names:
         raise ValueError(
-            f"{place.location}: need {dataset} to lay out, got {', '.join(place.library.names)}"
+            f"{place.location}: need {dataset} to lay out, got {', '.join(place.catalog.names)}"
         )
     rules = connect(place, [run])
     if not has_ended(place, run):
         with RunsDisplay(0, {}, place.console) as display:
             schedule.train(run, folders=place.folders, rules=rules, listen=display)
     kind = stage_of(run)
-    folders = tuple(place.library.dataset(dataset, kind.streams, kind.recipes).builds)
+    folders = tuple(place.catalog.dataset(dataset, kind.streams, kind.recipes).builds)
     request = MapRequest(run, place.folders.runs, folders, join(place.storage, "maps"))
     return make_maps(request, rules.resources)
 

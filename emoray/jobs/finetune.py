@@ -81,7 +81,7 @@ def _evaluation(options: Finetune, place: session.Place, paper: Paper) -> tuple[
     there = dict.fromkeys(one.dataset for one in known)
     if unknown := [name for name in options.datasets if name not in there]:
         raise ValueError(f"need datasets among {', '.join(there)}; got {', '.join(unknown)}")
-    here = options.datasets or [name for name in there if name in place.library.names]
+    here = options.datasets or [name for name in there if name in place.catalog.names]
     found = [one for name in here for one in known if one.dataset == name]
     if place.rehearsal and not options.protocols:
         found = [one.rehearsed for one in found]
@@ -96,7 +96,7 @@ def _experiment(
     evaluation: Sequence[Evaluation],
     title: str,
 ) -> Experiment:
-    kind = methods.get(options.method).STAGES[stage]
+    kind = methods.stage(options.method, stage)
     config = kind.rehearsal() if place.rehearsal else kind.config_type()
     config = set_all(config, _settings(options.set, stage))
     starts = {} if origin is None else {_role(kind, options.start_as): origin}
@@ -107,7 +107,7 @@ def _experiment(
         arms.append(Arm(f"{title}, {PRETRAINED}", (last,)))
     return Experiment(
         arms=arms,
-        graph=Graph(place.library, place.folders.runs),
+        graph=Graph(place.catalog, place.folders.runs),
         evaluation=evaluation,
         seeds=options.seeds,
         protocols=options.protocols,

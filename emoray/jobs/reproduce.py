@@ -24,7 +24,7 @@ def run(options: Reproduce) -> None:
     place = session.open_place(options.where, open_console(), paper)
     reproduction = Reproduction(
         paper=paper,
-        library=place.library,
+        catalog=place.catalog,
         storage=place.folders.runs,
         datasets=options.datasets,
         protocols=options.protocols,
@@ -69,7 +69,7 @@ def _projection(
     """Embeddings laid out in the plane, untrained beside pretrained."""
     run = reproduction.full_pretraining()
     maps, read_outs = session.lay_out(place, run, figure.dataset)
-    rehearsal = place.library.rehearsal
+    rehearsal = place.catalog.rehearsal
     seen = figure.dataset in run.datasets
     picture = figures.embedding_map(
         maps["untrained"],

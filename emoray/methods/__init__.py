@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from emoray.methods.base import Stage
 
 
 def names() -> tuple[str, ...]:
@@ -21,6 +26,18 @@ def get(name: str) -> ModuleType:
     if name not in names():
         raise ValueError(f"need a method among {', '.join(names())}; got {name!r}")
     return importlib.import_module(module_of(name))
+
+
+def stage(method: str, name: str) -> type[Stage]:
+    """One of a method's stages.
+
+    Raises:
+        ValueError: there is no such method or stage; the message lists those there are.
+    """
+    found: Mapping[str, type[Stage]] = get(method).STAGES
+    if name not in found:
+        raise ValueError(f"need a stage of {method} among {', '.join(found)}; got {name!r}")
+    return found[name]
 
 
 def module_of(name: str) -> str:

@@ -342,7 +342,7 @@ def load_trained(location: str | Path) -> torch.nn.Module:
 
 def _trained(folder: Path) -> torch.nn.Module:
     facts = describe(folder)
-    kind = methods.get(facts["method"]).STAGES[facts["stage"]]
+    kind = methods.stage(facts["method"], facts["stage"])
     inputs = configs.from_dict(Inputs, facts.get("inputs", {}))
     stage = kind(configs.from_dict(kind.config_type, facts["config"]), inputs, {})
     module: torch.nn.Module = stage.build()

@@ -24,8 +24,8 @@ from emoray.batches.feeds import (
     unrated_pools,
 )
 from emoray.batches.plans import Plan, Pool, make_plan
+from emoray.corpus.catalog import Segments, open_segments
 from emoray.corpus.fingerprints import Seen, Signals
-from emoray.corpus.library import Segments, open_segments
 from emoray.corpus.manifest import digest_of
 from emoray.evaluation.folds import Fold, folds
 from emoray.methods.base import Inputs, Stage, Start, StreamSpec
@@ -121,8 +121,7 @@ class RunData:
 
 def stage_of(run: Run) -> type[Stage]:
     """The class of a run's stage."""
-    kind: type[Stage] = methods.get(run.method).STAGES[run.stage]
-    return kind
+    return methods.stage(run.method, run.stage)
 
 
 def open_data(run: Run) -> RunData:

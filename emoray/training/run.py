@@ -6,7 +6,7 @@ writes it down, a worker receives it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -123,13 +123,6 @@ class Run:
             "config": dict(self.config),
             "starts": self.plain_starts(),
         }
-
-    def ancestors(self) -> Iterator[Run]:
-        """Runs that must have ended before it, those they start from first; some perhaps twice."""
-        for origin in self.starts.values():
-            if origin.run is not None:
-                yield from origin.run.ancestors()
-                yield origin.run
 
     def to_json(self) -> dict[str, Any]:
         """As JSON keeps it; of its starts what they are and where, not the runs that make them."""

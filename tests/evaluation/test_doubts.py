@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from emoray.corpus.library import Library
+from emoray.corpus.catalog import Catalog
 from emoray.evaluation.doubts import NotApart, not_apart, of_held_out
 from emoray.experiments.pretraining import held_out_doubts
 from emoray.methods import get
@@ -56,8 +56,8 @@ def test_a_run_says_it_of_whom_it_holds_out(tmp_path: Path) -> None:
     """What the summary and its JSON carry."""
     made = (Made("seed_iv"), Made("seed_vii", channels=("T3", "O1")), Made("deap"))
     location = write_corpus(tmp_path, made)
-    library = Library(str(location))
-    opened = [library.dataset(name) for name in library.names]
+    catalog = Catalog(str(location))
+    opened = [catalog.dataset(name) for name in catalog.names]
     run = Run(
         method="emod",
         stage="pretrain",
@@ -91,7 +91,7 @@ def test_published_weights_that_know_the_laboratory_are_no_strangers(
         stage="train",
         config=to_dict(config),
         corpus=str(tmp_path / "corpus"),
-        builds=Library(str(tmp_path / "corpus")).dataset(dataset).builds,
+        builds=Catalog(str(tmp_path / "corpus")).dataset(dataset).builds,
         protocol="subjects_and_stimuli_apart",
         fold="1_of_3",
         target={"kind": "classes"},

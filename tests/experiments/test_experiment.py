@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from emoray.corpus.library import Library
+from emoray.corpus.catalog import Catalog
 from emoray.evaluation.folds import folds
 from emoray.experiments.arms import Arm, ArmStage
 from emoray.experiments.experiment import Experiment, Frame, compare, missing, runs_of
@@ -49,7 +49,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def experiment(corpus: Path, **changes: Any) -> Experiment:
     fields = {
         "arms": ARMS,
-        "graph": Graph(Library(str(corpus)), str(corpus.parent / "runs")),
+        "graph": Graph(Catalog(str(corpus)), str(corpus.parent / "runs")),
         "evaluation": of("faced", "seed"),
         "seeds": (0, 1),
         **changes,
@@ -62,7 +62,7 @@ def of(*datasets: str) -> tuple[Evaluation, ...]:
 
 
 def fold_names(corpus: Path, dataset: str, protocol: str) -> list[str]:
-    return [f.name for f in folds(protocol, dataset, Library(str(corpus)).dataset(dataset).index)]
+    return [f.name for f in folds(protocol, dataset, Catalog(str(corpus)).dataset(dataset).index)]
 
 
 def test_a_plan_is_arms_by_datasets_by_protocols_by_folds_by_seeds(corpus: Path) -> None:

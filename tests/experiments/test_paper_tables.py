@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from emoray import methods
-from emoray.corpus.library import Library
+from emoray.corpus.catalog import Catalog
 from emoray.experiments.experiment import CellRuns, runs_of
 from emoray.experiments.graph import is_ended, still_needed
 from emoray.experiments.paper_tables import Reproduction
@@ -375,7 +375,7 @@ def test_what_makes_a_row_cannot_be_set_for_all(
 
 
 def test_pretraining_takes_no_dataset_that_is_evaluated_on(corpus: Path, tmp_path: Path) -> None:
-    assert {"faced", "seed"} < set(Library(str(corpus)).names)
+    assert {"faced", "seed"} < set(Catalog(str(corpus)).names)
     run = run_of(start_of(reproduction(corpus, tmp_path)))
     assert run.datasets == PRETRAINED
     assert set(open_data(run).seen()) == set(PRETRAINED)

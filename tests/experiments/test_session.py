@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from emoray.corpus.library import Library
+from emoray.corpus.catalog import Catalog
 from emoray.experiments import session
 from emoray.experiments.arms import Arm, ArmStage
 from emoray.experiments.cost import Estimate
@@ -199,7 +199,7 @@ def test_a_question_is_its_rows_data_folds_settings_and_starts(tmp_path: Path) -
     def question(**changes: Any) -> object:
         fields: Mapping[str, Any] = {
             "arms": (arm,),
-            "graph": Graph(Library(str(corpus)), str(tmp_path / "runs")),
+            "graph": Graph(Catalog(str(corpus)), str(tmp_path / "runs")),
             "evaluation": (BY_NAME["faced"], BY_NAME["seed"]),
             "seeds": (0, 1),
             **changes,
@@ -209,7 +209,7 @@ def test_a_question_is_its_rows_data_folds_settings_and_starts(tmp_path: Path) -
     usual = question()
     assert question() == usual
     elsewhere = shutil.copytree(corpus, tmp_path / "elsewhere")
-    assert question(graph=Graph(Library(str(elsewhere)), "s3://runs")) == usual
+    assert question(graph=Graph(Catalog(str(elsewhere)), "s3://runs")) == usual
     others = [
         {"evaluation": (BY_NAME["faced"],)},
         {"seeds": (0, 2)},
@@ -233,7 +233,7 @@ def test_a_damaged_row_of_another_run_is_named_and_ends_no_dry_run(
     place = replace(place_at(tmp_path), location=str(write_both(tmp_path / "corpus")))
     plan = Experiment(
         arms=(Arm("wide", (WIDE,)),),
-        graph=Graph(place.library, place.folders.runs),
+        graph=Graph(place.catalog, place.folders.runs),
         evaluation=(BY_NAME["faced"],),
         seeds=(0,),
     ).cells()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from emoray.corpus.library import Library
+from emoray.corpus.catalog import Catalog
 from emoray.experiments import session
 from emoray.experiments.experiment import FOLD_NOTES, ONE_PRETRAINING, CellRuns, Experiment, runs_of
 from emoray.experiments.graph import Graph
@@ -122,7 +122,7 @@ def test_the_table_says_what_its_intervals_speak_of(
     tmp_path: Path, choice: FoldChoice, checkpoint: str | None
 ) -> None:
     corpus = write_both(tmp_path / "corpus", evaluated=["seed"], pretrained=())
-    graph = Graph(Library(str(corpus)), str(tmp_path / "runs"))
+    graph = Graph(Catalog(str(corpus)), str(tmp_path / "runs"))
     experiment = Experiment((), graph, (BY_NAME["seed"],), (0,), folds=choice)
     notes = _frame(Finetune("emod", checkpoint=checkpoint), experiment, "EMOD").notes
     assert notes == (FOLD_NOTES[choice], *([ONE_PRETRAINING] if checkpoint else []))

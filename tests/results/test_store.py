@@ -564,7 +564,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ("training/data.py", True),
         ("training/execute.py", True),
         ("training/driver.py", False),
-        ("corpus/library.py", True),
+        ("corpus/catalog.py", True),
         ("corpus/read.py", True),
         ("evaluation/folds.py", True),
         ("evaluation/predict.py", True),

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from emoray.corpus.library import Library
+from emoray.corpus.catalog import Catalog
 from emoray.evaluation.folds import folds
 from emoray.training.account import Account, Past, joined, merged
 from emoray.training.data import RunData, data_of
@@ -23,15 +23,15 @@ APART = "subjects_apart_same_stimuli"
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     corpus = write_both(tmp_path_factory.mktemp("corpus"), evaluated=("seed",), pretrained=())
-    return Library(str(corpus))
+    return Catalog(str(corpus))
 
 
-def on_fold(library: Library, protocol: str, fold: int = 0, **changes: Any) -> RunData:
+def on_fold(catalog: Catalog, protocol: str, fold: int = 0, **changes: Any) -> RunData:
     """EMOD's classifier on one of a protocol's folds."""
-    run = replace(tiny_run(Path(library.location), "seed"), protocol=protocol, **changes)
-    dataset = library.dataset("seed")
+    run = replace(tiny_run(Path(catalog.location), "seed"), protocol=protocol, **changes)
+    dataset = catalog.dataset("seed")
     names = [one.name for one in folds(protocol, "seed", dataset.index)]
     return data_of(replace(run, fold=names[fold]), [dataset])
 
@@ -55,14 +55,14 @@ def of_corpus(seen: Mapping[str, Mapping[str, Sequence[str]]], **more: Any) -> A
 
 @pytest.mark.parametrize("protocol", [APART, "random_segments_same_subjects_same_stimuli"])
 def test_what_a_start_on_the_same_fold_saw_is_not_held_against_the_test(
-    library: Library, protocol: str
+    catalog: Catalog, protocol: str
 ) -> None:
-    here = on_fold(library, protocol)
+    here = on_fold(catalog, protocol)
     assert account(here).beside(here) == Past()
 
 
-def test_what_a_start_on_another_fold_saw_is(library: Library) -> None:
-    here, there = on_fold(library, APART), on_fold(library, APART, 1)
+def test_what_a_start_on_another_fold_saw_is(catalog: Catalog) -> None:
+    here, there = on_fold(catalog, APART), on_fold(catalog, APART, 1)
     other = account(there)
     assert other.beside(here) == other.all
     assert other.all.seen["seed"]
@@ -76,31 +76,31 @@ def test_what_a_start_on_another_fold_saw_is(library: Library) -> None:
     ],
 )
 def test_a_fold_of_that_name_by_another_protocol_or_target_is_another(
-    library: Library, other: dict[str, Any]
+    catalog: Catalog, other: dict[str, Any]
 ) -> None:
-    here = on_fold(library, APART)
+    here = on_fold(catalog, APART)
     start = account(here)
     there = replace(start, place={**start.place, **other})
     assert there.beside(here) == there.all
 
 
-def test_of_another_stream_the_people_and_their_stimuli_decide(library: Library) -> None:
-    here, there = on_fold(library, APART), on_fold(library, APART, 1)
+def test_of_another_stream_the_people_and_their_stimuli_decide(catalog: Catalog) -> None:
+    here, there = on_fold(catalog, APART), on_fold(catalog, APART, 1)
     assert moved(account(here), "seed-ecg-1").beside(here) == Past()
     beyond = replace(account(there), place=account(here).place)  # same name, dealt otherwise
     assert moved(beyond, "seed-ecg-1").beside(here) == beyond.all
 
 
 def test_where_a_subject_at_a_stimulus_is_on_both_sides_they_decide_nothing(
-    library: Library,
+    catalog: Catalog,
 ) -> None:
-    here = on_fold(library, "random_segments_same_subjects_same_stimuli")
+    here = on_fold(catalog, "random_segments_same_subjects_same_stimuli")
     start = moved(account(here), "seed-ecg-1")
     assert start.beside(here) == start.all
 
 
-def test_what_came_before_the_fold_stays_whatever_lies_between(library: Library) -> None:
-    here = on_fold(library, APART)
+def test_what_came_before_the_fold_stays_whatever_lies_between(catalog: Catalog) -> None:
+    here = on_fold(catalog, APART)
     everybody = of_corpus({"deap": {"01": ["07"]}, "seed": {"09": ["00"]}})
     first = account(here, everybody)
     second = account(here, first)
@@ -110,17 +110,17 @@ def test_what_came_before_the_fold_stays_whatever_lies_between(library: Library)
 
 
 def test_what_nobody_knows_of_weights_is_not_forgotten_by_those_that_descend(
-    library: Library,
+    catalog: Catalog,
 ) -> None:
-    here = on_fold(library, APART)
+    here = on_fold(catalog, APART)
     published = of_corpus({}, trained_on=("seed_iv",), unaudited=True)
     last = account(here, account(here, published))
     assert last.beside(here).unaudited
     assert last.beside(here).trained_on == ("seed_iv",)
 
 
-def test_an_account_is_read_back_as_it_was_written(library: Library) -> None:
-    here = on_fold(library, APART)
+def test_an_account_is_read_back_as_it_was_written(catalog: Catalog) -> None:
+    here = on_fold(catalog, APART)
     prints = {"seed-s01-v1": ["a", "b"]}
     whole = of_corpus({"deap": {"01": ["07"]}}, signals=prints, trained_on=("mped",))
     one = account(here, whole)

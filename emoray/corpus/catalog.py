@@ -51,7 +51,7 @@ def open_segments(location: str, builds: Sequence[str]) -> tuple[Segments, ...]:
     )
 
 
-class Library:
+class Catalog:
     """The datasets of a corpus, each opened once for each choice of streams.
 
     Args:
