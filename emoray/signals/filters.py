@@ -19,8 +19,8 @@ Float64Array = NDArray[np.float64]
 
 _IIR_ORDER = 4
 _IIR_LOSS_DB = 1.0
-_IIR_MEMORY = 3.0
-"""In periods of the cut: there the response to an impulse has fallen to a thousandth."""
+_IIR_MEMORY = 5.0
+"""In periods of the cut: there the response to an impulse has fallen to a hundred-thousandth."""
 
 
 def design(

@@ -22,7 +22,8 @@ BoolArray = NDArray[np.bool_]
 _MIN_SFREQ = 60.0  # the detector looks between 5 and 30 Hz
 _LEARNT_S = 2.0  # from these the detector takes its first thresholds
 _RR_S = (0.3, 2.0)  # 200 to 30 beats a minute
-_BEFORE_S, _AFTER_S = 0.2, 0.4  # from the P wave to the end of the T wave
+_BEAT_S = (0.2, 0.4)  # before and after the R wave: from the P wave to the end of the T wave
+_QRS_S = (0.1, 0.1)
 _FLAT_S = 0.2  # between two beats a coarse converter may stand still, not for so long
 _CLIPPED_S = 0.008  # a peak that is not cut off is round
 
@@ -68,14 +69,14 @@ def listen(
 
     Raises:
         ValueError: the rate is too low to find R waves.
-        ModuleNotFoundError: the detector is not installed.
+        ImportError: the detector is not installed.
     """
     if leads and leads[0].sfreq <= _MIN_SFREQ:
         raise ValueError(
             f"{place}: need ECG at more than {_MIN_SFREQ:g} Hz to find R waves, "
             f"got {leads[0].sfreq:g} Hz"
         )
-    peaks = [[detect(x_T, lead.sfreq) for x_T in lead.clean] for lead in leads]
+    peaks = [find(lead.clean, lead.sfreq) for lead in leads]
     judged = zip(leads, peaks, strict=True)
     quality_LS = [_quality_S(lead, of_lead, raw_spans, spans) for lead, of_lead in judged]
     heard = []
@@ -90,17 +91,28 @@ def detector() -> str:
     return f"sleepecg {metadata.version('sleepecg')}"
 
 
-def detect(x_T: FloatArray, sfreq: float) -> IntArray:
-    """Samples at which R waves peak; none in less than 2 s, nor where nothing varies.
+def find(stretches_T: Sequence[FloatArray], sfreq: float) -> list[IntArray]:
+    """Samples of each stretch at which a lead's R waves peak; none in less than 2 s.
+
+    The detector looks for peaks alone. A lead whose median beat goes further down than up is turned
+    over first, else what it marks lies beside the R wave, by 31 ms where this was measured.
 
     Raises:
-        ModuleNotFoundError: the detector is not installed.
+        ImportError: the detector is not installed.
     """
+    peaks = [_detect(x_T, sfreq) for x_T in stretches_T]
+    median_W = _median_beat([x_BW for x_BW, _ in _around(stretches_T, peaks, sfreq, _QRS_S)])
+    if -median_W.min() > median_W.max():
+        peaks = [_detect(-x_T, sfreq) for x_T in stretches_T]
+    return peaks
+
+
+def _detect(x_T: FloatArray, sfreq: float) -> IntArray:
     try:
         from sleepecg import detect_heartbeats  # a second, which other recipes do not pay
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "need sleepecg to find R waves, got none; the extra `ecg` installs it", name=error.name
+    except ImportError as error:
+        raise ImportError(
+            f"need sleepecg to find R waves: pip install 'emoray[ecg]' ({error})"
         ) from error
     if len(x_T) < _LEARNT_S * sfreq or np.ptp(x_T) == 0:
         return np.zeros(0, np.int64)
@@ -167,22 +179,39 @@ def _alike(
     stretches_T: Sequence[FloatArray], peaks: Sequence[IntArray], sfreq: float
 ) -> list[Float64Array]:
     """Of each beat its correlation with the median beat, at least 0; NaN where it is cut off."""
-    before, n_around = round(_BEFORE_S * sfreq), round((_BEFORE_S + _AFTER_S) * sfreq)
+    around = _around(stretches_T, peaks, sfreq, _BEAT_S)
     alike = [np.full(len(peak_B), np.nan) for peak_B in peaks]
-    beats_BW, whole = [], []
+    median_W = _median_beat([x_BW for x_BW, _ in around])
+    for value_B, (x_BW, whole_B) in zip(alike, around, strict=True):
+        value_B[whole_B] = _correlations(x_BW, median_W).clip(min=0)
+    return alike
+
+
+def _median_beat(of_stretches_BW: Sequence[FloatArray]) -> Float64Array:
+    """Over all beats of a lead; zero where there is none."""
+    some_BW = [x_BW for x_BW in of_stretches_BW if len(x_BW)]
+    if not some_BW:
+        return np.zeros(of_stretches_BW[0].shape[1] if of_stretches_BW else 1)
+    return np.asarray(np.median(np.concatenate(some_BW), axis=0), np.float64)
+
+
+def _around(
+    stretches_T: Sequence[FloatArray],
+    peaks: Sequence[IntArray],
+    sfreq: float,
+    beside_s: tuple[float, float],
+) -> list[tuple[FloatArray, BoolArray]]:
+    """By stretch, its beats that are not cut off, (., W), and which these are, (B,)."""
+    before, n_around = round(beside_s[0] * sfreq), round(sum(beside_s) * sfreq)
+    found = []
     for x_T, peak_B in zip(stretches_T, peaks, strict=True):
         first_B = peak_B - before
-        whole.append((first_B >= 0) & (first_B + n_around <= len(x_T)))
-        if whole[-1].any():
-            beats_BW.append(sliding_window_view(x_T, n_around)[first_B[whole[-1]]])
-    if not beats_BW:
-        return alike
-    median_W = np.median(np.concatenate(beats_BW), axis=0).astype(np.float64)
-    found = iter(beats_BW)
-    for value_B, whole_B in zip(alike, whole, strict=True):
+        whole_B = (first_B >= 0) & (first_B + n_around <= len(x_T))
+        x_BW = np.zeros((0, n_around), np.float32)
         if whole_B.any():
-            value_B[whole_B] = _correlations(next(found), median_W).clip(min=0)
-    return alike
+            x_BW = sliding_window_view(x_T, n_around)[first_B[whole_B]]
+        found.append((x_BW, whole_B))
+    return found
 
 
 def _correlations(x_BW: FloatArray, with_W: Float64Array) -> Float64Array:

@@ -51,7 +51,7 @@ def prepare(recording: Recording, card: Card, recipe: EcgRecipe) -> Prepared:
         DataError: a dataset without ECG; leads or places that contradict the card or the signals;
             a rating outside its scale; an emotion without a place.
         ValueError: a segment is no whole number of samples; rates in no simple ratio.
-        ModuleNotFoundError: R waves are to be sought and the extra `ecg` is not installed.
+        ImportError: R waves are to be sought and the extra `ecg` is not installed.
     """
     recipe = recipe.for_dataset(card.name)
     segment_s, raw = recipe.segment_s_of(card), _raw(recording, card)
@@ -147,7 +147,7 @@ def _high_passed(
 
 
 def _inside(at: Span, clean: Sequence[FloatArray]) -> Span:
-    """A stretch may end a sample before a place that was rounded up at the new rate."""
+    """At a higher rate a place may end past its stretch, by half a sample of the old rate."""
     beyond = max(0, at.stop - clean[at.stretch].shape[1])
     return Span(at.stretch, at.start - beyond, at.stop - beyond)
 
