@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from emoray.runtime.config import canonical_json
-from emoray.signals.amplitude import Rescale
+from emoray.signals.amplitude import Affine
 from emoray.vocabulary.schema import STREAMS, Card, DataError, Stream
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class Manifest:
     packages: Mapping[str, str]
     code: str
     """Version of emoray and a digest of its source files."""
-    rescaled: Mapping[str, Rescale] = field(default_factory=dict)
+    affine: Mapping[str, Affine] = field(default_factory=dict)
     """By shard, what a reader does to its segments, where a scale holds over several recordings:
     each is stored on its own, so that one more moves none of the others' shards."""
     format_version: int = FORMAT_VERSION
@@ -173,8 +173,8 @@ class Manifest:
     def to_json(self) -> str:
         """The text of `manifest.json`; the same manifest always gives the same text."""
         found = asdict(self)
-        if not self.rescaled:
-            del found["rescaled"]  # as in builds that are older than it
+        if not self.affine:
+            del found["affine"]  # as in builds that are older than it
         return json.dumps(found, sort_keys=True, indent=1) + "\n"
 
     @classmethod
@@ -193,7 +193,7 @@ class Manifest:
             raise DataError(
                 f"{where}: need corpus format {FORMAT_VERSION}, got {version}; build it again"
             )
-        found.setdefault("rescaled", {})
+        found.setdefault("affine", {})
         absent = [f.name for f in fields(cls) if f.name not in found]
         if absent:
             raise DataError(f"{where}: need the fields {', '.join(absent)}, got none of them")
@@ -202,9 +202,9 @@ class Manifest:
             key: tuple(Source(**source) for source in sources)
             for key, sources in found["sources"].items()
         }
-        found["rescaled"] = {
-            shard: Rescale(**{name: tuple(of) for name, of in rescale.items()})
-            for shard, rescale in found["rescaled"].items()
+        found["affine"] = {
+            shard: Affine(**{name: tuple(of) for name, of in affine.items()})
+            for shard, affine in found["affine"].items()
         }
         found["dropped"] = tuple(found["dropped"])
         found["missing"] = tuple(found["missing"])

@@ -87,16 +87,16 @@ class Moments:
 
 
 @dataclass(frozen=True, slots=True)
-class Rescale:
+class Affine:
     """What a recording's stored segments are multiplied by, and what is then added, by channel."""
 
-    gain_C: tuple[float, ...]
+    factor_C: tuple[float, ...]
     offset_C: tuple[float, ...]
 
     def __call__(self, x_CT: FloatArray) -> Float32Array:
         """A segment on the other scale; in float32, whatever it is stored in."""
-        gain_C, offset_C = (np.array(of, np.float32) for of in (self.gain_C, self.offset_C))
-        scaled: Float32Array = np.asarray(x_CT, np.float32) * gain_C[:, None] + offset_C[:, None]
+        factor_C, offset_C = (np.array(of, np.float32) for of in (self.factor_C, self.offset_C))
+        scaled: Float32Array = np.asarray(x_CT, np.float32) * factor_C[:, None] + offset_C[:, None]
         return scaled
 
 
@@ -128,7 +128,7 @@ def _moments(x_SCT: FloatArray) -> Moments:
     )
 
 
-def to_person(recordings: Mapping[str, Moments]) -> dict[str, Rescale]:
+def to_person(recordings: Mapping[str, Moments]) -> dict[str, Affine]:
     """From the scale of each recording to the one over all of them, which are one person's.
 
     Exact: the mean is that of all samples, the variance their mean squared deviation from it, as
@@ -148,8 +148,8 @@ def to_person(recordings: Mapping[str, Moments]) -> dict[str, Rescale]:
     squares_RC = n_R1 * (sd_RC**2 + (mean_RC - mean_C) ** 2)
     sd_C = np.sqrt(squares_RC.sum(axis=0) / n_R1.sum())
     sd_RC, sd_C = (np.where(of > 0, of, 1.0) for of in (sd_RC, sd_C))
-    gain_RC, offset_RC = sd_RC / sd_C, (mean_RC - mean_C) / sd_C
+    factor_RC, offset_RC = sd_RC / sd_C, (mean_RC - mean_C) / sd_C
     return {
-        name: Rescale(tuple(gain_C.tolist()), tuple(offset_C.tolist()))
-        for name, gain_C, offset_C in zip(recordings, gain_RC, offset_RC, strict=True)
+        name: Affine(tuple(factor_C.tolist()), tuple(offset_C.tolist()))
+        for name, factor_C, offset_C in zip(recordings, factor_RC, offset_RC, strict=True)
     }

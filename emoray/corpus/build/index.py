@@ -32,7 +32,7 @@ from emoray.corpus.manifest import (
 )
 from emoray.runtime.storage import Storage
 from emoray.signals import Recipe
-from emoray.signals.amplitude import Moments, Rescale, to_person
+from emoray.signals.amplitude import Moments, Affine, to_person
 from emoray.vocabulary.schema import Card, DataError
 
 _PACKAGES = ("numpy", "scipy", "mne", "scikit-learn", "pyarrow", "ray")
@@ -170,11 +170,11 @@ def _manifest(
         facts={part.recording: part.facts for part in parts if part.facts},
         packages=_packages(),
         code=", ".join(sorted({part.code for part in parts})),
-        rescaled=_rescaled(parts),
+        affine=_affine(parts),
     )
 
 
-def _rescaled(parts: Sequence[Part]) -> dict[str, Rescale]:
+def _affine(parts: Sequence[Part]) -> dict[str, Affine]:
     """By shard, for people of whom several recordings gave segments and have one scale."""
     people: dict[str, dict[str, Moments]] = {}
     for part in parts:
