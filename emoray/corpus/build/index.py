@@ -32,7 +32,7 @@ from emoray.corpus.manifest import (
 )
 from emoray.runtime.storage import Storage
 from emoray.signals import Recipe
-from emoray.signals.amplitude import Moments, Affine, to_person
+from emoray.signals.amplitude import Affine, Moments, to_person
 from emoray.vocabulary.schema import Card, DataError
 
 _PACKAGES = ("numpy", "scipy", "mne", "scikit-learn", "pyarrow", "ray")

@@ -64,9 +64,9 @@ class Part:
         if found["layout"]:
             layout = found["layout"]
             found["layout"] = Layout(**{**layout, "channels": tuple(layout["channels"])})
-        if found.get("moments"):
-            moments = {n: tuple(v) if n != "n" else v for n, v in found["moments"].items()}
-            found["moments"] = Moments(**moments)
+        if moments := found.get("moments"):
+            mean_C, sd_C = tuple(moments["mean_C"]), tuple(moments["sd_C"])
+            found["moments"] = Moments(moments["n"], mean_C, sd_C)
         found["rows"], found["dropped"] = tuple(found["rows"]), tuple(found["dropped"])
         return cls(**found)
 

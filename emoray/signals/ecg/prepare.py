@@ -135,14 +135,16 @@ def _high_passed(
     taps = filters.design(sfreq, low_hz, None, low_width_hz=low_hz / 2)
     clean = []
     for i, x_LT in enumerate(raw.present):
-        if x_LT.size:
-            x_LT = filters.bridge_gaps(absurd.blank(i, x_LT))
-            x_LT = filters.resample(x_LT, raw.sfreq, sfreq)
-            if recipe.highpass_filter == "fir":
-                x_LT = filters.convolve(x_LT, taps)
-            else:
-                x_LT = filters.highpass_iir(x_LT, sfreq, low_hz)
-        clean.append(x_LT.astype(np.float32))
+        if not x_LT.size:
+            clean.append(x_LT)
+            continue
+        passed_LT = filters.bridge_gaps(absurd.blank(i, x_LT))
+        passed_LT = filters.resample(passed_LT, raw.sfreq, sfreq)
+        if recipe.highpass_filter == "fir":
+            passed_LT = filters.convolve(passed_LT, taps)
+        else:
+            passed_LT = filters.highpass_iir(passed_LT, sfreq, low_hz)
+        clean.append(passed_LT.astype(np.float32))
     return clean
 
 
