@@ -113,19 +113,13 @@ def z_score(x_SCT: Float32Array, slots: Sequence[Slot], recipe: Recipe) -> Momen
 
 
 def _z_score(x_SCT: Float32Array) -> Moments:
-    moments = _moments(x_SCT)
-    for c, (mean, sd) in enumerate(zip(moments.mean_C, moments.sd_C, strict=True)):
-        x_SCT[:, c] = (x_SCT[:, c].astype(np.float64) - mean) / (sd or 1.0)
-    return moments
-
-
-def _moments(x_SCT: FloatArray) -> Moments:
-    of_channels = [x_SCT[:, c].astype(np.float64) for c in range(x_SCT.shape[1])]
-    return Moments(
-        n=len(x_SCT) * x_SCT.shape[2],
-        mean_C=tuple(float(x_ST.mean()) for x_ST in of_channels),
-        sd_C=tuple(float(x_ST.std()) for x_ST in of_channels),
-    )
+    means, sds = [], []
+    for c in range(x_SCT.shape[1]):  # one at a time: float64 doubles what it takes
+        x_ST = x_SCT[:, c].astype(np.float64)
+        means.append(float(x_ST.mean()))
+        sds.append(float(x_ST.std()))
+        x_SCT[:, c] = (x_ST - means[-1]) / (sds[-1] or 1.0)
+    return Moments(len(x_SCT) * x_SCT.shape[2], tuple(means), tuple(sds))
 
 
 def to_person(recordings: Mapping[str, Moments]) -> dict[str, Affine]:
