@@ -52,6 +52,7 @@ ROOMS_OF: dict[str, tuple[str, ...]] = {
     "optuna": ("experiments.search",),
     "mne": ("datasets", "signals"),
     "braindecode": ("methods.baselines.model",),
+    "sleepecg": ("signals.ecg.beats",),
     "sklearn": ("signals", "evaluation"),
     "matplotlib": ("reports.figures",),
     "torch": ("batches", "methods", "evaluation", "training", "experiments"),

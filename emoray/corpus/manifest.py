@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from emoray.runtime.config import canonical_json
+from emoray.signals.amplitude import Affine
 from emoray.vocabulary.schema import STREAMS, Card, DataError, Stream
 
 if TYPE_CHECKING:
@@ -51,11 +52,19 @@ INDEX_FIELDS: tuple[tuple[str, pa.DataType], ...] = (
     ("row", pa.int32()),
     ("rehearsal", pa.bool_()),
 )
-"""Columns of `index.parquet`, in order; after them a column for each of the publisher's ratings."""
+"""Columns of `index.parquet`, in order; after them a column for each of the publisher's ratings,
+and, of a build in which R waves were sought, `R_PEAKS` and a column of `QUALITY` for each lead."""
 
 RATING = "rating_"
 """What the names of the ratings' columns start with (`rating_valence`): float64, on the dataset's
 own scale, NaN where a presentation lacks it."""
+
+R_PEAKS = "r_peaks"
+"""Samples of a segment at which R waves peak: list of int32."""
+
+QUALITY = "quality_"
+"""What the names of the columns of the leads' quality start with (`quality_ecg1`): float64 in
+[0, 1] (`signals.ecg.beats`)."""
 
 DECIDING = (
     "subject",
@@ -146,6 +155,9 @@ class Manifest:
     packages: Mapping[str, str]
     code: str
     """Version of emoray and a digest of its source files."""
+    affine: Mapping[str, Affine] = field(default_factory=dict)
+    """By shard, what a reader does to its segments, where a scale holds over several recordings:
+    each is stored on its own, so that one more moves none of the others' shards."""
     format_version: int = FORMAT_VERSION
 
     @property
@@ -160,7 +172,10 @@ class Manifest:
 
     def to_json(self) -> str:
         """The text of `manifest.json`; the same manifest always gives the same text."""
-        return json.dumps(asdict(self), sort_keys=True, indent=1) + "\n"
+        found = asdict(self)
+        if not self.affine:
+            del found["affine"]  # as in builds that are older than it
+        return json.dumps(found, sort_keys=True, indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes, *, where: str) -> Manifest:
@@ -178,6 +193,7 @@ class Manifest:
             raise DataError(
                 f"{where}: need corpus format {FORMAT_VERSION}, got {version}; build it again"
             )
+        found.setdefault("affine", {})
         absent = [f.name for f in fields(cls) if f.name not in found]
         if absent:
             raise DataError(f"{where}: need the fields {', '.join(absent)}, got none of them")
@@ -185,6 +201,10 @@ class Manifest:
         found["sources"] = {
             key: tuple(Source(**source) for source in sources)
             for key, sources in found["sources"].items()
+        }
+        found["affine"] = {
+            shard: Affine(**{name: tuple(of) for name, of in affine.items()})
+            for shard, affine in found["affine"].items()
         }
         found["dropped"] = tuple(found["dropped"])
         found["missing"] = tuple(found["missing"])

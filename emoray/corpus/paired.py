@@ -76,7 +76,8 @@ class PairedStream:
 
 
 class PairedDataset:
-    """Segments of which both streams are there; what the index says is the EEG's.
+    """Segments of which both streams are there; what the index says is the EEG's, and what only
+    the ECG's says beside it (R peaks).
 
     Pickling sends the locations of the two builds.
     """
@@ -100,6 +101,10 @@ class PairedDataset:
             )
         self._rows: dict[Stream, IntArray] = {"eeg": rows_S, "ecg": ecg_rows_S}
         self.index: pa.Table = eeg.index.drop_columns(list(_PLACE)).take(pa.array(rows_S))
+        for name in ecg.index.column_names:
+            if name not in eeg.index.column_names:
+                beside = ecg.index.column(name).take(pa.array(ecg_rows_S))
+                self.index = self.index.append_column(name, beside)
         self.digest: str = index_digest(self.index)
         """Digest of the rows that decide a plan; no path or machine enters it."""
 

@@ -189,6 +189,8 @@ class CorpusDataset:
     ) -> Signals:
         """Signals of these rows, in their order, copied once from the mapped shards.
 
+        Where a scale holds over several recordings, they come on it (`Manifest.affine`).
+
         Args:
             rows: N rows of the index, repeats allowed.
             out: where to write, shape (N, C, T), of any dtype (pinned memory, for example).
@@ -213,8 +215,10 @@ class CorpusDataset:
         order_N = np.lexsort((places_N, shards_N))
         for shard, of_shard in groupby(order_N.tolist(), key=shards_N.tolist().__getitem__):
             mapped = self._local.map(self.manifest.shards[shard])
+            affine = self.manifest.affine.get(self.manifest.shards[shard].file)
             for i in of_shard:
-                out[i] = mapped.signals[places_N[i]].reshape(shape)
+                x_CT = mapped.signals[places_N[i]].reshape(shape)
+                out[i] = x_CT if affine is None else affine(x_CT)
             mapped.release()
         return out
 

@@ -203,7 +203,9 @@ def audit(
         unaudited,
         not_apart(dataset, known),
         fitted.where(
-            recordings=_share_a_recording(index, fold), presentations="neighbour" in shared
+            recordings=_share_a_recording(index, fold),
+            presentations="neighbour" in shared,
+            people="subject" in shared,
         ),
     )
 

@@ -78,13 +78,15 @@ def of_held_out(trained: Mapping[str, Signals], held_out: Mapping[str, Signals])
 class Fitted:
     """What preparing signals takes from the signals themselves, without labels, before any split.
 
-    Where a recording is on both sides of a fold, its test segments took part.
+    Where a recording is on both sides of a fold, its test segments took part; so did a person's.
     """
 
     recordings: tuple[str, ...] = ()
     """Fitted on whole recordings: of `scale` and `ICA`."""
     presentations: tuple[str, ...] = ()
     """Fitted on single presentations."""
+    people: tuple[str, ...] = ()
+    """Fitted on all recordings of a person."""
 
     @classmethod
     def by(cls, *recipes: Mapping[str, Any]) -> Fitted:
@@ -93,29 +95,32 @@ class Fitted:
         Args:
             recipes: `signals.EegRecipe` and the like as a dict, as a manifest keeps it.
         """
-        recordings: list[str] = []
-        presentations: list[str] = []
+        found: dict[str, list[str]] = {"recording": [], "presentation": [], "person": []}
         for recipe in recipes:
             scale = ("scale",) if recipe.get("amplitude", "none") != "none" else ()
             ica = ("ICA",) if recipe.get("ica", "none") != "none" else ()
-            if recipe.get("scale_scope") == "presentation":
-                recordings += ica
-                presentations += scale
-            else:
-                recordings += [*scale, *ica]
-        return cls(tuple(dict.fromkeys(recordings)), tuple(dict.fromkeys(presentations)))
+            found[recipe.get("scale_scope", "recording")] += scale
+            found["recording"] += ica
+        recordings, presentations, people = (tuple(dict.fromkeys(on)) for on in found.values())
+        return cls(recordings, presentations, people)
 
-    def where(self, *, recordings: bool, presentations: bool) -> Fitted:
-        """The part of it that matters where the sides of a fold share recordings, presentations."""
+    def where(self, *, recordings: bool, presentations: bool, people: bool) -> Fitted:
+        """The part of it that matters where the sides of a fold share what it was fitted on."""
         return Fitted(
-            self.recordings if recordings else (), self.presentations if presentations else ()
+            self.recordings if recordings else (),
+            self.presentations if presentations else (),
+            self.people if people else (),
         )
 
     @property
     def words(self) -> list[str]:
         """For a verdict; none where nothing was fitted."""
-        both = (("recordings", self.recordings), ("presentations", self.presentations))
-        return [f"{' and '.join(what)} fitted on test {on} too" for on, what in both if what]
+        fitted = (
+            ("people", self.people),
+            ("recordings", self.recordings),
+            ("presentations", self.presentations),
+        )
+        return [f"{' and '.join(what)} fitted on test {on} too" for on, what in fitted if what]
 
 
 NOTHING_FITTED = Fitted()

@@ -493,8 +493,8 @@ def legend(comparison: Comparison) -> list[tuple[str, str]]:
             "what test segments share with training, validation and pretraining. clean: nothing; "
             "same subjects, same stimuli: what the protocol's name admits; LEAK: more than that; "
             "CONTAMINATED: pretraining saw test subjects or stimuli; not known to be apart: it saw "
-            "another dataset that may have the same people; fitted on test recordings: recordings "
-            "are on both sides, and each was prepared as one, without labels",
+            "another dataset that may have the same people; fitted on test recordings, "
+            "people: they are on both sides, and each was prepared as one, without labels",
         ),
         ("parameters", "published, and ours as encoder + head"),
         ("a run", "mean time of one seed and fold"),

@@ -11,11 +11,16 @@ from fractions import Fraction
 import mne
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import oaconvolve, resample_poly
+from scipy.signal import butter, oaconvolve, resample_poly, sosfiltfilt
 
 from emoray.vocabulary.schema import FloatArray
 
 Float64Array = NDArray[np.float64]
+
+_IIR_ORDER = 4
+_IIR_LOSS_DB = 1.0
+_IIR_MEMORY = 5.0
+"""In periods of the cut: there the response to an impulse has fallen to a hundred-thousandth."""
 
 
 def design(
@@ -60,6 +65,23 @@ def convolve(x_CT: FloatArray, taps: Float64Array) -> Float64Array:
     padded = np.pad(signal_CT, ((0, 0), (half, half)), mode="reflect", reflect_type="odd")
     filtered: Float64Array = oaconvolve(padded, taps[None, :], mode="valid", axes=-1)
     return filtered
+
+
+def highpass_iir(x_CT: FloatArray, sfreq: float, low_hz: float) -> Float64Array:
+    """Butterworth of order 4 forwards and backwards, so without delay; 1 dB lost at `low_hz`.
+
+    Both passes together take 20 log10(1 + (cut / f)^8) dB at f Hz. Beyond its ends the signal goes
+    on as its own odd reflection, for as long as the filter remembers.
+    """
+    signal_CT = np.asarray(x_CT, dtype=np.float64)
+    if signal_CT.shape[-1] == 0:
+        return signal_CT.copy()
+    cut_hz = low_hz * (10 ** (_IIR_LOSS_DB / 20) - 1) ** (1 / (2 * _IIR_ORDER))
+    sos = butter(_IIR_ORDER, cut_hz, "highpass", output="sos", fs=sfreq)
+    beyond = round(_IIR_MEMORY * sfreq / cut_hz)
+    padded = np.pad(signal_CT, ((0, 0), (beyond, beyond)), mode="reflect", reflect_type="odd")
+    filtered: Float64Array = sosfiltfilt(sos, padded, axis=-1, padlen=0)
+    return filtered[:, beyond:-beyond]
 
 
 def resample(x_CT: FloatArray, sfreq: float, new_sfreq: float) -> Float64Array:

@@ -42,15 +42,17 @@ class Recipe:
     touches. Half a wave of alpha: a straight line over more would wipe one out."""
     segment_s: float | None = None
     """Seconds of a segment, without overlap; None for the card's. Paper: 10 in pretraining."""
-    amplitude: Literal["robust_z", "none"] = "robust_z"
+    amplitude: Literal["robust_z", "z", "none"] = "robust_z"
     """`robust_z`: minus the median and divided by 1.4826 times the median absolute deviation. EEG:
     one pair of numbers for all electrodes, so that their differences survive and those of units
-    and amplifiers do not; ECG: a pair for each lead. Paper: silent; its code: none."""
-    scale_scope: Literal["recording", "presentation"] = "recording"
-    """What one pair of numbers is fitted on and holds for: all kept segments of a recording, or
-    those of one presentation, so that no segment of another, perhaps a test one, has a part in it.
-    ICA, bad channels and absurd amplitudes are found over the recording in either case, and filters
-    reach some seconds beyond a presentation. Paper: silent."""
+    and amplifiers do not; ECG: a pair for each lead. `z`: minus the mean and divided by the
+    standard deviation, a pair for each electrode and lead. Paper: silent; its code: none."""
+    scale_scope: Literal["recording", "presentation", "person"] = "recording"
+    """What one pair of numbers is fitted on and holds for: all kept segments of a recording; those
+    of one presentation, so that no segment of another, perhaps a test one, has a part in it; or
+    those of all recordings of a person, for `z` alone. ICA, bad channels and absurd amplitudes are
+    found over the recording in any case, and filters reach some seconds beyond a presentation.
+    Paper: silent."""
     dtype: Literal["float32", "float16"] = "float32"
     """Number format of the segments."""
     emotions: EmotionTable = "rescaled"
@@ -65,6 +67,9 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"need {name} > 0, got {value:g}")
+        if self.scale_scope == "person" and self.amplitude == "robust_z":
+            # A median of a person is no function of the medians of recordings.
+            raise ValueError("need amplitude z for scale_scope person, got robust_z")
         if not self.max_excursion >= 0:
             raise ValueError(f"need max_excursion >= 0, got {self.max_excursion:g}")
         for name in self.shares:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from emoray.signals.amplitude import Moments
 from emoray.signals.recipe import Recipe
 from emoray.signals.segmentation import Slot, where
 from emoray.vocabulary import affect
@@ -40,6 +41,10 @@ class SegmentRow:
     """Canonical name; empty for none."""
     ratings: Mapping[str, float] = field(default_factory=dict)
     """By name, as the publisher has them: on the dataset's own scale."""
+    r_peaks: tuple[int, ...] | None = None
+    """Samples of the segment at which R waves peak; None where they were not sought."""
+    quality: Mapping[str, float] = field(default_factory=dict)
+    """In [0, 1], by lead, where R waves were sought."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,8 @@ class Prepared:
     """What this recipe left out; what the reader left out stays in `Recording.dropped`."""
     facts: dict[str, object]
     """Plain JSON for the manifest."""
+    moments: Moments | None = None
+    """What the segments were scaled by, where the scale is to be a person's."""
 
 
 def segment_row(

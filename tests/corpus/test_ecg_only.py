@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from emoray import datasets
 from emoray.corpus.build.build import BuildReport, build
+from emoray.corpus.manifest import INDEX, MANIFEST, PARTS
 from emoray.corpus.read import CorpusDataset, open_corpus
 from emoray.rehearsal.world import World
 from emoray.runtime.storage import Storage
@@ -104,6 +106,44 @@ def test_it_has_no_eeg_to_build_or_open(root: Path, corpus: Path, tmp_path: Path
             build(root, tmp_path, streams=["eeg"], datasets=names, progress=False)
     with pytest.raises(DataError, match=r"need folders such as deap-eeg-.* got chest-ecg-"):
         open_corpus(corpus)
+
+
+def test_beats_and_quality_of_each_lead_stand_in_the_index(root: Path, tmp_path: Path) -> None:
+    recipe = EcgRecipe(sfreq=256.0, r_peaks="sleepecg")
+    with in_process():
+        _build(root, tmp_path, recipe)
+    found = open_corpus(tmp_path, stream="ecg", recipe=recipe)[NAME]
+    assert found.sfreq == 256.0
+    for peaks in found.column("r_peaks"):
+        assert 5 <= len(peaks) <= 25  # in 10 s
+        assert (np.diff(peaks) > 0).all()
+        assert 0 <= peaks[0] <= peaks[-1] < 2560
+    for lead in LEADS:
+        quality = found.column(f"quality_{lead}")
+        assert quality.min() >= 0
+        assert 0.8 < np.median(quality) <= 1
+
+
+def test_no_index_has_them_unless_they_were_sought(opened: CorpusDataset) -> None:
+    names = opened.index.column_names
+    assert not [n for n in names if n == "r_peaks" or n.startswith("quality_")]
+
+
+def test_a_build_goes_on_from_parts_that_know_nothing_of_beats(root: Path, tmp_path: Path) -> None:
+    with in_process():
+        _build(root, tmp_path)
+    (folder,) = tmp_path.glob(f"{NAME}-ecg-*")
+    before = [(folder / name).read_bytes() for name in (INDEX, MANIFEST)]
+    for path in (folder / PARTS).iterdir():
+        part = json.loads(path.read_text())
+        assert part.pop("moments") is None
+        for row in part["rows"]:
+            assert (row.pop("r_peaks"), row.pop("quality")) == (None, {})
+        path.write_text(json.dumps(part))
+    for name in (INDEX, MANIFEST):
+        (folder / name).unlink()
+    assert _build(root, tmp_path).n_built == 0
+    assert [(folder / name).read_bytes() for name in (INDEX, MANIFEST)] == before
 
 
 @pytest.mark.ray

@@ -19,6 +19,7 @@ from emoray.corpus.manifest import (
     parse_folder,
 )
 from emoray.signals import EcgRecipe, EegRecipe, Recipe
+from emoray.signals.amplitude import Affine
 from emoray.vocabulary.schema import Card, DataError
 from tests.corpus.made import make_dataset
 
@@ -38,6 +39,13 @@ def test_another_format_version_is_refused(tmp_path: Path) -> None:
     text = replace(make_dataset(tmp_path), format_version=99).to_json()
     with pytest.raises(DataError, match=r"m\.json: need corpus format 2, got 99; build it again"):
         Manifest.from_json(text, where="m.json")
+
+
+def test_a_person_s_scale_survives_the_manifest(tmp_path: Path) -> None:
+    affine = {"a.arrow": Affine((1.5, 2.0), (0.25, 1 / 3))}
+    manifest = replace(make_dataset(tmp_path), affine=affine)
+    assert Manifest.from_json(manifest.to_json(), where="here") == manifest
+    assert "affine" not in make_dataset(tmp_path).to_json()
 
 
 def test_a_manifest_that_is_cut_off_is_refused(tmp_path: Path) -> None:
@@ -96,6 +104,19 @@ def test_a_new_field_changes_the_address_of_those_alone_that_use_it() -> None:
     assert _address(replace(card, altitude_m=3.0)) != _address()
     assert _address(recipe=LaterRecipe(notch_hz=50.0)) != _address()
     assert _address(recipe=LaterRecipe(more={"a": 1})) != _address()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "address"),
+    [
+        (EcgRecipe(), "02cd86ffea3f"),
+        (EcgRecipe(highpass_hz=1.0, segment_s=5.0), "178b0c121dbb"),
+        (EegRecipe(), "2e480f8d76a9"),
+    ],
+)
+def test_corpora_that_were_built_before_keep_their_address(recipe: Recipe, address: str) -> None:
+    """Addresses of rehearsal data of DREAMER, from before an ECG had rate, filter or person."""
+    assert _address(recipe=recipe, rehearsal=True) == address
 
 
 def test_a_default_that_changes_is_told_by_the_recipe_s_version() -> None:

@@ -102,3 +102,21 @@ def test_what_is_no_pair_is_refused(tmp_path: Path) -> None:
     make_dataset(tmp_path / "other", without={4}, recipe=EcgRecipe())
     with pytest.raises(DataError, match=r"need segments of the same seconds in dreamer-eeg.* none"):
         pair(*_both(tmp_path / "other"))
+
+
+def test_where_r_waves_peak_is_told_of_the_pair_s_rows(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "corpus", without={1})
+    make_dataset(tmp_path / "corpus", without={3}, recipe=EcgRecipe(), with_beats=True)
+    paired = pair(*_both(tmp_path / "corpus"))
+    assert [found.tolist() for found in paired.column("r_peaks")] == [[], [0, 1], [0, 1, 2, 3]] * 3
+    np.testing.assert_array_equal(paired.column("quality_ecg1"), [0.0, 0.2, 0.4] * 3)
+    np.testing.assert_array_equal(paired.column("quality_ecg2"), [1.0, 0.8, 0.6] * 3)
+
+
+def test_r_waves_change_no_digest(paired: PairedDataset, tmp_path: Path) -> None:
+    make_dataset(tmp_path / "other", without={1})
+    make_dataset(tmp_path / "other", without={3}, recipe=EcgRecipe(), with_beats=True)
+    with_beats = pair(*_both(tmp_path / "other"))
+    assert with_beats.digest == paired.digest
+    assert with_beats.builds == paired.builds
+    assert "r_peaks" not in paired.index.column_names

@@ -24,7 +24,7 @@ from emoray.evaluation.audit import Audit, Leak, LeakageError, audit, check
 from emoray.evaluation.doubts import Fitted
 from emoray.evaluation.folds import PROTOCOLS, Fold, folds
 from emoray.runtime.storage import Storage
-from emoray.signals import EegRecipe
+from emoray.signals import EcgRecipe, EegRecipe
 from emoray.vocabulary.schema import FloatArray
 from tests.evaluations import paper_protocol, protocols_of
 from tests.indexes import index_table, published, shuffled, thinned
@@ -315,6 +315,31 @@ def test_a_scale_of_each_presentation_matters_where_presentations_are_cut(index:
     assert said[RANDOM].endswith(
         "; ICA fitted on test recordings too; scale fitted on test presentations too"
     )
+
+
+def test_a_scale_of_a_person_matters_wherever_a_person_is_on_both_sides(index: pa.Table) -> None:
+    recipe = {**asdict(EegRecipe()), "amplitude": "z", "scale_scope": "person"}
+    fitted = Fitted.by(recipe)
+    assert fitted == Fitted(recordings=("ICA",), people=("scale",))
+    ecg = asdict(EcgRecipe())
+    assert Fitted.by(recipe, ecg) == Fitted(recordings=("ICA", "scale"), people=("scale",))
+    people = "scale fitted on test people too"
+    said = {}
+    for name in (
+        "stimuli_apart_same_subjects",
+        "paper_same_subjects_same_stimuli",
+        "subjects_and_stimuli_apart",
+    ):
+        fold = folds(name, "seed", index)[0]
+        found = audit(index, "seed", fold, PROTOCOLS[name], NONE, fitted=fitted)
+        assert Audit.from_json(json.loads(json.dumps(found.to_json()))) == found
+        said[name] = found.verdict
+    assert said["stimuli_apart_same_subjects"].endswith(
+        f"; {people}; ICA fitted on test recordings too"
+    )
+    # Sessions apart: no recording is on both sides, but its person is.
+    assert said["paper_same_subjects_same_stimuli"].endswith(f"; {people}")
+    assert "fitted" not in said["subjects_and_stimuli_apart"]
 
 
 SIDES = pytestSIDES = pytest.mark.parametrize("side", ["train", "validation"])

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emoray.signals import EcgRecipe, EegRecipe
+from emoray.signals import EcgRecipe, EegRecipe, filters
+from emoray.signals.amplitude import Moments, to_person
 from emoray.signals.ecg.prepare import prepare
 from emoray.signals.eeg import prepare as eeg_prepare
 from emoray.signals.segments import Prepared
@@ -66,6 +67,10 @@ def test_a_recipe_survives_json() -> None:
     [
         ({"highpass_hz": 0.0}, "highpass_hz > 0"),
         ({"max_gap_s": 0.0}, "max_gap_s > 0"),
+        ({"sfreq": 0.0}, "sfreq > 0"),
+        ({"highpass_filter": "boxcar"}, "need highpass_filter among fir, iir"),
+        ({"r_peaks": "eye"}, "need r_peaks among none, sleepecg"),
+        ({"scale_scope": "person"}, "need amplitude z for scale_scope person, got robust_z"),
         ({"dtype": "float8"}, "need dtype among float32, float16"),
         ({"exceptions": {"dreamer": {"ica": "none"}}}, "fields of EcgRecipe in exceptions .* ica"),
     ],
@@ -121,6 +126,124 @@ def test_a_scale_by_presentation_knows_no_other_presentation(scope: Any) -> None
         for factor in (1, 5)
     )
     assert np.array_equal(one.x_SCT[:3], other.x_SCT[:3]) is (scope == "presentation")
+
+
+# --- rate, filter, scale of a person
+
+SSL_ECG = EcgRecipe(
+    sfreq=256.0,
+    highpass_hz=0.8,
+    highpass_filter="iir",
+    amplitude="z",
+    scale_scope="person",
+    segment_s=10.0,
+)
+"""Sarkar & Etemad's."""
+
+
+@pytest.mark.parametrize("sfreq", [128.0, 250.0, 360.0, 700.0, 2048.0])
+def test_sample_k_of_a_segment_lies_at_its_256th_of_a_second(sfreq: float) -> None:
+    t_T = np.arange(round(30 * sfreq)) / sfreq
+    wave_T = np.sin(2 * np.pi * 7 * t_T)
+    recording = without_eeg(
+        make_recording([noise(5, 30)], ecg=[np.stack([wave_T, -wave_T])], ecg_sfreq=sfreq)
+    )
+    made = prepare(recording, card(eeg=None), EcgRecipe(sfreq=256.0, amplitude="none"))
+    assert (made.x_SCT.shape, made.sfreq) == ((3, 2, 2560), 256.0)
+    at_T = 10 + np.arange(2560) / 256  # the second segment, away from the ends
+    np.testing.assert_allclose(made.x_SCT[1, 0], np.sin(2 * np.pi * 7 * at_T), atol=2e-3)
+    np.testing.assert_array_equal(made.x_SCT[1, 1], -made.x_SCT[1, 0])
+
+
+def test_a_stretch_that_ends_before_the_eeg_s_last_sample_is_still_filled() -> None:
+    # Its place, from 3.5 ms on, is rounded to 0 at 128 Hz and to 4 ms at 1,000 Hz.
+    eeg, ecg = noise(5, 10.006, 1000.0), noise(2, 10.0, 128.0)[:, :1280]
+    recording = make_recording(
+        [eeg], sfreq=1000.0, ecg=[ecg], ecg_sfreq=128.0, places=[(0, 0.0035, 10.0035)]
+    )
+    made = prepare(recording, card(sfreq=1000.0), EcgRecipe(sfreq=1000.0))
+    assert made.x_SCT.shape == (1, 2, 10_000)
+
+
+def test_the_iir_loses_one_decibel_at_its_edge_and_delays_nothing() -> None:
+    t_T = np.arange(120 * 256) / 256
+    for hz, lost_db in ((0.8, 1.0), (0.3, 50.0), (0.2, 78.0), (1.2, 0.05), (10.0, 0.0)):
+        wave_T = np.sin(2 * np.pi * hz * t_T)
+        passed_T = filters.highpass_iir(wave_T[None], 256.0, 0.8)[0]
+        inner = slice(30 * 256, 90 * 256)
+        phases = np.exp(2j * np.pi * hz * t_T[inner])
+        response = (passed_T[inner] @ phases.conj()) / (wave_T[inner] @ phases.conj())
+        assert -20 * np.log10(abs(response)) == pytest.approx(lost_db, abs=0.5 + 0.02 * lost_db)
+        if lost_db < 40:
+            assert abs(np.angle(response)) < 1e-3
+
+
+def test_the_iir_is_the_same_backwards_and_leaves_no_offset_at_the_ends() -> None:
+    x_LT = noise(2, 20, 256.0)
+    forth, back = (filters.highpass_iir(x, 256.0, 0.8) for x in (x_LT, x_LT[:, ::-1]))
+    np.testing.assert_allclose(forth, back[:, ::-1], atol=1e-3)
+    offset_LT = filters.highpass_iir(np.full((2, 300), 4000.0), 256.0, 0.8)
+    assert np.abs(offset_LT).max() < 1e-3
+    assert filters.highpass_iir(np.zeros((2, 0)), 256.0, 0.8).shape == (2, 0)
+
+
+def pooled(recordings: Sequence[Prepared]) -> list[FloatArray]:
+    """Segments of a person's recordings on the person's scale."""
+    moments = {str(i): one.moments for i, one in enumerate(recordings) if one.moments}
+    to = to_person(moments)
+    return [
+        np.stack([to[str(i)](x_CT) for x_CT in one.x_SCT]) if str(i) in to else one.x_SCT
+        for i, one in enumerate(recordings)
+    ]
+
+
+def test_a_person_in_three_recordings_has_the_scale_of_one() -> None:
+    stretches = [(1 + 4 * i) * beating(20 + 10 * i, seed=i) + 9 * i for i in range(3)]
+    whole = without_eeg(
+        make_recording(
+            [noise(5, x.shape[1] / SFREQ) for x in stretches], ecg=stretches, ecg_sfreq=SFREQ
+        )
+    )
+    parts = [
+        dataclasses.replace(
+            whole,
+            stretches=(stretch,),
+            presentations=(dataclasses.replace(whole.presentations[i], stretch=0),),
+        )
+        for i, stretch in enumerate(whole.stretches)
+    ]
+    of = card(eeg=None)
+    (together,), apart = (
+        pooled([prepare(one, of, SSL_ECG) for one in recordings]) for recordings in ([whole], parts)
+    )
+    np.testing.assert_allclose(np.concatenate(apart), together, atol=2e-6)
+    # The scale itself, from the samples.
+    unscaled = dataclasses.replace(SSL_ECG, amplitude="none", scale_scope="recording")
+    plain_SLT = np.concatenate([prepare(one, of, unscaled).x_SCT for one in parts]).astype("f8")
+    for lead in range(2):
+        samples = plain_SLT[:, lead]
+        expected = (samples - samples.mean()) / samples.std()
+        np.testing.assert_allclose(np.concatenate(apart)[:, lead], expected, atol=2e-6)
+
+
+def test_one_recording_is_its_person_s_scale_to_the_last_bit() -> None:
+    recording = both([beating(30)])
+    made = prepare(recording, card(), SSL_ECG)
+    alone = prepare(recording, card(), dataclasses.replace(SSL_ECG, scale_scope="recording"))
+    assert to_person({"only": made.moments} if made.moments else {}) == {}
+    np.testing.assert_array_equal(made.x_SCT, alone.x_SCT)
+    assert alone.moments is None
+
+
+def test_a_recording_without_a_segment_has_no_part_in_its_person_s_scale() -> None:
+    made = prepare(make_recording([noise(5, 20)]), card(), SSL_ECG)
+    assert (len(made.x_SCT), made.moments) == (0, None)
+
+
+def test_a_lead_that_never_moves_stays_zero_in_every_recording() -> None:
+    still = Moments(100, (3.0,), (0.0,))
+    for to in to_person({"a": still, "b": still}).values():
+        np.testing.assert_array_equal(to(np.zeros((1, 5), np.float32)), np.zeros((1, 5)))
 
 
 # --- screening, apart from the EEG's

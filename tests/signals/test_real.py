@@ -29,6 +29,10 @@ from emoray.vocabulary.schema import (
 REAL = Path(__file__).parents[3] / "shared" / "real"
 
 RAW_UV = EegRecipe(amplitude="none")
+SSL_ECG = EcgRecipe(
+    sfreq=256.0, highpass_hz=0.8, highpass_filter="iir", amplitude="z", scale_scope="person"
+)
+"""Sarkar & Etemad's; segments are the card's."""
 
 
 def needs(name: str) -> pytest.MarkDecorator:
@@ -62,6 +66,13 @@ def as_recording(
         segment_s=10.0,
     )
     return recording, card
+
+
+def alone(ecg_LT: FloatArray, sfreq: float) -> tuple[Recording, Card]:
+    """ECG without EEG."""
+    recording, card = as_recording(REAL / "mitdb_100.dat", ecg_LT, (), sfreq, ecg_LT)
+    stretches = tuple(replace(stretch, eeg_CT=None) for stretch in recording.stretches)
+    return replace(recording, eeg_sfreq=None, stretches=stretches), replace(card, eeg=None)
 
 
 @cache
@@ -121,17 +132,70 @@ def test_blinks_and_movement_of_real_people_are_not_absurd() -> None:
     assert "excursions" not in made.facts
 
 
-@needs("mitdb_100.dat")
-def test_half_an_hour_of_heart_beats_is_not_absurd() -> None:
-    # Format 212: two samples of 12 bits in three bytes.
+def heart_100() -> FloatArray:
+    """Half an hour of a person's ECG, mV at 360 Hz; two samples of 12 bits in three bytes."""
     low, both, high = np.fromfile(REAL / "mitdb_100.dat", np.uint8).reshape(-1, 3).T.astype(int)
     leads = np.stack([low | (both & 15) << 8, high | (both >> 4) << 8])
-    ecg_LT = ((leads - 4096 * (leads > 2047) - 1024) / 200).astype(np.float32)
+    return ((leads - 4096 * (leads > 2047) - 1024) / 200).astype(np.float32)
+
+
+def marked_100() -> FloatArray:
+    """Samples of the beats that were marked by hand; MIT's format of annotations."""
+    words = iter(np.fromfile(REAL / "mitdb_100.atr", "<u2").tolist())
+    at, beats = 0, []
+    for word in words:
+        kind, n = word >> 10, word & 1023
+        if kind == 63:  # n characters of text, in whole words
+            for _ in range((n + 1) // 2):
+                next(words)
+        elif kind == 59:
+            raise ValueError("need annotations less than 1,024 samples apart, got a longer one")
+        elif kind < 59:
+            at += n
+            beats += [at] if 0 < kind < 14 else []
+    return np.array(beats)
+
+
+@needs("mitdb_100.dat")
+def test_half_an_hour_of_heart_beats_is_not_absurd() -> None:
+    ecg_LT = heart_100()
     found = excursions.find([ecg_LT], 360.0, EcgRecipe(), kind="ecg", unit="mV")
     assert not found.places
     ecg_LT[0, 100_000] = 1e3
     found = excursions.find([ecg_LT], 360.0, EcgRecipe(), kind="ecg", unit="mV")
     assert [(s, c, *places.start_N) for (s, c), places in found.places.items()] == [(0, 0, 100_000)]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@needs("mitdb_100.atr")
+def test_r_peaks_are_those_that_cardiologists_marked(sign: int) -> None:
+    ecg_LT = sign * heart_100()
+    recording, card = alone(ecg_LT, 360.0)
+    made = ecg_prepare.prepare(recording, card, replace(SSL_ECG, r_peaks="sleepecg"))
+    assert made.x_SCT.shape == (180, 2, 2560)
+    found_s = np.array([10 * row.segment + p / 256 for row in made.rows for p in row.r_peaks or ()])
+    marked_s = marked_100() / 360
+    assert len(marked_s) == 2273  # by the database's own table of beats
+    marked_s = marked_s[marked_s < 1800]
+    apart_BB = np.abs(marked_s[:, None] - found_s)
+    for nearest_s in (apart_BB.min(axis=0), apart_BB.min(axis=1)):  # neither more nor fewer
+        print(f"within 50 ms {np.mean(nearest_s <= 0.05):.2%}, median {np.median(nearest_s):.4f} s")
+        assert np.mean(nearest_s <= 0.05) >= 0.99
+    assert np.median([row.quality["Ekg1"] for row in made.rows]) > 0.95
+
+
+@needs("mitdb_100.dat")
+def test_quality_of_a_real_heart_falls_with_added_noise() -> None:
+    ecg_LT = heart_100()[:, : 300 * 360]
+    noise_LT = np.random.default_rng(0).normal(0, 1, ecg_LT.shape) * ecg_LT.std(axis=1)[:, None]
+    recipe, medians = replace(SSL_ECG, r_peaks="sleepecg"), []
+    for db in (20, 6, -6, -40):
+        recording, card = alone(ecg_LT + noise_LT * 10 ** (-db / 20), 360.0)
+        made = ecg_prepare.prepare(recording, card, recipe)
+        medians.append(np.median([row.quality["Ekg1"] for row in made.rows]))
+    assert medians == sorted(medians, reverse=True)
+    assert medians[0] > 0.9
+    assert medians[-1] < 0.2
 
 
 @needs("testbva.vhdr")

@@ -19,6 +19,8 @@ from emoray.corpus.manifest import (
     INDEX,
     INDEX_FIELDS,
     MANIFEST,
+    QUALITY,
+    R_PEAKS,
     RATING,
     Layout,
     Manifest,
@@ -30,6 +32,7 @@ from emoray.corpus.manifest import (
 )
 from emoray.runtime.storage import Storage
 from emoray.signals import Recipe
+from emoray.signals.amplitude import Affine, Moments, to_person
 from emoray.vocabulary.schema import Card, DataError
 
 _PACKAGES = ("numpy", "scipy", "mne", "scikit-learn", "pyarrow", "ray")
@@ -76,7 +79,20 @@ def index_table(dataset: str, parts: Sequence[Part], *, rehearsal: bool) -> pa.T
     for rating in sorted({name for row in rows for name in row["ratings"]}):
         values = [row["ratings"].get(rating, math.nan) for row in rows]
         columns[f"{RATING}{rating}"] = pa.array(values, pa.float64())
-    return pa.table(columns)
+    return pa.table({**columns, **_beats(rows)})
+
+
+def _beats(rows: Sequence[Mapping[str, Any]]) -> dict[str, pa.Array]:
+    """Columns that are there where R waves were sought; parts may be older than these."""
+    peaks = [row.get("r_peaks") for row in rows]
+    if all(found is None for found in peaks):
+        return {}
+    leads = dict.fromkeys(lead for row in rows for lead in row["quality"])
+    quality = {
+        f"{QUALITY}{lead}": pa.array([row["quality"][lead] for row in rows], pa.float64())
+        for lead in leads
+    }
+    return {R_PEAKS: pa.array(peaks, pa.list_(pa.int32())), **quality}
 
 
 def _order(part: Part) -> list[int]:
@@ -154,7 +170,17 @@ def _manifest(
         facts={part.recording: part.facts for part in parts if part.facts},
         packages=_packages(),
         code=", ".join(sorted({part.code for part in parts})),
+        affine=_affine(parts),
     )
+
+
+def _affine(parts: Sequence[Part]) -> dict[str, Affine]:
+    """By shard, for people of whom several recordings gave segments and have one scale."""
+    people: dict[str, dict[str, Moments]] = {}
+    for part in parts:
+        if part.shard is not None and part.moments is not None:
+            people.setdefault(part.subject, {})[part.shard.file] = part.moments
+    return {shard: to for found in people.values() for shard, to in to_person(found).items()}
 
 
 def _counts(parts: Sequence[Part]) -> Mapping[str, int]:

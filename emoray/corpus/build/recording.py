@@ -22,6 +22,7 @@ from emoray.corpus.shards import write_shard
 from emoray.runtime.code import source_version
 from emoray.runtime.storage import Storage, sha256_of
 from emoray.signals import EcgRecipe, EegRecipe
+from emoray.signals.amplitude import Moments
 from emoray.vocabulary.schema import DataError, Recording, RecordingRef
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Part:
     facts: Mapping[str, Any] | None = None
     error: str | None = None
     """Why the recording is in quarantine."""
+    moments: Moments | None = None
+    """What its segments were scaled by, where the scale is to be a person's."""
 
     def to_json(self) -> str:
         """The text of the part's file."""
@@ -61,6 +64,9 @@ class Part:
         if found["layout"]:
             layout = found["layout"]
             found["layout"] = Layout(**{**layout, "channels": tuple(layout["channels"])})
+        if moments := found.get("moments"):
+            mean_C, sd_C = tuple(moments["mean_C"]), tuple(moments["sd_C"])
+            found["moments"] = Moments(moments["n"], mean_C, sd_C)
         found["rows"], found["dropped"] = tuple(found["rows"]), tuple(found["dropped"])
         return cls(**found)
 
@@ -135,6 +141,7 @@ def _written(build: Build, blank: Part, recording: Recording, prepared: Prepared
         rows=tuple(asdict(row) for row in prepared.rows),
         dropped=tuple(asdict(entry) for entry in (*recording.dropped, *prepared.dropped)),
         facts=prepared.facts,
+        moments=prepared.moments,
     )
     if not prepared.rows:
         return part

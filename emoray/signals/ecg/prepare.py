@@ -1,4 +1,4 @@
-"""From one recording to the segments of its ECG, at its own rate: high-pass, cut, scale per lead.
+"""From one recording to the segments of its ECG: rate, high-pass, cut, scale per lead, R waves.
 
 Shapes: S segments, L leads, T samples.
 """
@@ -6,15 +6,17 @@ Shapes: S segments, L leads, T samples.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from emoray.signals import excursions, filters
-from emoray.signals.amplitude import robust_scale, scopes
+from emoray.signals.amplitude import Moments, robust_scale, scopes, z_score
+from emoray.signals.ecg import beats
 from emoray.signals.ecg.recipe import EcgRecipe
 from emoray.signals.excursions import Excursions
 from emoray.signals.segmentation import (
+    Slot,
     Span,
     check_whole,
     find_slots,
@@ -23,7 +25,7 @@ from emoray.signals.segmentation import (
     unused_s,
     where,
 )
-from emoray.signals.segments import Prepared, segment_row, stored
+from emoray.signals.segments import Prepared, SegmentRow, segment_row, stored
 from emoray.vocabulary.schema import (
     Card,
     DataError,
@@ -48,32 +50,44 @@ def prepare(recording: Recording, card: Card, recipe: EcgRecipe) -> Prepared:
     Raises:
         DataError: a dataset without ECG; leads or places that contradict the card or the signals;
             a rating outside its scale; an emotion without a place.
-        ValueError: a segment is no whole number of samples.
+        ValueError: a segment is no whole number of samples; rates in no simple ratio.
+        ImportError: R waves are to be sought and the extra `ecg` is not installed.
     """
     recipe = recipe.for_dataset(card.name)
     segment_s, raw = recipe.segment_s_of(card), _raw(recording, card)
+    sfreq = recipe.sfreq or raw.sfreq
+    n_times = check_whole(segment_s, sfreq, f"{where(recording)} ECG")
     slots, dropped = find_slots(recording, segment_s)
-    spans = [span(recording, slot, segment_s, raw.sfreq) for slot in slots]
+    raw_spans = [span(recording, slot, segment_s, raw.sfreq) for slot in slots]
     absurd = excursions.find(raw.present, raw.sfreq, recipe, kind="ecg", unit=raw.ecg.unit)
-    defects = [_defect(raw.stretches_LT[at.stretch], at, absurd) for at in spans]
-    kept = [i for i, defect in enumerate(defects) if not defect]
-    ecg_SLT = _cut(raw, [spans[i] for i in kept], absurd, recipe, segment_s, where(recording))
-    kept_slots = [slots[i] for i in kept]
-    if recipe.amplitude == "robust_z":
-        for scope in scopes(kept_slots, recipe):
-            _standardise(ecg_SLT[scope])
+    defects = [_defect(raw.stretches_LT[at.stretch], at, absurd) for at in raw_spans]
+    kept = [slot for slot, defect in zip(slots, defects, strict=True) if not defect]
+    clean = _high_passed(raw, absurd, recipe, sfreq)
+    spans = [_inside(span(recording, slot, segment_s, sfreq), clean) for slot in kept]
+    ecg_SLT = np.empty((len(kept), len(raw.ecg.leads), n_times), dtype=np.float32)
+    for segment_LT, at in zip(ecg_SLT, spans, strict=True):
+        segment_LT[:] = clean[at.stretch][:, at.start : at.stop]
+    rows = [segment_row(recording, card, recipe, slot, segment_s) for slot in kept]
+    facts: dict[str, object] = {"seconds_in_no_segment": unused_s(recording, segment_s)}
+    if recipe.r_peaks != "none":
+        kept_spans = [at for at, defect in zip(raw_spans, defects, strict=True) if not defect]
+        leads = _leads(raw, absurd, clean, sfreq)
+        heard = beats.listen(leads, kept_spans, spans, where(recording))
+        rows = [_with_beats(row, of, raw.ecg) for row, of in zip(rows, heard, strict=True)]
+        facts["r_peaks"] = beats.detector()
     lost = [(slot, defect) for slot, defect in zip(slots, defects, strict=True) if defect]
     dropped += excursions.dropped(absurd, recording, raw.ecg.leads, "excursion")
-    facts: dict[str, object] = {"seconds_in_no_segment": unused_s(recording, segment_s)}
     if found := absurd.facts(raw.ecg.leads, raw.sfreq):
         facts["excursions"] = found
+    moments = _scale(ecg_SLT, kept, recipe)
     return Prepared(
         x_SCT=stored(ecg_SLT, recipe, f"{where(recording)} ECG"),
         channels=raw.ecg.leads,
-        sfreq=raw.sfreq,
-        rows=[segment_row(recording, card, recipe, slot, segment_s) for slot in kept_slots],
+        sfreq=sfreq,
+        rows=rows,
         dropped=(*dropped, *tally(recording, "segment", lost)),
         facts=facts,
+        moments=moments,
     )
 
 
@@ -112,34 +126,42 @@ def _raw(recording: Recording, card: Card) -> _Raw:
     return _Raw(card.ecg, recording.ecg_sfreq, found)
 
 
-def _cut(
-    raw: _Raw,
-    spans: Sequence[Span],
-    absurd: Excursions,
-    recipe: EcgRecipe,
-    segment_s: float,
-    place: str,
-) -> Float32Array:
-    """High-passed segments, (S, L, T)."""
-    n_times = check_whole(segment_s, raw.sfreq, f"{place} ECG")
-    ecg_SLT = np.empty((len(spans), len(raw.ecg.leads), n_times), dtype=np.float32)
-    clean = _high_passed(raw, absurd, recipe)
-    for segment_LT, at in zip(ecg_SLT, spans, strict=True):
-        segment_LT[:] = clean[at.stretch][:, at.start : at.stop]
-    return ecg_SLT
-
-
-def _high_passed(raw: _Raw, absurd: Excursions, recipe: EcgRecipe) -> list[Float32Array]:
-    """Every stretch; an empty array where there was nothing."""
+def _high_passed(
+    raw: _Raw, absurd: Excursions, recipe: EcgRecipe, sfreq: float
+) -> list[Float32Array]:
+    """Every stretch at the segments' rate; an empty array where there was nothing."""
     low_hz = recipe.highpass_hz
     # Half as wide as MNE's transition, which would let half of a breath at 0.25 Hz through.
-    taps = filters.design(raw.sfreq, low_hz, None, low_width_hz=low_hz / 2)
-    return [
-        filters.convolve(filters.bridge_gaps(absurd.blank(i, x_LT)), taps).astype(np.float32)
-        if x_LT.size
-        else x_LT
-        for i, x_LT in enumerate(raw.present)
-    ]
+    taps = filters.design(sfreq, low_hz, None, low_width_hz=low_hz / 2)
+    clean = []
+    for i, x_LT in enumerate(raw.present):
+        if not x_LT.size:
+            clean.append(x_LT)
+            continue
+        passed_LT = filters.bridge_gaps(absurd.blank(i, x_LT))
+        passed_LT = filters.resample(passed_LT, raw.sfreq, sfreq)
+        if recipe.highpass_filter == "fir":
+            passed_LT = filters.convolve(passed_LT, taps)
+        else:
+            passed_LT = filters.highpass_iir(passed_LT, sfreq, low_hz)
+        clean.append(passed_LT.astype(np.float32))
+    return clean
+
+
+def _inside(at: Span, clean: Sequence[FloatArray]) -> Span:
+    """At a higher rate a place may end past its stretch, by half a sample of the old rate."""
+    beyond = max(0, at.stop - clean[at.stretch].shape[1])
+    return Span(at.stretch, at.start - beyond, at.stop - beyond)
+
+
+def _scale(ecg_SLT: Float32Array, slots: Sequence[Slot], recipe: EcgRecipe) -> Moments | None:
+    """Each lead by itself, in place; what was done, where the scale is to be a person's."""
+    if recipe.amplitude == "z":
+        return z_score(ecg_SLT, slots, recipe)
+    if recipe.amplitude == "robust_z":
+        for scope in scopes(slots, recipe):
+            _standardise(ecg_SLT[scope])
+    return None
 
 
 def _standardise(ecg_SLT: Float32Array) -> None:
@@ -148,6 +170,26 @@ def _standardise(ecg_SLT: Float32Array) -> None:
         median, scale = robust_scale(ecg_SLT[:, lead])
         if scale > 0:
             ecg_SLT[:, lead] = (ecg_SLT[:, lead] - median) / scale
+
+
+def _leads(
+    raw: _Raw, absurd: Excursions, clean: Sequence[Float32Array], sfreq: float
+) -> list[beats.Lead]:
+    """The recording lead by lead, as it came and as it is."""
+    came = [absurd.blank(i, x_LT) for i, x_LT in enumerate(raw.present)]
+
+    def of(stretches_LT: Sequence[FloatArray], lead: int) -> list[FloatArray]:
+        return [x_LT[lead] if x_LT.size else np.zeros(0, np.float32) for x_LT in stretches_LT]
+
+    return [
+        beats.Lead(of(came, lead), raw.sfreq, of(clean, lead), sfreq)
+        for lead in range(len(raw.ecg.leads))
+    ]
+
+
+def _with_beats(row: SegmentRow, heard: beats.Heard, ecg: EcgCard) -> SegmentRow:
+    quality = dict(zip(ecg.leads, heard.quality_L, strict=True))
+    return replace(row, r_peaks=heard.peak_B, quality=quality)
 
 
 def _defect(x_LT: FloatArray | None, at: Span, absurd: Excursions) -> str:

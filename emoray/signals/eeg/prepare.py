@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emoray.signals import excursions, filters
-from emoray.signals.amplitude import standardise
+from emoray.signals.amplitude import standardise, z_score
 from emoray.signals.eeg import ica, montage
 from emoray.signals.eeg.recipe import EegRecipe
 from emoray.signals.eeg.screening import Verdict, screen
@@ -77,6 +77,7 @@ def prepare(recording: Recording, card: Card, recipe: EegRecipe) -> Prepared:
     dropped += _dropped_by(verdict, recording, slots)
     kept = [slot for i, slot in enumerate(slots) if i not in verdict.bad_segments]
     eeg_SCT, eeg_dropped, facts = _eeg_segments(recording, raw, recipe, kept, segment_s, verdict)
+    moments = z_score(eeg_SCT, kept, recipe) if recipe.amplitude == "z" else None
     return Prepared(
         x_SCT=stored(eeg_SCT, recipe, where(recording)),
         channels=recording.eeg_channels,
@@ -84,6 +85,7 @@ def prepare(recording: Recording, card: Card, recipe: EegRecipe) -> Prepared:
         rows=[segment_row(recording, card, recipe, slot, segment_s) for slot in kept],
         dropped=(*dropped, *eeg_dropped),
         facts={"seconds_in_no_segment": unused_s(recording, segment_s), **facts},
+        moments=moments,
     )
 
 
