@@ -231,7 +231,7 @@ class EmotionConfig(ClassifierConfig):
     """Segments of a step (paper)."""
 
     def __post_init__(self) -> None:
-        super(EmotionConfig, self).__post_init__()
+        super().__post_init__()
         _check_dropout(self.dropout)
         if min((1, *self.hidden)) < 1:
             raise ValueError(f"need hidden layers of at least 1, got {self.hidden}")

@@ -6,6 +6,7 @@ embedding, K classes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -48,9 +49,11 @@ class Encoder(nn.Module):
         for n_filters, kernel in zip(config.n_filters, config.kernels, strict=True):
             self.blocks.append(
                 nn.Sequential(
-                    nn.Conv1d(n_before, n_filters, kernel, padding="same"),
+                    nn.ZeroPad1d(((kernel - 1) // 2, kernel // 2)),
+                    nn.Conv1d(n_before, n_filters, kernel),
                     _activation(config.activation),
-                    nn.Conv1d(n_filters, n_filters, kernel, padding="same"),
+                    nn.ZeroPad1d(((kernel - 1) // 2, kernel // 2)),
+                    nn.Conv1d(n_filters, n_filters, kernel),
                     _activation(config.activation),
                 )
             )
@@ -79,7 +82,7 @@ class Task(nn.Module):
         super().__init__()
         widths = (n_inputs, config.n_hidden, config.n_hidden)
         self.layers = nn.ModuleList(
-            nn.Linear(n_in, n_out) for n_in, n_out in zip(widths, widths[1:], strict=False)
+            nn.Linear(n_in, n_out) for n_in, n_out in itertools.pairwise(widths)
         )
         self.activation = _activation(config.encoder.activation)
         self.dropout = config.dropout
@@ -158,7 +161,7 @@ class EmotionHead(nn.Module):
         super().__init__()
         widths = (config.encoder.width, *config.hidden)
         self.layers = nn.ModuleList(
-            nn.Linear(n_in, n_out) for n_in, n_out in zip(widths, widths[1:], strict=False)
+            nn.Linear(n_in, n_out) for n_in, n_out in itertools.pairwise(widths)
         )
         self.activation = _activation(config.activation)
         self.dropout = config.dropout
