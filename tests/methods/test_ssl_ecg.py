@@ -21,7 +21,6 @@ from emoray.batches.batch import Batch, Group, Signal
 from emoray.methods import counter_draws
 from emoray.methods.base import Inputs, Start, StreamSpec
 from emoray.methods.counter_draws import DropoutKey
-from emoray.methods.settings import OptimizerConfig
 from emoray.methods.ssl_ecg.config import (
     EmotionConfig,
     EncoderConfig,
@@ -395,7 +394,7 @@ def test_segments_of_unequal_length_meet_in_a_step() -> None:
     alone = [stage.losses(module, Batch(0, (part,), {})) for part in parts]
     for task in TASKS:
         want = (2 * alone[0][task] + 3 * alone[1][task]) / 5
-        assert float(together[task]) == pytest.approx(float(want), rel=1e-10)
+        assert together[task].item() == pytest.approx(want.item(), rel=1e-10)
 
 
 def test_decay_is_what_the_released_code_adds_to_its_loss() -> None:
@@ -448,10 +447,9 @@ def test_settings_that_cannot_be_are_refused(make: Any, need: str) -> None:
 
 def test_transformations_of_beats_are_recognised_after_some_steps() -> None:
     """Beats at places of their own, so that only their shape and order can tell."""
-    config = replace(
-        Pretext.rehearsal(), optimizer=OptimizerConfig(name="adam", learning_rate=3e-3), dropout=0.0
-    )
-    stage = Pretext(config)
+    config = Pretext.rehearsal()
+    calm = replace(config.optimizer, learning_rate=3e-3)
+    stage = Pretext(replace(config, optimizer=calm, dropout=0.0))
     module = stage.build()
     optimizer = make_optimizer(stage.optimizer, module)
     for step in range(60):
@@ -462,8 +460,9 @@ def test_transformations_of_beats_are_recognised_after_some_steps() -> None:
         optimizer.step()
     with torch.no_grad():
         found = {name: float(v) for name, v in stage.losses(module, beats(1000)).items()}
-    assert found["negation"] < 0.5 * chance_loss()
-    assert found["noise"] < 0.5 * chance_loss()
+    assert found["negation"] < 0.25 * chance_loss()
+    for task in ("noise", "inversion", "permutation"):
+        assert found[task] < 0.75 * chance_loss(), task
 
 
 def beats(step: int) -> Batch:
