@@ -127,7 +127,7 @@ def test_every_row_can_be_built_from_its_settings(rehearsal: bool) -> None:
             weights = built.build().state_dict()
             starts[stage.name] = Start(to_dict(config), weights)
         hidden = [len(w) for name, w in weights.items() if name.startswith("head.layers.")]
-        assert hidden == [n for n in stage.set["hidden"] for _ in ("weight", "bias")]
+        assert hidden == [n for n in config.hidden for _ in ("weight", "bias")]
 
 
 def test_settings_load_no_torch() -> None:
