@@ -90,6 +90,12 @@ VARIANTS: Mapping[tuple[str, str], tuple[Case, ...]] = {
         Case("emod", "finetune", starts={"encoder": "pretrain"}),
         Case("emod", "finetune", {"frozen": True}, {"encoder": "pretrain"}),
     ),
+    ("ssl_ecg", "emotion"): (
+        Case("ssl_ecg", "emotion"),
+        Case("ssl_ecg", "emotion", {"output": "sigmoid", "dropout": 0.4}),
+        Case("ssl_ecg", "emotion", {"frozen": True}, {"encoder": "pretext"}),
+        Case("ssl_ecg", "emotion", {"frozen": False, "dropout": 0.4}, {"encoder": "pretext"}),
+    ),
     ("baselines", "train"): tuple(Case("baselines", "train", {"model": name}) for name in MODELS),
 }
 """Where one case is not enough. Of a stage that is not here it is its rehearsal's settings."""

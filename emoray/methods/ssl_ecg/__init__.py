@@ -1,0 +1,1 @@
+"""SSL-ECG: emotion from ECG by recognising transformations (Sarkar & Etemad)."""
