@@ -218,6 +218,17 @@ class Encoder(nn.Module):
                 tokens[i] = h_BCKD
         return [h_BCKD for h_BCKD in tokens if h_BCKD is not None]
 
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.config.d_model
+
+    def patches(self, group: Group, n_patches: int, key: DropoutKey | None = None) -> Tensor:
+        """Means of its tokens over electrodes and equal parts of time, (B, P, D)."""
+        (tokens_BCKD,) = self((group,), key)
+        pooled_BDP = F.adaptive_avg_pool1d(tokens_BCKD.mean(1).transpose(1, 2), n_patches)
+        return pooled_BDP.transpose(1, 2)
+
     def n_tokens(self, group: Group) -> int:
         """Time tokens of a group's segments.
 
