@@ -1,5 +1,12 @@
 """SSL-ECG's stages: recognising transformations, then telling emotions.
 
+Transformations are recognised twice over, by the same code on other data. `pretext` is of one fold
+and sees its training part only, as the paper's does, and nothing of what chooses the epoch or
+tests: all tables are made with it. Other than the paper's, whose training part is that of all four
+datasets together, it sees the fold's one dataset. `pretrain` is of whole datasets, once, for an
+encoder that others start from; where one of them is tested later, the audit calls the score
+contaminated.
+
 Source: Sarkar & Etemad, "Self-supervised ECG Representation Learning for Emotion Recognition".
 Their settings are in `config`. Shapes: B segments, V = 7 versions of each, H = 7 tasks.
 """
@@ -29,10 +36,12 @@ from emoray.runtime.config import from_dict, to_dict
 
 
 class Pretext(Stage):
-    """The stage `pretext`: which transformation a segment went through, without any label."""
+    """The stage `pretext`: which transformation a segment went through, without any label.
+
+    Of one fold: a segment that tests is seen by no stage before it is scored.
+    """
 
     config_type = PretextConfig
-    scope = "corpus"
     streams = ("ecg",)
     recipes = settings.RECIPES
 
@@ -87,6 +96,12 @@ class Pretext(Stage):
             logits_BVH = logits_BVH.float()
         (logits_BVH,) = gather_in_order(batch.positions_B, logits_BVH)
         return recognition_losses(logits_BVH)
+
+
+class Pretrain(Pretext):
+    """The stage `pretrain`: the same over whole datasets, all people but those held out."""
+
+    scope = "corpus"
 
 
 class Emotion(Classification):
@@ -154,5 +169,9 @@ def _check_same(wanted: EmotionConfig, trained: Mapping[str, Any]) -> None:
         )
 
 
-STAGES: Mapping[str, type[Stage]] = {"pretext": Pretext, "emotion": Emotion}
+STAGES: Mapping[str, type[Stage]] = {
+    "pretext": Pretext,
+    "pretrain": Pretrain,
+    "emotion": Emotion,
+}
 """Stages by name."""
