@@ -62,6 +62,7 @@ class ToneSource:
         sfreq: float,
         duration_s: float,
         va: tuple[float, float],
+        eeg_sfreq: float | None = None,
     ) -> FloatArray:
         return tones(n_leads, sfreq, duration_s, ECG_AMPLITUDE_MV)
 
@@ -90,5 +91,6 @@ class SilentSource(ToneSource):
         sfreq: float,
         duration_s: float,
         va: tuple[float, float],
+        eeg_sfreq: float | None = None,
     ) -> FloatArray:
         return np.zeros((n_leads, round(duration_s * sfreq)))

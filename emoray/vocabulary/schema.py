@@ -293,8 +293,12 @@ class SignalSource(Protocol):
         sfreq: float,
         duration_s: float,
         va: tuple[float, float],
+        eeg_sfreq: float | None = None,
     ) -> FloatArray:
-        """ECG in millivolts, shape (L, T), T = round(duration_s * sfreq)."""
+        """ECG in millivolts, shape (L, T), T = round(duration_s * sfreq).
+
+        `eeg_sfreq` is that of the EEG of the same seconds, None where none is recorded.
+        """
         ...
 
 
