@@ -37,7 +37,13 @@ def tones(n_channels: int, sfreq: float, duration_s: float, amplitude: float) ->
 class ToneSource:
     """Channel k carries a sinusoid of `tone_hz(k)`; arousal is valence shifted by 4."""
 
-    def rating(self, dataset: str, subject: int, stimulus: str) -> tuple[float, float]:
+    def rating(
+        self,
+        dataset: str,
+        subject: int,
+        stimulus: str,
+        near: tuple[float, float] | None = None,
+    ) -> tuple[float, float]:
         valence = (zlib.crc32(f"{dataset}/{stimulus}".encode()) + subject) % 17 / 2 - 4
         return valence, valence + 4 if valence <= 0 else valence - 4
 

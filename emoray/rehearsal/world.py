@@ -256,19 +256,25 @@ class World:
             self._people[key] = _Person(self.seed, dataset, subject)
         return self._people[key]
 
-    def rating(self, dataset: str, subject: int, stimulus: str) -> tuple[float, float]:
+    def rating(
+        self,
+        dataset: str,
+        subject: int,
+        stimulus: str,
+        near: tuple[float, float] | None = None,
+    ) -> tuple[float, float]:
         """Valence and arousal in [-4, 4] that this subject gives this stimulus.
 
-        The stimulus sets the mean, the subject adds a habit and a whim. Numbered stimuli spread
-        evenly over the square (additive recurrence of Roberts, 2018), so that few of them fill
-        all nine regions.
+        The stimulus sets the mean, unless it is said (`near`); the subject adds a habit and a whim.
+        Numbered stimuli spread evenly over the square (additive recurrence of Roberts, 2018), so
+        that few of them fill all nine regions.
         """
         found = re.fullmatch(r"(.*?)(\d*)", stimulus, re.DOTALL)
         assert found
         prefix, number = found.groups()
         start_2 = _rng(self.seed, dataset, prefix, "stimuli").uniform(0, 1, 2)
         step_2 = int(number or 0) * np.array([0.7548776662466927, 0.5698402909980532])
-        mean_2 = ((start_2 + step_2) % 1 - 0.5) * 2 * LIMIT
+        mean_2 = ((start_2 + step_2) % 1 - 0.5) * 2 * LIMIT if near is None else np.array(near)
         shift_2 = self._person(dataset, subject).rating_shift_2
         whim_2 = _rng(self.seed, dataset, subject, stimulus, "rating").normal(0, 0.6, 2)
         valence, arousal = np.clip(mean_2 + shift_2 + whim_2, -LIMIT, LIMIT)

@@ -267,8 +267,17 @@ class Recording:
 class SignalSource(Protocol):
     """Where `write_example` takes signals and ratings from (see `emoray.rehearsal`)."""
 
-    def rating(self, dataset: str, subject: int, stimulus: str) -> tuple[float, float]:
-        """Valence and arousal in [-4, 4] that this subject gives this stimulus."""
+    def rating(
+        self,
+        dataset: str,
+        subject: int,
+        stimulus: str,
+        near: tuple[float, float] | None = None,
+    ) -> tuple[float, float]:
+        """Valence and arousal in [-4, 4] that this subject gives this stimulus.
+
+        People's ratings of it lie around `near`; without it, wherever the source puts them.
+        """
         ...
 
     def eeg(

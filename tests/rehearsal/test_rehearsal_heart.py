@@ -6,11 +6,13 @@ Shapes: C electrodes, T samples, F frequencies, W windows of 10 s, P presentatio
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.signal import find_peaks
 
+from emoray import datasets
 from emoray.rehearsal.world import World
 from emoray.vocabulary import electrodes
 
@@ -152,3 +154,41 @@ def test_moments_move_the_heart_less_than_emotion_does() -> None:
     rate_PW, _ = moments(with_eeg=True)
     by_emotion = [np.log(rates_W(heart(1, "1", (0.0, a))).mean()) for a in np.linspace(-4, 4, 5)]
     assert 0.01 < rate_PW.std() < 0.6 * np.std(by_emotion)
+
+
+# Conditions of which the heart alone is recorded --------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["wesad", "swell_kw"])
+def test_conditions_move_the_hearts_of_all_people_alike(name: str, tmp_path: Path) -> None:
+    module = datasets.get(name)
+    module.write_example(tmp_path, World(3), n_subjects=3, duration_s=30.0)
+    rate: dict[int, list[float]] = {}
+    for ref in module.find(tmp_path).recordings:
+        recording = module.read(tmp_path, ref)
+        assert recording.ecg_sfreq is not None
+        for p in recording.presentations:
+            ecg_LT = recording.stretches[p.stretch].ecg_LT
+            assert ecg_LT is not None
+            first, last = (round(s * recording.ecg_sfreq) for s in (p.start_s, p.stop_s))
+            lead_T = ecg_LT[0, first:last]
+            height = 0.55 * np.percentile(lead_T, 99.7)
+            peaks, _ = find_peaks(lead_T, height=height, distance=0.35 * recording.ecg_sfreq)
+            if p.label is not None:
+                beat_s = np.diff(peaks).mean() / recording.ecg_sfreq
+                rate.setdefault(p.label, []).append(60 / beat_s)
+    by_class = {
+        module.CARD.emotions[label]: np.array(found).reshape(3, -1).mean(1)
+        for label, found in sorted(rate.items())
+    }
+    slow, fast = CALM_AND_AROUSED[name]
+    assert np.all(by_class[fast] > 1.08 * by_class[slow])  # of each person
+    others = set(by_class) - {slow, fast}
+    assert all(by_class[slow].mean() < by_class[n].mean() < by_class[fast].mean() for n in others)
+
+
+CALM_AND_AROUSED = {
+    "wesad": ("meditation", "stress"),
+    "swell_kw": ("neutral", "time pressure"),
+}
+"""Of a dataset's classes the one with the slowest hearts, and the one with the fastest."""
