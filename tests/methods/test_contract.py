@@ -120,8 +120,8 @@ VARIANTS: Mapping[tuple[str, str], tuple[Case, ...]] = {
         Case("alignment", "align_va", PATCHES, starts)
         for starts in ({}, {"teacher": "teach", "student": "ssl_ecg pretext"})
     ),
-    ("alignment", "align_emod"): tuple(
-        Case("alignment", "align_emod", PATCHES, {"teacher": teacher, **student})
+    ("pipeline", "align"): tuple(
+        Case("pipeline", "align", PATCHES, {"teacher": teacher, **student})
         for teacher, student in (
             ("emod pretrain", {}),
             ("emod finetune", {"student": "ssl_ecg pretext"}),
@@ -139,8 +139,8 @@ VARIANTS: Mapping[tuple[str, str], tuple[Case, ...]] = {
     ("baselines", "train"): tuple(Case("baselines", "train", {"model": name}) for name in MODELS),
 }
 """Where one case is not enough. Of a stage that is not here it is its rehearsal's settings."""
-OWN_DROPOUT = ("baselines",)
-"""Methods with torch's dropout, whose masks are of each worker's share: compared without."""
+OWN_DROPOUT = (("baselines", "train"), ("alignment", "eeg_baseline"))
+"""Stages with torch's dropout, whose masks are of each worker's share: compared without."""
 
 
 def with_starts(method: str) -> Iterator[Case]:
@@ -473,7 +473,7 @@ def stepped(case: Case) -> dict[str, Tensor]:
     """A few steps in float64, as the loop takes them."""
     stage = stage_of(case, precision="float64")
     module = stage.build().double()
-    if case.method in OWN_DROPOUT:
+    if (case.method, case.stage) in OWN_DROPOUT:
         without_dropout(module)
     if distributed.world_size() > 1:
         over_all_workers(module)
@@ -533,7 +533,7 @@ def test_two_workers_take_the_step_of_one(
             assert difference <= TOLERANCE, name
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.method in OWN_DROPOUT], ids=str)
+@pytest.mark.parametrize("case", [c for c in CASES if (c.method, c.stage) in OWN_DROPOUT], ids=str)
 def test_without_dropout_nothing_is_left_to_chance(case: Case) -> None:
     """Else two workers would be compared by luck."""
     stage = stage_of(case)

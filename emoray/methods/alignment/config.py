@@ -11,30 +11,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from emoray.methods.ecg_segments import ECG_10_S
 from emoray.methods.settings import ClassifierConfig, OptimizerConfig, Precision
 from emoray.methods.ssl_ecg.config import NEVER_CLIPPED, Leads
 from emoray.methods.ssl_ecg.config import EncoderConfig as ConvolutionConfig
-from emoray.signals import EcgRecipe, EegRecipe, Recipe
+from emoray.signals import EegRecipe, Recipe
 from emoray.vocabulary.schema import Stream
 
 EEG = EegRecipe(ica="none", reference="none", amplitude="z", scale_scope="person", segment_s=10.0)
 """Segments of 10 s, z-scored by person and channel over all of the person's recordings (2.1). The
 paper names neither filter, reference nor ICA: the band is that of all EEG here, the rest as
 recorded."""
-ECG = EcgRecipe(
-    sfreq=256.0,
-    highpass_hz=0.8,
-    highpass_filter="iir",
-    amplitude="z",
-    scale_scope="person",
-    segment_s=10.0,
-    r_peaks="sleepecg",
-)
-"""The same of the ECG (2.1). Filter and rate are not in the paper: SSL-ECG's, so that its encoder
-may be the student, and one build serves both."""
-RECIPES: Mapping[Stream, Recipe] = {"eeg": EEG, "ecg": ECG}
-EMOD_RECIPES: Mapping[Stream, Recipe] = {"eeg": EegRecipe(), "ecg": ECG}
-"""Where the teacher is an encoder that EMOD pretrained, on segments cut as EMOD cuts them."""
+RECIPES: Mapping[Stream, Recipe] = {"eeg": EEG, "ecg": ECG_10_S}
+"""Filter and rate of the ECG are not in the paper: SSL-ECG's, so that its encoder may be the
+student, and one build serves both."""
 
 
 @dataclass(frozen=True)

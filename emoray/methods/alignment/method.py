@@ -2,9 +2,9 @@
 
     reconstruct (EEG) -> teach (EEG, classes) -> align (ECG to the frozen teacher) -> classify (ECG)
 
-The teacher may be any encoder that sees patches of time, such as one that EMOD pretrained
-(`align_emod`); the student may start from what SSL-ECG learned. `align_va` weights negatives by how
-far their emotions lie apart.
+The teacher may be any encoder that sees patches of time, such as one that EMOD pretrained (the
+method `pipeline`); the student may start from what SSL-ECG learned. `align_va` weights negatives by
+how far their emotions lie apart.
 
 Source: Wu et al., "Cross-Modal Contrastive Learning for Emotion Recognition". Their settings are in
 `config`. Shapes: B segments, S sequences (versions of segments), P patches, R orders, Z width.
@@ -43,6 +43,7 @@ from emoray.methods.alignment.model import (
     reordered,
 )
 from emoray.methods.base import Inputs, Stage, Start, TargetName
+from emoray.methods.baselines.method import Training
 from emoray.methods.classification import Classification
 from emoray.methods.counter_draws import DropoutKey
 from emoray.methods.ssl_ecg.config import EncoderConfig as ConvolutionConfig
@@ -168,6 +169,12 @@ class Teaching(_OnEncoder):
     def encoder(cls, config: Mapping[str, Any], inputs: Inputs) -> Encoder:
         """The EEG's."""
         return Reconstruction.encoder(config, inputs)
+
+
+class EegBaseline(Training):
+    """The stage `eeg_baseline`: a network of EEG alone, on segments cut as the pairs are."""
+
+    recipes = settings.RECIPES
 
 
 class Alignment(Stage):
@@ -344,12 +351,6 @@ class VaAlignment(Alignment):
     target: ClassVar[TargetName | None] = "va"
 
 
-class EmodAlignment(Alignment):
-    """The stage `align_emod`: the same from an encoder that EMOD trained. Not in the paper."""
-
-    recipes = settings.EMOD_RECIPES
-
-
 class EcgClassification(_OnEncoder):
     """The stage `classify`: classes of ECG alone, from the aligned encoder or from scratch."""
 
@@ -383,9 +384,9 @@ def _shuffled(group: Group, stream: Stream, order_BP: Tensor) -> Group:
 STAGES: Mapping[str, type[Stage]] = {
     "reconstruct": Reconstruction,
     "teach": Teaching,
+    "eeg_baseline": EegBaseline,
     "align": Alignment,
     "align_va": VaAlignment,
-    "align_emod": EmodAlignment,
     "classify": EcgClassification,
 }
 """Stages by name."""

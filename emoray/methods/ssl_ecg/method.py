@@ -27,6 +27,7 @@ from emoray.methods import counter_draws
 from emoray.methods.base import Inputs, Stage, Start
 from emoray.methods.classification import Classification
 from emoray.methods.counter_draws import DropoutKey
+from emoray.methods.ecg_segments import RECIPES
 from emoray.methods.ssl_ecg import config as settings
 from emoray.methods.ssl_ecg.config import EmotionConfig, EncoderConfig, PretextConfig
 from emoray.methods.ssl_ecg.loss import chance_loss, recognition_losses
@@ -43,7 +44,7 @@ class Pretext(Stage):
 
     config_type = PretextConfig
     streams = ("ecg",)
-    recipes = settings.RECIPES
+    recipes = RECIPES
 
     def __init__(
         self,
@@ -112,7 +113,7 @@ class Emotion(Classification):
 
     config_type = EmotionConfig
     streams = ("ecg",)
-    recipes = settings.RECIPES
+    recipes = RECIPES
     may_start_from = ("encoder",)
 
     def __init__(self, config: EmotionConfig, inputs: Inputs, starts: Mapping[str, Start]) -> None:
