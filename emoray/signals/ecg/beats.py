@@ -69,7 +69,6 @@ def listen(
 
     Raises:
         ValueError: the rate is too low to find R waves.
-        ImportError: the detector is not installed.
     """
     if leads and leads[0].sfreq <= _MIN_SFREQ:
         raise ValueError(
