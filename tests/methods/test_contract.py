@@ -96,6 +96,13 @@ VARIANTS: Mapping[tuple[str, str], tuple[Case, ...]] = {
         Case("ssl_ecg", "emotion", {"frozen": True}, {"encoder": "pretext"}),
         Case("ssl_ecg", "emotion", {"frozen": False, "dropout": 0.4}, {"encoder": "pretext"}),
     ),
+    **{
+        (method, "classify"): (
+            Case(method, "classify"),
+            Case(method, "classify", starts={"encoder": "pretrain"}),
+        )
+        for method in ("ts_tcc", "tf_c")
+    },
     ("baselines", "train"): tuple(Case("baselines", "train", {"model": name}) for name in MODELS),
 }
 """Where one case is not enough. Of a stage that is not here it is its rehearsal's settings."""
