@@ -1,7 +1,7 @@
 """TF-C's objective: views of a segment are alike, and so are its time and its frequency.
 
-Source: Zhang et al., Eqs 1 to 3, as the later form of their released code has them. Shapes: B
-segments of the global batch, F features, D width of the space of both branches.
+Source: Zhang et al., as the later form of their released code has it. Shapes: B segments of the
+global batch, F features, D width of the space of both branches.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def contrasts(
 ) -> dict[str, Tensor]:
     """NT-Xent of cosine similarities: of views in time, of views in frequency, of both spaces.
 
-    The paper's consistency (Eq. 3) compares the distance of time and frequency with those of their
-    other views, by a margin; the released code computes that and minimises the distance alone.
+    The earlier form of the code compares the third one with those of the other views, by a margin
+    of 1; the later one computes that as well, and minimises the third one alone.
 
     Args:
         time: features of segments and of their other views, each (B, F), and the projection of the

@@ -124,7 +124,7 @@ def rehearsal_pretrain_config() -> PretrainConfig:
         encoder=_small(),
         context=ContextConfig(n_future=4, width=16, n_layers=1, n_heads=2, n_hidden=16),
         augment=AugmentConfig(scale_sd=0.5, jitter_sd=0.5),
-        optimizer=OptimizerConfig(name="adam", schedule="constant", learning_rate=3e-3),
+        optimizer=OptimizerConfig(name="adam", schedule="constant", learning_rate=1e-2),
         epochs=6,
         batch_size=8,
     )
