@@ -20,8 +20,9 @@ ECG_10_S = EcgRecipe(
     r_peaks="sleepecg",
 )
 """Segments of 10 s at 256 Hz without what lies below 0.8 Hz (IIR), z-scored over all of a person's
-recordings: as SSL-ECG's paper has them (Sarkar & Etemad, 4.2), and the alignment's length and scale
-as well. R peaks are in the index beside the signals, which do not depend on them."""
+recordings: as SSL-ECG's paper has them (Sarkar & Etemad, 4.2; the released code takes the deviation
+of a person's last file alone, and of its central 95 %), and the alignment's length and scale as
+well. R peaks are in the index beside the signals, which do not depend on them."""
 
 RECIPES: Mapping[Stream, Recipe] = {"ecg": ECG_10_S}
 """By stream."""

@@ -28,7 +28,7 @@ from emoray.methods.emod.config import (
     rehearsal_finetune_config,
 )
 from emoray.methods.emod.loss import hard_va_contrast, soft_va_contrast
-from emoray.methods.emod.model import DropoutKey, EmodClassifier, EmodPretraining
+from emoray.methods.emod.model import DropoutKey, EmodClassifier, EmodPretraining, Encoder
 from emoray.runtime.config import from_dict, to_dict
 
 
@@ -52,6 +52,11 @@ class Pretraining(Stage):
     def rehearsal(cls) -> Config:
         """A small encoder that learns what is planted within minutes."""
         return rehearsal_config()
+
+    @classmethod
+    def encoder(cls, config: Mapping[str, Any], inputs: Inputs) -> Encoder:
+        """Of any montage."""
+        return Encoder(from_dict(EncoderConfig, config["encoder"]))
 
     @classmethod
     def sharing(cls, config: Config, n_workers: int) -> Config:
@@ -140,6 +145,11 @@ class Finetuning(Classification):
     def rehearsal(cls) -> FinetuneConfig:
         """A small encoder, and few epochs of small batches."""
         return rehearsal_finetune_config()
+
+    @classmethod
+    def encoder(cls, config: Mapping[str, Any], inputs: Inputs) -> Encoder:
+        """Of any montage."""
+        return Encoder(from_dict(EncoderConfig, config["encoder"]))
 
     @classmethod
     def following(
