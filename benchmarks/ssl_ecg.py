@@ -142,10 +142,10 @@ def _step(config: PretextConfig, batch: Batch, options: argparse.Namespace) -> C
 def _transformed(config: PretextConfig, batch: Batch, at_once: int) -> Callable[[], None]:
     """Make all versions of all windows, so many windows at once."""
     (group,) = batch.groups
-    parts_BT = group["ecg"].x_BCT[:, 0].split(at_once)
-    keys_B = counter_draws.segment_keys(
-        DropoutKey(0, 0), group.positions_B, counter_draws.AUGMENTATION
-    ).split(at_once)
+    parts_BT = torch.split(group["ecg"].x_BCT[:, 0], at_once)
+    key = DropoutKey(0, 0)
+    drawn_B = counter_draws.segment_keys(key, group.positions_B, counter_draws.AUGMENTATION)
+    keys_B = torch.split(drawn_B, at_once)
 
     def transform() -> None:
         for x_BT, key_B in zip(parts_BT, keys_B, strict=True):
