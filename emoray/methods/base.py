@@ -218,6 +218,11 @@ class Stage(ABC):
         """Datasets that such weights are known to have been trained on, whole."""
         return ()
 
+    @classmethod
+    def label_share(cls, config: Any) -> float:
+        """Share of a fold's training labels, in (0, 1], that it is given; of each class alike."""
+        return 1.0
+
     @property
     def seed(self) -> int:
         """Of the initial weights and of every mask drawn during the stage."""
