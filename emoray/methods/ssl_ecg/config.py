@@ -8,17 +8,10 @@ later summary with other layers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from emoray.methods.settings import REHEARSAL, ClassifierConfig, OptimizerConfig, Precision
-from emoray.signals import Recipe
-from emoray.vocabulary.schema import Stream
-
-RECIPES: Mapping[Stream, Recipe] = {}
-"""How the segments of every stage here were cut: the corpus's one build of ECG. The paper's are of
-10 s at 256 Hz, without what lies below 0.8 Hz (IIR), z-scored over all of a person's recordings."""
 
 Activation = Literal["leaky_relu", "relu"]
 Leads = Literal["first", "last"]
