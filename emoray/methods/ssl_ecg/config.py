@@ -13,12 +13,21 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from emoray.methods.settings import REHEARSAL, ClassifierConfig, OptimizerConfig, Precision
-from emoray.signals import Recipe
+from emoray.signals import EcgRecipe, Recipe
 from emoray.vocabulary.schema import Stream
 
-RECIPES: Mapping[Stream, Recipe] = {}
-"""How the segments of every stage here were cut: the corpus's one build of ECG. The paper's are of
-10 s at 256 Hz, without what lies below 0.8 Hz (IIR), z-scored over all of a person's recordings."""
+RECIPES: Mapping[Stream, Recipe] = {
+    "ecg": EcgRecipe(
+        sfreq=256,
+        highpass_hz=0.8,
+        highpass_filter="iir",
+        amplitude="z",
+        scale_scope="person",
+        segment_s=10.0,
+        r_peaks="sleepecg",
+    )
+}
+"""How the segments of every stage here were cut (paper)."""
 
 Activation = Literal["leaky_relu", "relu"]
 Leads = Literal["first", "last"]

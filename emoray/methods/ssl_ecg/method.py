@@ -32,7 +32,7 @@ class Pretext(Stage):
     """The stage `pretext`: which transformation a segment went through, without any label."""
 
     config_type = PretextConfig
-    scope = "corpus"
+    scope = "fold"
     streams = ("ecg",)
     recipes = settings.RECIPES
 
