@@ -96,7 +96,7 @@ def test(found: Tested, shown: Sequence[str], *, rehearsal: bool) -> RenderableT
         "audit": row.verdict,
         "epoch": f"{row.best_epoch + 1} of {row.n_epochs}, chosen by {chosen.words} on validation "
         f"({_percent(row.val_score)})",
-        "trained": f"{row.n_parameters:,} parameters, {row.n_head_parameters:,} of them in the head",
+        "trained": f"{row.n_parameters:,} parameters, of which {row.n_head_parameters:,} a head's",
     }
     return Group(
         heading(f"Test: {found.title}", rehearsal=rehearsal),

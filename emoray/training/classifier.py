@@ -187,7 +187,7 @@ class Classifier:
     @property
     def dataset(self) -> str:
         """That it was trained on."""
-        (name,) = {folder.partition("-")[0] for folder in self.facts["builds"]}
+        (name,) = {str(folder).partition("-")[0] for folder in self.facts["builds"]}
         return name
 
     def cut(self, x_CT: NDArray[Any], *, sfreq: float, stream: Stream | None = None) -> Cut:
