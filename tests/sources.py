@@ -37,7 +37,13 @@ def tones(n_channels: int, sfreq: float, duration_s: float, amplitude: float) ->
 class ToneSource:
     """Channel k carries a sinusoid of `tone_hz(k)`; arousal is valence shifted by 4."""
 
-    def rating(self, dataset: str, subject: int, stimulus: str) -> tuple[float, float]:
+    def rating(
+        self,
+        dataset: str,
+        subject: int,
+        stimulus: str,
+        near: tuple[float, float] | None = None,
+    ) -> tuple[float, float]:
         valence = (zlib.crc32(f"{dataset}/{stimulus}".encode()) + subject) % 17 / 2 - 4
         return valence, valence + 4 if valence <= 0 else valence - 4
 
@@ -62,6 +68,7 @@ class ToneSource:
         sfreq: float,
         duration_s: float,
         va: tuple[float, float],
+        eeg_sfreq: float | None = None,
     ) -> FloatArray:
         return tones(n_leads, sfreq, duration_s, ECG_AMPLITUDE_MV)
 
@@ -90,5 +97,6 @@ class SilentSource(ToneSource):
         sfreq: float,
         duration_s: float,
         va: tuple[float, float],
+        eeg_sfreq: float | None = None,
     ) -> FloatArray:
         return np.zeros((n_leads, round(duration_s * sfreq)))

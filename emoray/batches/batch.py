@@ -6,7 +6,7 @@ Shapes: B segments of one worker's share of a step, C channels (electrodes or le
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -34,6 +34,9 @@ class Group:
     """By stream; row i of each covers the same seconds."""
     positions_B: Tensor
     """Place of each segment in the step's global batch, int64: the same however it is dealt."""
+    constants: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the stage computed of each segment before its first step (`Stage.constants`), by name,
+    a row for each."""
 
     def __getitem__(self, stream: Stream) -> Signal:
         """A stream by name.
@@ -58,7 +61,8 @@ class Group:
             for name, s in self.signals.items()
         }
         positions_B = self.positions_B.to(device, non_blocking=True)
-        return replace(self, signals=signals, positions_B=positions_B)
+        constants = moved(self.constants, device, dtype)
+        return replace(self, signals=signals, positions_B=positions_B, constants=constants)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +89,7 @@ class Batch:
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Batch:
         """The same batch on another device, whatever is no whole number in another dtype."""
-        targets = {
-            name: t.to(device, non_blocking=True).to(dtype if t.is_floating_point() else t.dtype)
-            for name, t in self.targets.items()
-        }
+        targets = moved(self.targets, device, dtype)
         groups = tuple(group.to(device, dtype) for group in self.groups)
         return replace(self, groups=groups, targets=targets)
 
@@ -101,3 +102,13 @@ class Batch:
     def positions_B(self) -> Tensor:
         """Places in the global batch, in the order of the targets."""
         return torch.cat([group.positions_B for group in self.groups])
+
+
+def moved(
+    columns: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """The same columns on another device, whatever is no whole number in another dtype."""
+    return {
+        name: t.to(device, non_blocking=True).to(dtype if t.is_floating_point() else t.dtype)
+        for name, t in columns.items()
+    }

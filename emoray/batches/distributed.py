@@ -115,6 +115,12 @@ def _equal_but_for_rows(x: Tensor) -> list[int]:
     return [row[2] for row in rows]
 
 
+def add_up(x: Tensor) -> None:
+    """Put the sum over all workers in place of each worker's tensor."""
+    if is_distributed():
+        dist.all_reduce(x)
+
+
 def sum_with_grad(x: Tensor) -> Tensor:
     """The sum of every worker's tensor, the same on all; gradients flow to each as `_Gather`'s."""
     return gather_with_grad(x[None]).sum(0) if world_size() > 1 else x

@@ -14,6 +14,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -32,6 +33,24 @@ Item = TypeVar("Item")
 
 Columns = Mapping[str, Mapping[str, NDArray[Any]]]
 """Targets of all segments: target -> dataset -> one value or row for each of its segments."""
+
+
+@dataclass(frozen=True)
+class Constants:
+    """What a stage computed of some rows of a dataset before its first step."""
+
+    rows_N: IntArray
+    """Of the dataset's index, ascending."""
+    values: Mapping[str, Tensor]
+    """By name, a row for each, on the CPU."""
+
+    def of(self, rows_B: IntArray) -> dict[str, Tensor]:
+        """Those of some of the rows, in their order."""
+        place_B = torch.from_numpy(np.searchsorted(self.rows_N, rows_B))
+        return {name: values[place_B] for name, values in self.values.items()}
+
+
+NO_CONSTANTS = Constants(np.zeros(0, dtype=np.int64), {})
 
 DEPTH = 2
 """Batches that wait ready: one being taken, one behind it. More only costs memory."""
@@ -170,6 +189,7 @@ class PlanFeed(Feed):
         plan: what meets in each step.
         streams: by name, what a stage reads of each segment.
         targets: what it learns.
+        constants: by dataset, what it computed before.
         rank: this worker, from 0.
         world_size: all workers.
         gather: where row numbers become tensors; `auto` is the worker, unless shards are remote
@@ -187,6 +207,7 @@ class PlanFeed(Feed):
         *,
         streams: Sequence[Stream] = ("eeg",),
         targets: Columns | None = None,
+        constants: Mapping[str, Constants] | None = None,
         rank: int = 0,
         world_size: int = 1,
         gather: Gather = "auto",
@@ -197,6 +218,7 @@ class PlanFeed(Feed):
         self._plan = plan
         self._streams = tuple(streams)
         self._targets = targets or {}
+        self._constants = constants or {}
         self._rank = rank
         self._world_size = world_size
         self._pin = pin_memory
@@ -255,12 +277,18 @@ class PlanFeed(Feed):
         ]
         return Batch(
             step=step,
-            groups=tuple(_group(d, found, draw.positions_B) for d, draw, found in drawn),
+            groups=tuple(
+                _group(d, found, draw.positions_B, self._constants_of(d, draw.rows_B))
+                for d, draw, found in drawn
+            ),
             targets={
                 name: torch.from_numpy(np.concatenate([of[d.name][w.rows_B] for d, w, _ in drawn]))
                 for name, of in self._targets.items()
             },
         )
+
+    def _constants_of(self, dataset: Segments, rows_B: IntArray) -> dict[str, Tensor]:
+        return self._constants.get(dataset.name, NO_CONSTANTS).of(rows_B)
 
 
 def in_order(
@@ -277,17 +305,22 @@ def in_order(
         for start in range(0, len(rows_N), batch_size):
             rows_B = rows_N[start : start + batch_size]
             found = {name: _gathered(dataset, name, rows_B, pin=pin_memory) for name in streams}
-            yield _group(dataset, found, np.arange(len(rows_B)))
+            yield _group(dataset, found, np.arange(len(rows_B)), {})
 
     return prefetched(make())
 
 
-def _group(dataset: Segments, found: Mapping[Stream, Tensor], positions_B: IntArray) -> Group:
+def _group(
+    dataset: Segments,
+    found: Mapping[Stream, Tensor],
+    positions_B: IntArray,
+    constants: Mapping[str, Tensor],
+) -> Group:
     signals = {
         name: Signal(x_BCT, dataset.stream(name).channels, dataset.stream(name).sfreq)
         for name, x_BCT in found.items()
     }
-    return Group(dataset.name, signals, torch.from_numpy(positions_B))
+    return Group(dataset.name, signals, torch.from_numpy(positions_B), constants)
 
 
 class StepGatherer:

@@ -274,7 +274,7 @@ def _example_presentation(
     ):
         eeg_CT = source.eeg(CARD.name, subject, stimulus, EEG.channels, EEG.sfreq, length_s, point)
         ecg_LT = source.ecg(
-            CARD.name, subject, stimulus, len(ECG.leads), ECG.sfreq, length_s, point
+            CARD.name, subject, stimulus, len(ECG.leads), ECG.sfreq, length_s, point, EEG.sfreq
         )
         skin_1T = np.full((1, eeg_CT.shape[1]), 500.0)
         parts.append(np.concatenate((eeg_CT, ecg_LT, skin_1T)))

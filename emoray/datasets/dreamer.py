@@ -243,7 +243,9 @@ def _example_subject(
         )
         va = _layout.from_scale(ratings, CARD.scale)
         eeg_CT = source.eeg(CARD.name, subject, stimulus, EEG.channels, EEG.sfreq, seconds, va)
-        ecg_LT = source.ecg(CARD.name, subject, stimulus, len(ECG.leads), ECG.sfreq, seconds, va)
+        ecg_LT = source.ecg(
+            CARD.name, subject, stimulus, len(ECG.leads), ECG.sfreq, seconds, va, EEG.sfreq
+        )
         cells["eeg"][i, 0] = eeg_CT.T + OFFSET
         cells["ecg"][i, 0] = ecg_LT.T
         cells["eeg_rest"][i, 0] = np.full((round(rest_s * EEG.sfreq), len(eeg_CT)), OFFSET)

@@ -341,7 +341,7 @@ def _example_parts(
         (f"after {stimulus}", n_after, (0.0, 0.0)),
     ):
         x_CT = source.eeg(CARD.name, subject, name, EEG.channels, sfreq, n / sfreq, va)
-        ecg_LT = source.ecg(CARD.name, subject, name, len(ECG.leads), sfreq, n / sfreq, va)
+        ecg_LT = source.ecg(CARD.name, subject, name, len(ECG.leads), sfreq, n / sfreq, va, sfreq)
         parts.append(np.concatenate((x_CT, 1e3 * ecg_LT)))  # the source gives millivolts
     return parts
 

@@ -104,6 +104,12 @@ _BESIDE = (
 _ORDERS = ("NTI", "NIT")
 _N_MINUTES = {_RELAXATION: 6, "N": 41, "T": 26, "I": 40}
 """Of the example's conditions, about the mean of the release; one more of relaxation has no ECG."""
+_PLANTED = {
+    "neutral": (2.0, -2.5),
+    "time pressure": (-1.0, 3.0),
+    "interruptions": (-3.0, 0.5),
+}
+"""Valence and arousal that people of the example are near to, by condition."""
 _BETWEEN_S = 20.0
 """Of the example: between relaxation and work; not in its table."""
 _EXAMPLE_CHANNELS = (("ECG raw 1", "mV"), ("portiSkinRaw", "mV"), ("portiHeartPre", "uV"))
@@ -413,7 +419,8 @@ def _example_ratings(
     source: SignalSource, subject: int, stimulus: str
 ) -> tuple[list[float], tuple[float, float]]:
     """Answers in the order of `_RATINGS`, and the point of [-4, 4] that they mean."""
-    rated = _layout.to_scale(source.rating(CARD.name, subject, stimulus), SCALE, integer=True)
+    felt = source.rating(CARD.name, subject, stimulus, _PLANTED[stimulus])
+    rated = _layout.to_scale(felt, SCALE, integer=True)
     third = _layout.other_rating(rated, SCALE)
     others = [third, *(third / 2 + n for n in range(len(_RATINGS) - 3))]
     return [*rated, *others], _layout.from_scale(rated, SCALE)

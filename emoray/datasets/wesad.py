@@ -90,6 +90,15 @@ _LEAST_SHARE, _MOST_SHARE = 2 / 3, 4 / 3
 """Of the seconds that the labels fill at 700 Hz, against those of the table."""
 
 _ORDERS = (("Base", "TSST", "Medi 1", "Fun", "Medi 2"), ("Base", "Fun", "Medi 1", "TSST", "Medi 2"))
+_PLANTED = {
+    "baseline": (0.5, -0.5),
+    "stress": (-2.5, 3.0),
+    "amusement": (3.0, 1.0),
+    "meditation 1": (1.5, -3.0),
+    "meditation 2": (1.5, -3.0),
+}
+"""Valence and arousal that people of the example are near to, by stimulus: a class must be told by
+the heart of people whom no one has seen, so all are moved alike."""
 _LENGTHS_S = {"Base": 1200.0, "TSST": 600.0, "Fun": 392.0, "Medi 1": 420.0, "Medi 2": 420.0}
 """Of the example's conditions: the protocol's 20 minutes, 10, 392 s and twice 7."""
 _BETWEEN_S, _READING_S = 1.0, 2.0
@@ -344,7 +353,8 @@ def _write_subject(
     for name in order:
         label, stimulus = _CONDITIONS[_fold(name)]
         seconds = duration_s or _LENGTHS_S[name]
-        ratings = _layout.to_scale(source.rating(CARD.name, subject, stimulus), SCALE, integer=True)
+        felt = source.rating(CARD.name, subject, stimulus, _PLANTED[stimulus])
+        ratings = _layout.to_scale(felt, SCALE, integer=True)
         va = _layout.from_scale(ratings, SCALE)
         rest = _example_part(source, subject, f"rest before {stimulus}", _BETWEEN_S, (0.0, 0.0))
         reading = _example_part(source, subject, f"rest after {stimulus}", _READING_S, (0.0, 0.0))

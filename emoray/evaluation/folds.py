@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from emoray.vocabulary.schema import IntArray
-from emoray.vocabulary.targets import Classes, Target
+from emoray.vocabulary.targets import Classes, Levels, Target
 
 Mix = Literal["neighbour", "subject", "stimulus"]
 """What may stand on two sides of a fold. `neighbour`: segments of one presentation."""
@@ -28,7 +28,7 @@ TRAIN, VAL, TEST, UNUSED = 0, 1, 2, -1
 
 SUBJECT_GROUPS = 5
 """Folds with subjects apart; fewer where there are fewer subjects."""
-RANDOM_GROUPS = 5
+RANDOM_GROUPS, RANDOM_TENTHS = 5, 10
 GROUPS = 3
 """A group to train, one to choose the epoch, one to test: the least there can be. Stimuli are
 cut in no more, because FACED shows three clips of a class and each side needs one."""
@@ -46,6 +46,9 @@ class Fold:
     train_N: IntArray
     val_N: IntArray
     test_N: IntArray
+    untrained: tuple[int, ...] = ()
+    """Levels of a rating that segments have, but none that trains: nobody can learn them, and those
+    who are tested on them miss them."""
 
 
 Splitter = Callable[[pa.Table], Iterable[IntArray]]
@@ -79,8 +82,9 @@ def folds(
 
     Raises:
         ValueError: no such protocol, one made for a dataset of another layout, another dataset's
-            index, too few subjects or stimuli, an empty side, or a class that no segment of
-            train has. The message names dataset, protocol and what was needed.
+            index, too few subjects or stimuli, an empty side, one class alone in train, or a class
+            that no segment of train has and that is not one of several levels of a rating. The
+            message names dataset, protocol and what was needed.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"need a protocol among {', '.join(sorted(PROTOCOLS))}; got {protocol!r}")
@@ -127,7 +131,14 @@ def _folds(protocol: Protocol, index: pa.Table, target: Target) -> Iterable[Fold
     for k, side_S in enumerate(sides):
         name = f"{k + 1}_of_{len(sides)}"
         _check_sides(name, side_S, label_S)
-        yield Fold(name, *(rows_S[side_S == side] for side in (TRAIN, VAL, TEST)))
+        untrained = _untrained(side_S, label_S)
+        if untrained and not isinstance(target, Levels):
+            raise ValueError(
+                f"need every class in train of fold {name}, got none of class "
+                f"{', '.join(map(str, untrained))}"
+            )
+        train_N, val_N, test_N = (rows_S[side_S == side] for side in (TRAIN, VAL, TEST))
+        yield Fold(name, train_N, val_N, test_N, untrained)
 
 
 def _with_labels(index: pa.Table, label_S: IntArray) -> pa.Table:
@@ -152,12 +163,19 @@ def _check_sides(name: str, side_S: IntArray, label_S: IntArray) -> None:
     for side, words in ((TRAIN, "train"), (VAL, "validation"), (TEST, "test")):
         if not np.any(side_S == side):
             raise ValueError(f"need segments in {words} of fold {name}, got none")
-    absent = sorted(set(label_S.tolist()) - set(label_S[side_S == TRAIN].tolist()))
-    if absent:
+    if len(found := np.unique(label_S[side_S == TRAIN])) < 2:
         raise ValueError(
-            f"need every class in train of fold {name}, got none of class "
-            f"{', '.join(map(str, absent))}"
+            f"need segments of two classes or more in train of fold {name}, got those of class "
+            f"{found[0]} alone"
         )
+
+
+def _untrained(side_S: IntArray, label_S: IntArray) -> tuple[int, ...]:
+    """Classes that no segment of train has, sorted.
+
+    Of nine levels of a rating the outer ones are one or two people's, who may all be tested.
+    """
+    return tuple(sorted(set(label_S.tolist()) - set(label_S[side_S == TRAIN].tolist())))
 
 
 # Made for one dataset -----------------------------------------------------------------------------
@@ -249,7 +267,20 @@ def _both_apart(segments: pa.Table) -> Iterable[IntArray]:
 
 
 def _random_segments(segments: pa.Table) -> Iterable[IntArray]:
-    """Segments in the order of a digest of their names: random, and the same everywhere."""
+    return _in_turn(_at_random(segments, RANDOM_GROUPS), RANDOM_GROUPS)
+
+
+def _random_tenths(segments: pa.Table) -> Iterable[IntArray]:
+    return _in_turn(_at_random(segments, RANDOM_TENTHS), RANDOM_TENTHS)
+
+
+def _at_random(segments: pa.Table, n: int) -> IntArray:
+    """Deal segments to n groups in the order of a digest of their names: random, and the same
+    everywhere.
+
+    Returns:
+        Group of each segment, shape (S,).
+    """
     names = zip(
         *(segments.column(c).to_pylist() for c in ("recording", "presentation", "segment")),
         strict=True,
@@ -257,8 +288,8 @@ def _random_segments(segments: pa.Table) -> Iterable[IntArray]:
     digests = [hashlib.sha256("/".join(map(str, name)).encode()).digest() for name in names]
     order_S = sorted(range(len(digests)), key=digests.__getitem__)
     group_S = np.empty(len(digests), dtype=np.int64)
-    group_S[order_S] = np.arange(len(digests)) % RANDOM_GROUPS
-    return _in_turn(group_S, RANDOM_GROUPS)
+    group_S[order_S] = np.arange(len(digests)) % n
+    return group_S
 
 
 def _in_turn(group_S: IntArray, n: int) -> Iterable[IntArray]:
@@ -370,6 +401,14 @@ _ALL = (
         "each fifth of the segments, drawn at random, tests once: neighbours of a presentation "
         "on all sides; it shows what leakage is worth, not how good a method is",
         _random_segments,
+    ),
+    Protocol(
+        "random_segments_10fold_same_subjects_same_stimuli",
+        frozenset({"neighbour", "subject", "stimulus"}),
+        "each tenth of the segments, drawn at random, tests once, the next chooses the epoch: "
+        "neighbours of a presentation on all sides; it shows what leakage is worth, not how good "
+        "a method is",
+        _random_tenths,
     ),
 )
 

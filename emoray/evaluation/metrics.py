@@ -140,6 +140,29 @@ def f1(confusion_KK: IntArray) -> float:
     return float(_f1(confusion_KK)[there_K].mean())
 
 
+@_metric(
+    "F1 of means",
+    "F1 of mean precision and recall",
+    legend="2PR / (P + R) of P, the classes' mean precision, and R, their mean recall",
+    chance=lambda k: 1 / k,
+)
+def f1_of_means(confusion_KK: IntArray) -> float:
+    """The harmonic mean of macro precision and macro recall, as Sarkar & Etemad's released code.
+
+    Never below `f1`, because the harmonic mean is concave: a class of high precision and low recall
+    makes up for one of low precision and high recall. A class that is never predicted has a
+    precision of 0, one that is never true a recall of 0, as scikit-learn's; where P and R are both
+    0, so is this.
+    """
+    true_K, predicted_K = confusion_KK.sum(axis=1), confusion_KK.sum(axis=0)
+    there_K = true_K + predicted_K > 0
+    right_K = confusion_KK.diagonal()[there_K]
+    precision = (right_K / np.maximum(predicted_K[there_K], 1)).mean()
+    recall = (right_K / np.maximum(true_K[there_K], 1)).mean()
+    both = float(precision + recall)
+    return 2 * float(precision * recall) / both if both else 0.0
+
+
 @_metric_of_probabilities(
     "AUC",
     "AUC",

@@ -28,6 +28,7 @@ from emoray.results.store import ResultRow
 from emoray.runtime import cluster
 from emoray.runtime.config import digest
 from emoray.training import loop
+from emoray.training.constants import with_constants
 from emoray.training.data import RunData, open_data
 from emoray.training.run import Run
 
@@ -174,7 +175,7 @@ def _timed(found: RunData, *, on_gpu: bool) -> float:
         gather="worker",
     )
     with _one_thread():
-        batches = list(feed.batches(0, 2))
+        batches = [with_constants(stage, batch) for batch in feed.batches(0, 2)]
         n_segments = sum(len(batch.positions_B) for batch in batches) / len(batches)
         return n_segments / _seconds(stage, batches, device)
 

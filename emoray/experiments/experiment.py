@@ -45,6 +45,8 @@ class CellRuns:
     folds_per_seed: int = 1
     n_folds: int = 0
     """Of the protocol on these data; 0 where there can be no runs."""
+    n_untrained: int = 0
+    """Folds whose training part lacks a level that others have."""
     error: str = ""
     """Why there can be no runs on these data."""
 
@@ -115,7 +117,15 @@ class Experiment:
             )
         except ValueError as error:
             return CellRuns(arm, evaluation, protocol, error=str(error))
-        return CellRuns(arm, evaluation, protocol, runs, len(runs) // len(self.seeds), len(names))
+        return CellRuns(
+            arm,
+            evaluation,
+            protocol,
+            runs,
+            folds_per_seed=len(runs) // len(self.seeds),
+            n_folds=len(names),
+            n_untrained=sum(1 for fold in made if fold.untrained),
+        )
 
     def _folds_by_seed(self, names: Sequence[str]) -> dict[int, Sequence[str]]:
         if self.folds == "all":
@@ -195,7 +205,12 @@ def compare(
         published_parameters=frame.published_parameters,
         blocks=tuple(_blocks(cells, rows, errors)),
         rehearsal=experiment.graph.catalog.rehearsal,
-        notes=(*frame.notes, *_rotation_note(experiment, cells), *_training_note(experiment.arms)),
+        notes=(
+            *frame.notes,
+            *_rotation_note(experiment, cells),
+            *_untrained_note(cells),
+            *_training_note(experiment.arms),
+        ),
     )
 
 
@@ -212,6 +227,21 @@ def _rotation_note(experiment: Experiment, cells: Sequence[CellRuns]) -> Iterato
         left = f"; no seed tests {n - n_seeds} of the folds" if n > n_seeds else ""
         runs = f"{n_seeds} runs" if n_seeds > 1 else "1 run"
         yield f"{', '.join(places)}: {n} folds, {runs} a row instead of {n * n_seeds}{left}."
+
+
+def _untrained_note(cells: Sequence[CellRuns]) -> Iterator[str]:
+    """Where folds test levels of a rating that nothing they train on has."""
+    found = {(p.evaluation.title, p.protocol): (p.n_untrained, p.n_folds) for p in cells}
+    said = [
+        f"{title} {protocol}: {n} of {n_folds} folds"
+        for (title, protocol), (n, n_folds) in found.items()
+        if n
+    ]
+    if said:
+        yield (
+            f"{', '.join(said)} have no segment of some level to train on: those who are tested "
+            "on such a level miss it."
+        )
 
 
 _TRAINING = ("epochs", "batch_size", "optimizer")

@@ -5,13 +5,13 @@ paper.toml -> rows with `reproduce` -> arms (stages with settings and starts) ->
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from emoray import methods
+from emoray import datasets, methods
 from emoray.corpus.catalog import Catalog
 from emoray.experiments.arms import Arm, ArmStage
 from emoray.experiments.experiment import FOLD_NOTES, ONE_PRETRAINING, Experiment, Frame
@@ -55,9 +55,7 @@ class Reproduction:
     """Of a run over the corpus."""
 
     def __post_init__(self) -> None:
-        tables = self.paper.tables.values()
-        known = dict.fromkeys(one.dataset for table in tables for one in table.evaluation)
-        self._check_datasets(known)
+        check_datasets(self.paper, self.datasets, self.paper.evaluated)
         for name in self.set:
             if not name.partition(".")[2]:
                 raise ValueError(f"need settings like finetune.epochs, got {name!r}")
@@ -108,7 +106,7 @@ class Reproduction:
             ValueError: no such table.
         """
         rows, found = self.rows(table), self.paper.table(table)
-        datasets = dict.fromkeys(dataset for row in rows for dataset in row.drop)
+        dropped = dict.fromkeys(dataset for row in rows for dataset in row.drop)
         return Frame(
             name=short(found.name),
             title=self.paper.title,
@@ -117,15 +115,22 @@ class Reproduction:
             published_parameters={row.name: row.n_parameters_m for row in rows},
             drops={
                 dataset: {row.name: row.drop[dataset] for row in rows if dataset in row.drop}
-                for dataset in datasets
+                for dataset in dropped
             },
-            notes=(FOLD_NOTES[self.folds], _SEED_NOTES[self.pretrain_seeds]),
+            notes=(FOLD_NOTES[self.folds], *self._pretraining_note(rows)),
         )
+
+    def _pretraining_note(self, rows: Sequence[PaperRow]) -> tuple[str, ...]:
+        """What seeds share; nothing where no row has a stage over the corpus."""
+        stages = [stage for row in rows if row.reproduce for stage in row.reproduce.stages]
+        if all(_kind(stage).scope == "fold" for stage in stages):
+            return ()
+        return (_SEED_NOTES[self.pretrain_seeds],)
 
     def _evaluation(self, table: PaperTable) -> tuple[Evaluation, ...]:
         """Those of the datasets asked for, in the order in which they are asked for."""
         known = dict.fromkeys(one.dataset for one in table.evaluation)
-        self._check_datasets(known)
+        check_datasets(self.paper, self.datasets, tuple(known))
         found = [
             one
             for name in self.datasets or known
@@ -135,11 +140,6 @@ class Reproduction:
         if self.rehearsal and not self.protocols:
             found = [one.rehearsed for one in found]
         return tuple(found)
-
-    def _check_datasets(self, known: Iterable[str]) -> None:
-        known = tuple(known)
-        if unknown := [name for name in self.datasets if name not in known]:
-            raise ValueError(f"need datasets among {', '.join(known)}; got {', '.join(unknown)}")
 
     @cached_property
     def graph(self) -> Graph:
@@ -239,6 +239,32 @@ class Reproduction:
 
     def _seed(self, seed: int) -> int:
         return self.seeds[0] if self.pretrain_seeds == "one" else seed
+
+
+def check_datasets(paper: Paper, asked: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse datasets that a paper does not evaluate on.
+
+    Args:
+        paper: whose stages read what a dataset may not have.
+        asked: names.
+        known: those that it evaluates on, or one table of it.
+
+    Raises:
+        ValueError: names them, and of each the signals that it has not.
+    """
+    if unknown := [name for name in asked if name not in known]:
+        said = ", ".join(_lacking(paper, name) for name in unknown)
+        raise ValueError(f"need datasets among {', '.join(known)}; got {said}")
+
+
+def _lacking(paper: Paper, name: str) -> str:
+    """A dataset's name, with the signals that the paper's stages read and it has not."""
+    rows = [row.reproduce for table in paper.tables.values() for row in table.rows]
+    kinds = [_kind(stage) for one in rows if one is not None for stage in one.stages]
+    read = dict.fromkeys(stream for kind in kinds for stream in kind.streams)
+    there = datasets.get(name).CARD.streams if name in datasets.names() else tuple(read)
+    absent = [stream.upper() for stream in read if stream not in there]
+    return f"{name}, which has no {' and no '.join(absent)}" if absent else name
 
 
 def _kind(stage: StageOfRow) -> type[Stage]:

@@ -144,8 +144,7 @@ def builds_of(paper: Paper) -> dict[Built, set[str]]:
         ValueError: stages that read one stream of a dataset by several recipes.
     """
     read: dict[str, dict[Stream, Recipe | None]] = {}
-    evaluated = {one.dataset for table in paper.tables.values() for one in table.evaluation}
-    evaluated |= {one.dataset for one in paper.evaluation}
+    evaluated = {*paper.evaluated, *(one.dataset for one in paper.evaluation)}
     for kind, names in _stages_of(paper):
         for name in names:
             of_dataset = read.setdefault(name, {})

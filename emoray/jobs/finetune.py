@@ -19,6 +19,7 @@ from emoray.experiments.experiment import (
 )
 from emoray.experiments.graph import Graph
 from emoray.experiments.options import Finetune
+from emoray.experiments.paper_tables import check_datasets
 from emoray.methods.base import Stage
 from emoray.reports import figures
 from emoray.results import published
@@ -71,16 +72,15 @@ def _stage(method: str, asked: str | None) -> str:
 
 
 def _evaluation(options: Finetune, place: session.Place, paper: Paper) -> tuple[Evaluation, ...]:
-    """Those of the paper, or of its first table, whose datasets are asked for, or are there.
+    """Those of the paper, or of all its tables, whose datasets are asked for, or are there.
 
     Raises:
         ValueError: the paper evaluates nothing on a dataset.
     """
-    tables = (table.evaluation for table in paper.tables.values())
-    known = paper.evaluation or next(tables, ())
-    there = dict.fromkeys(one.dataset for one in known)
-    if unknown := [name for name in options.datasets if name not in there]:
-        raise ValueError(f"need datasets among {', '.join(there)}; got {', '.join(unknown)}")
+    of_tables = {one.name: one for table in paper.tables.values() for one in table.evaluation}
+    known = paper.evaluation or tuple(of_tables.values())
+    there = tuple(dict.fromkeys(one.dataset for one in known))
+    check_datasets(paper, options.datasets, there)
     here = options.datasets or [name for name in there if name in place.catalog.names]
     found = [one for name in here for one in known if one.dataset == name]
     if place.rehearsal and not options.protocols:

@@ -8,7 +8,7 @@ from emoray.experiments import session
 from emoray.experiments.experiment import asked, compare
 from emoray.experiments.graph import question
 from emoray.experiments.options import Reproduce
-from emoray.experiments.paper_tables import Reproduction
+from emoray.experiments.paper_tables import Reproduction, check_datasets
 from emoray.reports import figures
 from emoray.reports.page import Figure
 from emoray.results import published
@@ -21,6 +21,7 @@ def run(options: Reproduce) -> None:
     """Run what is missing, then show and write the table."""
     began = time.monotonic()
     paper = published.load(options.paper)
+    check_datasets(paper, options.datasets, paper.evaluated)  # before rehearsal data are made
     place = session.open_place(options.where, open_console(), paper)
     reproduction = Reproduction(
         paper=paper,

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from emoray.batches.batch import Batch, Group
 from emoray.batches.sampling import Sampling
+from emoray.methods.counter_draws import DropoutKey
 from emoray.methods.settings import OptimizerConfig, Precision
 from emoray.signals import Recipe
 from emoray.vocabulary.schema import Stream
@@ -95,6 +96,23 @@ class Start:
     """Of the stage that trained it, as a plain dict."""
     model: Mapping[str, Tensor]
     """Its weights by name, on the CPU."""
+    kind: type[Stage] | None = None
+    """The stage that trained it; None where only its weights count."""
+
+    def encoder(self, inputs: Inputs) -> nn.Module:
+        """Its encoder with its weights, whatever method it is of.
+
+        Args:
+            inputs: the shapes of what it will read.
+
+        Raises:
+            ValueError: its stage has no encoder that others can read.
+        """
+        if self.kind is None:
+            raise ValueError("need a start that says which stage trained it, got weights alone")
+        module = self.kind.encoder(self.config, inputs)
+        module.load_state_dict(self.part("encoder"))
+        return module
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """The weights of one submodule, by their names within it."""
@@ -111,6 +129,17 @@ class Embedder(Protocol):
 
     def embed(self, groups: Sequence[Group]) -> Tensor:
         """Embeddings (B, Z), the groups' segments one after the other."""
+        ...
+
+
+class PatchEncoder(Protocol):
+    """An encoder that sees a segment as patches of time; a module."""
+
+    width: int
+    """Z."""
+
+    def patches(self, group: Group, n_patches: int, key: DropoutKey | None = None) -> Tensor:
+        """Embeddings of equal parts of each segment's time, (B, P, Z); no dropout without a key."""
         ...
 
 
@@ -171,6 +200,9 @@ class Stage(ABC):
     """That it learns; None where it needs none."""
     may_start_from: ClassVar[tuple[str, ...]] = ()
     """Names of trained modules that it may start from (`encoder`, `teacher` ...)."""
+    streams_each_step: ClassVar[tuple[Stream, ...] | None] = None
+    """Of its streams, those that every step reads; None for all. Others are read once, for what
+    `constants` makes of them."""
 
     def __init__(self, config: Any, inputs: Inputs, starts: Mapping[str, Start]) -> None:
         if unknown := sorted(set(starts) - set(self.may_start_from)):
@@ -217,6 +249,26 @@ class Stage(ABC):
     def pretrained_on(cls, config: Any) -> tuple[str, ...]:
         """Datasets that such weights are known to have been trained on, whole."""
         return ()
+
+    @classmethod
+    def encoder(cls, config: Mapping[str, Any], inputs: Inputs) -> nn.Module:
+        """A new encoder as its module has it under `encoder`: a `PatchEncoder`.
+
+        Args:
+            config: its settings, as a plain dict.
+            inputs: the shapes of what the encoder will read.
+
+        Raises:
+            ValueError: its encoder does not see segments by patches, or not these.
+        """
+        raise ValueError(f"need a stage whose encoder sees patches of time, got {cls.__name__}")
+
+    def constants(self, group: Group) -> Mapping[str, Tensor]:
+        """What no step changes of segments, by name, a row for each: computed once, before the
+        first step, and then in `Group.constants`. It must not depend on which segments are
+        together; `positions_B` are here rows of the dataset's index.
+        """
+        return {}
 
     @property
     def seed(self) -> int:

@@ -13,9 +13,13 @@ Planted in the EEG, as power that moves to the right half as the axis rises (`RH
     valence: alpha over the front (the F4 - F3 asymmetry), and theta, to the left, over the side;
     arousal: beta at the temples, and alpha, to the left, over the back.
 Planted in the ECG: heart rate rises with arousal, respiratory sinus arrhythmia with valence.
+Planted in both: where they are recorded together, the heart follows the moments of the EEG. That
+rhythms wax and wane on either side of the head for some seconds is in every EEG here and tells
+nothing of a presentation's emotion; read as emotion (`_moments_2T`), it moves the heart for those
+seconds as emotion does. So segments of one instant have more in common than their labels.
 
-Shapes: C electrodes, L leads, T samples, F frequencies, K sources inside the head, N beats,
-W waves of a beat (P Q R S T), 2 = (x, y) or (valence, arousal).
+Shapes: C electrodes, L leads, T samples, F frequencies, K sources inside the head, N beats, G times
+of a grid, W waves of a beat (P Q R S T), 2 = (x, y) or (valence, arousal).
 """
 
 from __future__ import annotations
@@ -90,6 +94,12 @@ HEART_RATE_PER_AROUSAL = 0.035
 """Change of the log heart rate for one unit of arousal: 70 bpm become 80 at the top."""
 ARRHYTHMIA_PER_VALENCE = 0.15
 """Change of the log amplitude of respiratory sinus arrhythmia for one unit of valence."""
+MOMENTS_AT_HEART = 2.5
+"""Times as much as a presentation's emotion do moments of the EEG move the heart. With 1 their
+effect on the rate of 10 s, 1 % (SD), would hide behind what the heart does by itself."""
+
+_GRID_S = 0.02
+"""Between two times at which the heart's rate is known."""
 
 _ROWS = {
     "Fp": 0.92, "AF": 0.72, "F": 0.50, "FC": 0.26, "FT": 0.26, "C": 0.0, "T": 0.0, "CP": -0.26,
@@ -222,7 +232,7 @@ class _Person:
         self.blinks_per_minute = rng.uniform(10, 20)
         self.blink_uv = rng.uniform(110, 180)
         self.bursts_per_minute = rng.uniform(0.5, 3.0)
-        self.heart_rate_bpm = rng.uniform(60, 80)
+        self.heart_rate_bpm = rng.uniform(66, 86)
         self.arrhythmia = rng.uniform(0.02, 0.04)
         self.breaths_hz = rng.uniform(0.2, 0.3)
         self.heart_turn_degrees = rng.uniform(-12, 12)
@@ -246,19 +256,25 @@ class World:
             self._people[key] = _Person(self.seed, dataset, subject)
         return self._people[key]
 
-    def rating(self, dataset: str, subject: int, stimulus: str) -> tuple[float, float]:
+    def rating(
+        self,
+        dataset: str,
+        subject: int,
+        stimulus: str,
+        near: tuple[float, float] | None = None,
+    ) -> tuple[float, float]:
         """Valence and arousal in [-4, 4] that this subject gives this stimulus.
 
-        The stimulus sets the mean, the subject adds a habit and a whim. Numbered stimuli spread
-        evenly over the square (additive recurrence of Roberts, 2018), so that few of them fill
-        all nine regions.
+        The stimulus sets the mean, unless it is said (`near`); the subject adds a habit and a whim.
+        Numbered stimuli spread evenly over the square (additive recurrence of Roberts, 2018), so
+        that few of them fill all nine regions.
         """
         found = re.fullmatch(r"(.*?)(\d*)", stimulus, re.DOTALL)
         assert found
         prefix, number = found.groups()
         start_2 = _rng(self.seed, dataset, prefix, "stimuli").uniform(0, 1, 2)
         step_2 = int(number or 0) * np.array([0.7548776662466927, 0.5698402909980532])
-        mean_2 = ((start_2 + step_2) % 1 - 0.5) * 2 * LIMIT
+        mean_2 = ((start_2 + step_2) % 1 - 0.5) * 2 * LIMIT if near is None else np.array(near)
         shift_2 = self._person(dataset, subject).rating_shift_2
         whim_2 = _rng(self.seed, dataset, subject, stimulus, "rating").normal(0, 0.6, 2)
         valence, arousal = np.clip(mean_2 + shift_2 + whim_2, -LIMIT, LIMIT)
@@ -301,11 +317,23 @@ class World:
         sfreq: float,
         duration_s: float,
         va: tuple[float, float],
+        eeg_sfreq: float | None = None,
     ) -> Float32Array:
         """ECG in millivolts, shape (L, T), T = round(duration_s * sfreq).
 
         One or two leads are I and II. Three are unipolar electrodes: right chest, left chest,
         left abdomen, so that their differences give I and II.
+
+        Args:
+            dataset: whose person it is.
+            subject: its number.
+            stimulus: what is shown.
+            n_leads: how many.
+            sfreq: Hz.
+            duration_s: seconds.
+            va: valence and arousal that the heart follows.
+            eeg_sfreq: of the EEG of the same seconds, whose moments the heart follows too; None
+                where none is recorded.
 
         Raises:
             ValueError: more than three leads, or none.
@@ -315,7 +343,16 @@ class World:
         person = self._person(dataset, subject)
         rng = _rng(self.seed, dataset, subject, stimulus, "ecg")
         n_times = round(duration_s * sfreq)
-        beats_N = _beats_N(person, rng, duration_s, va)
+        grid_G = np.arange(-2.0, duration_s + 2.0, _GRID_S)
+        va_2G = np.broadcast_to(np.array(va)[:, None], (2, len(grid_G)))
+        if eeg_sfreq is not None:
+            eeg_rng = _rng(self.seed, dataset, subject, stimulus, "eeg")
+            n_eeg = round(duration_s * eeg_sfreq)
+            moments_2T = _moments_2T(person, eeg_rng, eeg_sfreq, n_eeg)
+            time_T = np.arange(n_eeg) / eeg_sfreq
+            moments_2G = np.array([np.interp(grid_G, time_T, moment_T) for moment_T in moments_2T])
+            va_2G = va_2G + MOMENTS_AT_HEART * moments_2G
+        beats_N = _beats_N(person, rng, grid_G, va_2G)
         ecg_LT = _heart_LT(person, beats_N, n_leads, sfreq, n_times)
         time_T = np.arange(n_times) / sfreq
         for lead_T in ecg_LT:
@@ -335,6 +372,52 @@ def _brain_CT(
     va: tuple[float, float],
 ) -> Float32Array:
     """Background and rhythms as the electrodes see them; only here emotion enters."""
+    topography_KC, sources_KT, drift_KT = _sources(person, rng, names, sfreq, n_times, va)
+    sources_KT *= drift_KT
+    mixed_CT: Float32Array = np.array(topography_KC, dtype=np.float32).T @ sources_KT
+    return mixed_CT
+
+
+def _moments_2T(
+    person: _Person, rng: np.random.Generator, sfreq: float, n_times: int
+) -> FloatArray:
+    """Valence and arousal, about 0, that the rhythms of an EEG show beyond its presentation's.
+
+    Where a rhythm's two sources drift apart, its lean changes: read as if emotion had done it, by
+    least squares over the rhythms that follow an axis. The EEG is drawn again for it, because its
+    drifts come last of what its generator gives.
+
+    Args:
+        person: whose.
+        rng: as the EEG's at its start.
+        sfreq: the EEG's.
+        n_times: its samples.
+    """
+    _, _, drift_KT = _sources(person, rng, ("Cz",), sfreq, n_times, (0.0, 0.0))
+    first, moments_2T = 0, np.zeros((2, n_times))
+    for rhythm in RHYTHMS.values():
+        if rhythm.x != 0:  # left, right
+            lean_T = np.log(drift_KT[first + 1] / drift_KT[first])
+            moments_2T += np.array([[rhythm.valence], [rhythm.arousal]]) * lean_T
+        first += 1 if rhythm.x == 0 else 2
+    for axis_T, name in zip(moments_2T, ("valence", "arousal"), strict=True):
+        axis_T *= LIMIT / sum(getattr(rhythm, name) ** 2 for rhythm in RHYTHMS.values())
+    return moments_2T
+
+
+def _sources(
+    person: _Person,
+    rng: np.random.Generator,
+    names: Sequence[str],
+    sfreq: float,
+    n_times: int,
+    va: tuple[float, float],
+) -> tuple[list[FloatArray], Float32Array, Float32Array]:
+    """What electrodes see of each source (K, C), what it does and how it wanders (K, T).
+
+    In the order of `RHYTHMS`, the left source of a rhythm before the right one; then the
+    background.
+    """
     n_fft = int(scipy.fft.next_fast_len(max(n_times, 8), real=True))
     frequency_F = np.fft.rfftfreq(n_fft, 1 / sfreq)
     density_KF, topography_KC = [], []
@@ -352,9 +435,7 @@ def _brain_CT(
     density_KF.append(background_F)  # the reference electrode: on all alike
     topography_KC.append(np.full(len(names), BACKGROUND_UV))
     sources_KT = _noise_KT(rng, np.array(density_KF), n_fft, n_times, sfreq)
-    sources_KT *= _drift_KT(rng, len(sources_KT), n_times, sfreq, MOMENT_SD)
-    mixed_CT: Float32Array = np.array(topography_KC, dtype=np.float32).T @ sources_KT
-    return mixed_CT
+    return topography_KC, sources_KT, _drift_KT(rng, len(sources_KT), n_times, sfreq, MOMENT_SD)
 
 
 def _rhythm_KC(
@@ -402,23 +483,22 @@ def _artefacts_CT(
 
 
 def _beats_N(
-    person: _Person, rng: np.random.Generator, duration_s: float, va: tuple[float, float]
+    person: _Person, rng: np.random.Generator, grid_G: FloatArray, va_2G: FloatArray
 ) -> FloatArray:
     """Times of the R peaks in s, a beat before and after included.
 
     The heart rate, modulated by breath and by slow waves, is integrated; a beat falls where the
     integral passes a whole number.
     """
-    grid = np.arange(-2.0, duration_s + 2.0, 0.02)
-    log_rate = np.log(person.heart_rate_bpm / 60) + HEART_RATE_PER_AROUSAL * va[1]
-    log_rate += rng.normal(0, 0.03)
-    breath = person.arrhythmia * np.exp(ARRHYTHMIA_PER_VALENCE * va[0] + rng.normal(0, 0.15))
+    log_rate_G = np.log(person.heart_rate_bpm / 60) + HEART_RATE_PER_AROUSAL * va_2G[1]
+    log_rate_G += rng.normal(0, 0.03)
+    breath_G = person.arrhythmia * np.exp(ARRHYTHMIA_PER_VALENCE * va_2G[0] + rng.normal(0, 0.15))
     phase = rng.uniform(0, 2 * np.pi, 2)
-    wave = breath * np.sin(2 * np.pi * person.breaths_hz * grid + phase[0])
-    wave += 0.015 * np.sin(2 * np.pi * 0.09 * grid + phase[1])
-    turns = np.cumsum(np.exp(log_rate + wave)) * 0.02 + rng.uniform(0, 1)
-    whole_N = np.arange(np.ceil(turns[0]), np.floor(turns[-1]) + 1)
-    beats_N: FloatArray = np.interp(whole_N, turns, grid)
+    wave_G = breath_G * np.sin(2 * np.pi * person.breaths_hz * grid_G + phase[0])
+    wave_G += 0.015 * np.sin(2 * np.pi * 0.09 * grid_G + phase[1])
+    turns_G = np.cumsum(np.exp(log_rate_G + wave_G)) * _GRID_S + rng.uniform(0, 1)
+    whole_N = np.arange(np.ceil(turns_G[0]), np.floor(turns_G[-1]) + 1)
+    beats_N: FloatArray = np.interp(whole_N, turns_G, grid_G)
     beats_N += rng.normal(0, 0.003, len(beats_N))
     return beats_N
 

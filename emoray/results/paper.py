@@ -181,6 +181,12 @@ class Paper:
     name: str = ""
     """Of the method's folder."""
 
+    @property
+    def evaluated(self) -> tuple[str, ...]:
+        """Datasets that its tables evaluate on, in the file's order."""
+        tables = self.tables.values()
+        return tuple(dict.fromkeys(one.dataset for table in tables for one in table.evaluation))
+
     def table(self, name: str) -> PaperTable:
         """A table by its name in the file or as one types it: `table_3` or `table3`.
 

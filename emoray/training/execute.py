@@ -36,7 +36,7 @@ from emoray.runtime import cluster
 from emoray.runtime import config as configs
 from emoray.runtime.code import source_version
 from emoray.runtime.storage import Storage
-from emoray.training import checkpoint, data, loop
+from emoray.training import checkpoint, constants, data, loop
 from emoray.training.account import Account, Past
 from emoray.training.data import RunData, open_data, stage_of
 from emoray.training.rows import Rows
@@ -213,7 +213,8 @@ def _loaded(origin: Origin) -> tuple[Start, Account]:
         raise ValueError(
             f"{place}: need the checkpoint that was asked for, got another ({different})"
         )
-    return Start(facts["config"], state.model), Account.from_facts(facts)
+    kind = methods.stage(facts["method"], facts["stage"])
+    return Start(facts["config"], state.model, kind), Account.from_facts(facts)
 
 
 def account_at(origin: Origin) -> Account:
@@ -342,8 +343,9 @@ def _train(
     feed = PlanFeed(
         found.datasets,
         plan,
-        streams=stage.streams,
+        streams=stage.streams_each_step or stage.streams,
         targets=found.targets(stage),
+        constants=constants.computed(stage, found, device),
         rank=distributed.rank(),
         world_size=distributed.world_size(),
         gather=how.gather,

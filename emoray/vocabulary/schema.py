@@ -267,8 +267,17 @@ class Recording:
 class SignalSource(Protocol):
     """Where `write_example` takes signals and ratings from (see `emoray.rehearsal`)."""
 
-    def rating(self, dataset: str, subject: int, stimulus: str) -> tuple[float, float]:
-        """Valence and arousal in [-4, 4] that this subject gives this stimulus."""
+    def rating(
+        self,
+        dataset: str,
+        subject: int,
+        stimulus: str,
+        near: tuple[float, float] | None = None,
+    ) -> tuple[float, float]:
+        """Valence and arousal in [-4, 4] that this subject gives this stimulus.
+
+        People's ratings of it lie around `near`; without it, wherever the source puts them.
+        """
         ...
 
     def eeg(
@@ -293,8 +302,12 @@ class SignalSource(Protocol):
         sfreq: float,
         duration_s: float,
         va: tuple[float, float],
+        eeg_sfreq: float | None = None,
     ) -> FloatArray:
-        """ECG in millivolts, shape (L, T), T = round(duration_s * sfreq)."""
+        """ECG in millivolts, shape (L, T), T = round(duration_s * sfreq).
+
+        `eeg_sfreq` is that of the EEG of the same seconds, None where none is recorded.
+        """
         ...
 
 

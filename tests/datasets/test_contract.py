@@ -68,9 +68,10 @@ class SpySource(ToneSource):
         sfreq: float,
         duration_s: float,
         va: tuple[float, float],
+        eeg_sfreq: float | None = None,
     ) -> FloatArray:
         assert self.planted.setdefault((subject, stimulus.split("@")[0]), va) == va
-        return super().ecg(dataset, subject, stimulus, n_leads, sfreq, duration_s, va)
+        return super().ecg(dataset, subject, stimulus, n_leads, sfreq, duration_s, va, eeg_sfreq)
 
 
 @dataclass

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.model_selection import KFold
 
 from emoray import datasets
 from emoray.evaluation.folds import (
@@ -30,7 +31,8 @@ KEYS_APART = ("subject", "stimulus")
 EVALUATED = ("faced", "seed", "seed_v")
 OF_PAPER = {paper_protocol(dataset): dataset for dataset in EVALUATED}
 RANDOM = "random_segments_same_subjects_same_stimuli"
-IN_TURN = (*(name for name in PROTOCOLS if "apart" in name), RANDOM)
+RANDOM_TENTHS = "random_segments_10fold_same_subjects_same_stimuli"
+IN_TURN = (*(name for name in PROTOCOLS if "apart" in name), RANDOM, RANDOM_TENTHS)
 """Protocols for any dataset: every group tests once."""
 
 NAMES = st.text("0123456789abS-", min_size=1, max_size=6)
@@ -424,10 +426,27 @@ def test_the_folds_are_the_same_on_every_machine(full: dict[str, pa.Table]) -> N
     assert folds(RANDOM, "seed", full["seed"])[0].test_N[:6].tolist() == [15, 31, 33, 41, 44, 50]
 
 
-def test_random_segments_put_neighbours_on_all_sides(full: dict[str, pa.Table]) -> None:
-    for fold in folds(RANDOM, "faced", full["faced"]):
+@pytest.mark.parametrize(("protocol", "n_folds"), [(RANDOM, 5), (RANDOM_TENTHS, 10)])
+def test_random_segments_put_neighbours_on_all_sides(
+    full: dict[str, pa.Table], protocol: str, n_folds: int
+) -> None:
+    made = folds(protocol, "faced", full["faced"])
+    assert len(made) == n_folds
+    for fold in made:
         assert mixed(full["faced"], fold) == {"neighbour", "subject", "stimulus"}
-    assert not any(RANDOM in protocols_of(dataset) for dataset in EVALUATED)
+    assert not any(protocol in protocols_of(dataset) for dataset in EVALUATED)
+
+
+def test_tenths_are_as_large_as_those_of_a_shuffled_ten_fold_split() -> None:
+    index = index_table(thinned(published("seed", 3), np.random.default_rng(0)))
+    want = [
+        len(test_N)
+        for _, test_N in KFold(10, shuffle=True, random_state=0).split(np.zeros(index.num_rows))
+    ]
+    made = folds(RANDOM_TENTHS, "seed", index)
+    assert sorted(len(fold.test_N) for fold in made) == sorted(want)
+    for fold, after in zip(made, [*made[1:], made[0]], strict=True):
+        assert fold.val_N.tolist() == after.test_N.tolist()
 
 
 def test_the_papers_protocol_comes_first_and_safer_ones_follow() -> None:
@@ -557,7 +576,7 @@ def rated(index: pa.Table, rating_S: np.ndarray) -> pa.Table:
     return index.append_column("rating_valence", pa.array(rating_S))
 
 
-@pytest.mark.parametrize("protocol", [p for p in IN_TURN if p != RANDOM])
+@pytest.mark.parametrize("protocol", [p for p in IN_TURN if "apart" in p])
 def test_folds_of_a_cut_rating_are_those_of_its_classes(protocol: str) -> None:
     """People differ: a stimulus is above the cut for some and below it for others."""
     index = index_table(published("seed", 9))
@@ -589,8 +608,29 @@ def test_a_target_that_the_index_does_not_have_is_named_with_dataset_and_protoco
         folds("subjects_apart_same_stimuli", "seed", index, Cut("boredom", 3))
 
 
-def test_ratings_all_on_one_side_of_the_cut_are_one_class_and_can_be_split() -> None:
-    """Whether one class is worth anything is not for folds to say."""
+LEVELS = Levels("valence", (3.0, 6.0))
+
+
+@pytest.mark.parametrize("target", [LEVELS, Cut("valence", 5.0)])
+def test_a_fold_of_one_class_is_refused(target: Levels | Cut) -> None:
     index = rated(index_table(published("seed", 3)), np.full(6075, 2.0))
-    made = folds("subjects_apart_same_stimuli", "seed", index, Levels("valence", (3.0, 6.0)))
-    assert len(made) == 3
+    with pytest.raises(
+        ValueError,
+        match="seed subjects_apart_same_stimuli: need segments of two classes or more in train of "
+        "fold 1_of_3, got those of class 0 alone",
+    ):
+        folds("subjects_apart_same_stimuli", "seed", index, target)
+
+
+def test_a_level_that_one_person_used_is_tested_although_nobody_learned_it() -> None:
+    """The publisher's classes are refused then, as above."""
+    index = index_table(published("seed", 5))
+    subjects = index.column("subject").to_pylist()
+    at_S = np.arange(index.num_rows)
+    rating_S = np.where(at_S % 2 == 0, 2.0, 5.0)
+    rating_S[np.array(subjects) == "03"] = 9.0
+    made = folds("subjects_apart_same_stimuli", "seed", rated(index, rating_S), LEVELS)
+    for fold in made:
+        learned = {subjects[row] for row in fold.train_N}
+        assert fold.untrained == (() if "03" in learned else (2,))
+    assert [fold.untrained for fold in made].count((2,)) == 2

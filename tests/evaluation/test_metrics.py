@@ -103,6 +103,35 @@ def test_accuracy_and_f1_are_scikit_learns(drawn: tuple[int, list[tuple[int, int
     assert found["f1"] == pytest.approx(f1)
 
 
+@settings(max_examples=200, deadline=None)
+@given(PAIRS)
+def test_the_f1_of_means_is_made_of_scikit_learns_precision_and_recall(
+    drawn: tuple[int, list[tuple[int, int]]],
+) -> None:
+    n_classes, pairs = drawn
+    true_N, predicted_N = np.array(pairs).T
+    found = classification_scores(true_N, predicted_N, n_classes)
+    precision, recall = (
+        score(true_N, predicted_N, average="macro", zero_division=0)
+        for score in (metrics.precision_score, metrics.recall_score)
+    )
+    if precision + recall == 0:
+        assert found["f1_of_means"] == 0
+    else:
+        want = 2 * precision * recall / (precision + recall)
+        assert found["f1_of_means"] == pytest.approx(want)
+    assert found["f1_of_means"] >= found["f1"] - 1e-12
+
+
+def test_the_two_f1_differ_where_one_class_is_guessed_too_often() -> None:
+    """By hand: precisions 1 and 1/3, recalls 1/2 and 1; F1 of the classes 2/3 and 1/2."""
+    found = classification_scores([0, 0, 0, 0, 1], [0, 0, 1, 1, 1], 2)
+    assert found["f1"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    precision, recall = (1 + 1 / 3) / 2, (1 / 2 + 1) / 2
+    assert found["f1_of_means"] == pytest.approx(2 * precision * recall / (precision + recall))
+    assert found["f1_of_means"] == pytest.approx(12 / 17)
+
+
 def probabilities(n: int, k: int, seed: int) -> np.ndarray:
     found_NK = np.random.default_rng(seed).random((n, k))
     return found_NK / found_NK.sum(axis=1, keepdims=True)
@@ -143,7 +172,7 @@ def test_of_a_single_class_there_is_no_area() -> None:
 
 def test_without_probabilities_there_is_no_area() -> None:
     found = classification_scores([0, 1], [0, 1], 2)
-    assert set(found.by_name) == {"bacc", "kappa", "wf1", "acc", "f1"}
+    assert set(found.by_name) == {"bacc", "kappa", "wf1", "acc", "f1", "f1_of_means"}
 
 
 def test_probabilities_of_another_shape_are_refused() -> None:

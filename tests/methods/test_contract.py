@@ -67,7 +67,7 @@ class Case:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """By dotted name, what differs from its rehearsal's."""
     starts: Mapping[str, str] = field(default_factory=dict)
-    """By the start's name, the stage of the same method that it comes from."""
+    """By the start's name, the stage that it comes from: of the same method, or `method stage`."""
 
     @property
     def kind(self) -> type[Stage]:
@@ -79,6 +79,12 @@ class Case:
         return " ".join([self.method, self.stage, *words, *self.starts])
 
 
+PATCHES: Mapping[str, Any] = {"encoder.patch_s": 0.25}
+"""Several in the second that segments last here."""
+OF_STARTS: Mapping[tuple[str, str], Mapping[str, Any]] = {
+    ("alignment", stage): PATCHES for stage in ("reconstruct", "teach", "align")
+}
+"""Settings of stages that others start from, where they are not their rehearsal's."""
 VARIANTS: Mapping[tuple[str, str], tuple[Case, ...]] = {
     ("emod", "pretrain"): tuple(
         Case("emod", "pretrain", {"loss.objective": objective})
@@ -96,11 +102,45 @@ VARIANTS: Mapping[tuple[str, str], tuple[Case, ...]] = {
         Case("ssl_ecg", "emotion", {"frozen": True}, {"encoder": "pretext"}),
         Case("ssl_ecg", "emotion", {"frozen": False, "dropout": 0.4}, {"encoder": "pretext"}),
     ),
+    ("alignment", "reconstruct"): (
+        Case("alignment", "reconstruct", PATCHES),
+        Case("alignment", "reconstruct", {**PATCHES, "masked": 0.4, "encoder.dropout": 0.2}),
+    ),
+    ("alignment", "align"): tuple(
+        Case("alignment", "align", {**PATCHES, **settings}, starts)
+        for settings, starts in (
+            ({}, {}),
+            ({"encoder.dropout": 0.2, "n_shuffles": 3}, {"teacher": "teach"}),
+            ({"levels": "patch"}, {"teacher": "teach"}),
+            ({"levels": "sequence", "shuffle": False}, {"teacher": "reconstruct"}),
+            ({"pairing": "permuted"}, {"student": "ssl_ecg pretext"}),
+        )
+    ),
+    ("alignment", "align_va"): tuple(
+        Case("alignment", "align_va", PATCHES, starts)
+        for starts in ({}, {"teacher": "teach", "student": "ssl_ecg pretext"})
+    ),
+    ("pipeline", "align"): tuple(
+        Case("pipeline", "align", PATCHES, {"teacher": teacher, **student})
+        for teacher, student in (
+            ("emod pretrain", {}),
+            ("emod finetune", {"student": "ssl_ecg pretext"}),
+        )
+    ),
+    ("alignment", "teach"): (
+        Case("alignment", "teach", PATCHES),
+        Case("alignment", "teach", {"encoder.dropout": 0.2}, {"encoder": "reconstruct"}),
+    ),
+    ("alignment", "classify"): (
+        Case("alignment", "classify", PATCHES),
+        Case("alignment", "classify", {**PATCHES, "student": "convolutions"}),
+        Case("alignment", "classify", {"encoder.dropout": 0.2}, {"encoder": "align"}),
+    ),
     ("baselines", "train"): tuple(Case("baselines", "train", {"model": name}) for name in MODELS),
 }
 """Where one case is not enough. Of a stage that is not here it is its rehearsal's settings."""
-OWN_DROPOUT = ("baselines",)
-"""Methods with torch's dropout, whose masks are of each worker's share: compared without."""
+OWN_DROPOUT = (("baselines", "train"), ("alignment", "eeg_baseline"))
+"""Stages with torch's dropout, whose masks are of each worker's share: compared without."""
 
 
 def with_starts(method: str) -> Iterator[Case]:
@@ -136,8 +176,10 @@ CASES = cases()
 
 def stage_of(case: Case, **settings: Any) -> Stage:
     """The case's stage, small steps of two rounds at most."""
+    starts = starts_of(case)
     config = set_all(case.kind.rehearsal(), {**case.settings, **settings})
-    stage = case.kind(config, inputs_of(case.kind), starts_of(case))
+    config = case.kind.following(config, {name: start.config for name, start in starts.items()})
+    stage = case.kind(config, inputs_of(case.kind), starts)
     if isinstance(stage.sampling, RegionRounds) and stage.sampling.rounds_per_step < 2:
         return stage_of(case, **settings, rounds_per_step=2)  # two workers share them
     return stage
@@ -150,16 +192,21 @@ def inputs_of(kind: type[Stage]) -> Inputs:
 
 
 def starts_of(case: Case) -> dict[str, Start]:
-    return {name: trained(case.method, stage) for name, stage in case.starts.items()}
+    found = {}
+    for name, words in case.starts.items():
+        method, _, stage = words.rpartition(" ")
+        found[name] = trained(method or case.method, stage)
+    return found
 
 
 @cache
 def trained(method: str, stage: str) -> Start:
     """Weights that no seed gives."""
-    built = stage_of(Case(method, stage))
+    case = Case(method, stage, OF_STARTS.get((method, stage), {}))
+    built = stage_of(case)
     model = built.build().state_dict()
     moved = {name: x + 0.01 if x.is_floating_point() else x for name, x in model.items()}
-    return Start(to_dict(config_of(built)), moved)
+    return Start(to_dict(config_of(built)), moved, case.kind)
 
 
 def config_of(stage: Stage) -> Any:
@@ -185,6 +232,11 @@ class Made(Feed):
             for name in ("made_a", "made_b")[: 2 if stage.scope == "corpus" else 1]
         ]
         self.plan: Plan = make_plan(stage.sampling, self.pools, seed=stage.seed)
+        everything = np.arange(N_SEGMENTS)
+        self.constants = [
+            stage.constants(self._signals(i, everything).to(CPU, torch.float64))
+            for i in range(len(self.pools))
+        ]
 
     def _make(self, steps: range) -> Iterator[Batch]:
         for step in steps:
@@ -196,12 +248,16 @@ class Made(Feed):
             yield Batch(step, groups, self._targets([(i, draw.rows_B) for i, draw in drawn]))
 
     def _group(self, i: int, rows_B: np.ndarray, positions_B: Tensor) -> Group:
+        constants = {name: x_S[rows_B] for name, x_S in self.constants[i].items()}
+        return replace(self._signals(i, rows_B), positions_B=positions_B, constants=constants)
+
+    def _signals(self, i: int, rows_B: np.ndarray) -> Group:
         signals = {}
         for name in self.stage.streams:
             spec = STREAMS[name][i]
             x_SCT = segments(name, i)
             signals[name] = Signal(x_SCT[rows_B], spec.channels, spec.sfreq)
-        return Group(self.pools[i].name, signals, positions_B)
+        return Group(self.pools[i].name, signals, torch.from_numpy(rows_B))
 
     def _targets(self, drawn: Iterable[tuple[int, np.ndarray]]) -> dict[str, Tensor]:
         if self.stage.target is None:
@@ -417,7 +473,7 @@ def stepped(case: Case) -> dict[str, Tensor]:
     """A few steps in float64, as the loop takes them."""
     stage = stage_of(case, precision="float64")
     module = stage.build().double()
-    if case.method in OWN_DROPOUT:
+    if (case.method, case.stage) in OWN_DROPOUT:
         without_dropout(module)
     if distributed.world_size() > 1:
         over_all_workers(module)
@@ -477,7 +533,7 @@ def test_two_workers_take_the_step_of_one(
             assert difference <= TOLERANCE, name
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.method in OWN_DROPOUT], ids=str)
+@pytest.mark.parametrize("case", [c for c in CASES if (c.method, c.stage) in OWN_DROPOUT], ids=str)
 def test_without_dropout_nothing_is_left_to_chance(case: Case) -> None:
     """Else two workers would be compared by luck."""
     stage = stage_of(case)

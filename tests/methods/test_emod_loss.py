@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from emoray.methods.emod.loss import augmentation_contrast, hard_va_contrast, soft_va_contrast
+from emoray.methods.contrast import nt_xent
+from emoray.methods.emod.loss import hard_va_contrast, soft_va_contrast
 from emoray.vocabulary import affect
 
 TAU = 0.07
@@ -103,7 +104,7 @@ def test_halves_fall_into_the_same_cells_as_in_the_grid() -> None:
 @settings(max_examples=30, deadline=None)
 def test_augmentation_loss_is_equation_4_with_the_other_view_as_positive(n: int, seed: int) -> None:
     z_1_BD, z_2_BD = embeddings(n, seed=seed), embeddings(n, seed=seed + 1)
-    got = augmentation_contrast(z_1_BD, z_2_BD, temperature=TAU).item()
+    got = nt_xent(z_1_BD, z_2_BD, temperature=TAU).item()
     want = equation_4(torch.cat([z_1_BD, z_2_BD]), [*range(n), *range(n)], TAU)
     assert got == pytest.approx(want, rel=1e-9, abs=1e-12)
 
@@ -188,7 +189,7 @@ def test_gradients_are_those_of_finite_differences() -> None:
     for loss in (
         lambda z: soft_va_contrast(z, va_B2, temperature=0.3, d_max=D_MAX),
         lambda z: hard_va_contrast(z, va_B2 / 4, temperature=0.3),
-        lambda z: augmentation_contrast(z[:3], z[3:], temperature=0.3),
+        lambda z: nt_xent(z[:3], z[3:], temperature=0.3),
     ):
         assert torch.autograd.gradcheck(loss, embeddings(6, 3).requires_grad_())
 
@@ -208,8 +209,8 @@ def test_the_order_of_segments_does_not_matter(n: int, seed: int, data: st.DataO
             hard_va_contrast(z_BD[order], va_B2[order], temperature=TAU, same="region"),
         ),
         (
-            augmentation_contrast(z_BD, other_BD, temperature=TAU),
-            augmentation_contrast(z_BD[order], other_BD[order], temperature=TAU),
+            nt_xent(z_BD, other_BD, temperature=TAU),
+            nt_xent(z_BD[order], other_BD[order], temperature=TAU),
         ),
     ):
         assert one.item() == pytest.approx(two.item(), rel=1e-10, abs=1e-12)
@@ -237,7 +238,7 @@ def test_temperature_and_d_max_must_be_positive_and_finite(bad: float) -> None:
     with pytest.raises(ValueError, match="need temperature > 0"):
         hard_va_contrast(z_BD, va_B2, temperature=bad)
     with pytest.raises(ValueError, match="need temperature > 0"):
-        augmentation_contrast(z_BD, z_BD, temperature=bad)
+        nt_xent(z_BD, z_BD, temperature=bad)
 
 
 def test_inputs_must_agree_in_b() -> None:
@@ -246,7 +247,7 @@ def test_inputs_must_agree_in_b() -> None:
     with pytest.raises(ValueError, match=r"\(4, 6\) and \(3, 2\)"):
         hard_va_contrast(embeddings(4), ratings(3), temperature=TAU)
     with pytest.raises(ValueError, match="two views of one shape"):
-        augmentation_contrast(embeddings(4), embeddings(3), temperature=TAU)
+        nt_xent(embeddings(4), embeddings(3), temperature=TAU)
 
 
 @pytest.mark.parametrize("bad", [4.01, -5.0, math.nan])

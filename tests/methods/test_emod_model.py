@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from emoray.batches.batch import Group
-from emoray.methods import counter_draws
+from emoray.methods import attention, counter_draws
+from emoray.methods.attention import SegmentDropout
 from emoray.methods.counter_draws import DropoutKey
 from emoray.methods.emod import frontend, model
 from emoray.methods.emod.frontend import Branch, spectrum, tap_moments, token_windows
@@ -25,7 +26,6 @@ from emoray.methods.emod.model import (
     Encoder,
     EncoderConfig,
     ProjectionHead,
-    SegmentDropout,
     relative_attention,
 )
 from emoray.vocabulary.electrodes import VOCABULARY
@@ -275,7 +275,7 @@ def test_attention_in_parts_gives_the_same_gradients(
     gradients = []
     for at_once in (1, 1 << 27):
         monkeypatch.setattr(model, "SCORES_AT_ONCE", at_once)
-        monkeypatch.setattr(model, "SEQUENCES_AT_ONCE", at_once)
+        monkeypatch.setattr(attention, "SEQUENCES_AT_ONCE", at_once)
         backbone = encoder()
         backbone([group()], DropoutKey(0, 0))[0].square().sum().backward()
         gradients.append(

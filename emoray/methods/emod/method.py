@@ -18,6 +18,7 @@ from emoray.batches.distributed import gather_with_grad
 from emoray.batches.sampling import RegionRounds
 from emoray.methods.base import Inputs, Stage, Start
 from emoray.methods.classification import Classification
+from emoray.methods.contrast import nt_xent
 from emoray.methods.emod.augment import augmented
 from emoray.methods.emod.config import (
     Config,
@@ -26,8 +27,8 @@ from emoray.methods.emod.config import (
     rehearsal_config,
     rehearsal_finetune_config,
 )
-from emoray.methods.emod.loss import augmentation_contrast, hard_va_contrast, soft_va_contrast
-from emoray.methods.emod.model import DropoutKey, EmodClassifier, EmodPretraining
+from emoray.methods.emod.loss import hard_va_contrast, soft_va_contrast
+from emoray.methods.emod.model import DropoutKey, EmodClassifier, EmodPretraining, Encoder
 from emoray.runtime.config import from_dict, to_dict
 
 
@@ -51,6 +52,11 @@ class Pretraining(Stage):
     def rehearsal(cls) -> Config:
         """A small encoder that learns what is planted within minutes."""
         return rehearsal_config()
+
+    @classmethod
+    def encoder(cls, config: Mapping[str, Any], inputs: Inputs) -> Encoder:
+        """Of any montage."""
+        return Encoder(from_dict(EncoderConfig, config["encoder"]))
 
     @classmethod
     def sharing(cls, config: Config, n_workers: int) -> Config:
@@ -88,12 +94,15 @@ class Pretraining(Stage):
         return soft_va_contrast(z_BD, va_B2, temperature=loss.temperature, d_max=loss.d_max)
 
     def _augmentation_loss(self, module: nn.Module, batch: Batch, key: DropoutKey) -> Tensor:
-        """Two views of every segment in one forward pass; the second view's masks differ."""
+        """Two views of every segment in one forward pass; the second view's masks differ.
+
+        Instances are told apart, not emotions: Eq. 4 with one positive each.
+        """
         first = [augmented(group, key, view=0) for group in batch.groups]
         second = [_shifted(augmented(group, key, view=1)) for group in batch.groups]
         z_1_BD, z_2_BD = module((*first, *second), key).chunk(2)
         z_1_BD, z_2_BD = _gathered_in_order(batch, z_1_BD, z_2_BD)
-        return augmentation_contrast(z_1_BD, z_2_BD, temperature=self.config.loss.temperature)
+        return nt_xent(z_1_BD, z_2_BD, temperature=self.config.loss.temperature)
 
 
 _SECOND_VIEW = 1 << 20
@@ -136,6 +145,11 @@ class Finetuning(Classification):
     def rehearsal(cls) -> FinetuneConfig:
         """A small encoder, and few epochs of small batches."""
         return rehearsal_finetune_config()
+
+    @classmethod
+    def encoder(cls, config: Mapping[str, Any], inputs: Inputs) -> Encoder:
+        """Of any montage."""
+        return Encoder(from_dict(EncoderConfig, config["encoder"]))
 
     @classmethod
     def following(

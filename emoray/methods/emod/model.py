@@ -19,6 +19,12 @@ from torch.utils.checkpoint import checkpoint
 from emoray.batches.batch import Group
 from emoray.batches.distributed import gather_with_grad
 from emoray.methods import counter_draws
+from emoray.methods.attention import (
+    SegmentDropout,
+    fused_attention,
+    heads,
+    queries_keys_values,
+)
 from emoray.methods.counter_draws import DropoutKey
 from emoray.methods.emod.config import EncoderConfig, HeadKind
 from emoray.methods.emod.frontend import Branch, spectrum
@@ -33,32 +39,11 @@ __all__ = [
     "EncoderConfig",
     "Group",
     "ProjectionHead",
-    "SegmentDropout",
 ]
 
-SEQUENCES_AT_ONCE = 1 << 15
 SCORES_AT_ONCE = 1 << 27
 """Attention scores held at once, 0.5 GB in float32; beyond it they are recomputed in backward.
 The paper's step has 10,656 sequences x 16 heads x 50 x 50 = 426 million per layer."""
-
-
-class SegmentDropout(nn.Module):
-    """Dropout whose mask follows the segment (`draws`), not the worker or the call."""
-
-    def __init__(self, p: float, site: int) -> None:
-        super().__init__()
-        self.p = p
-        self.site = site
-
-    def forward(self, x_NKD: Tensor, key_N: Tensor | None) -> Tensor:
-        """Drop elements of each sequence by its key; identity in evaluation or without keys."""
-        if key_N is None or not self.training or self.p == 0:
-            return x_NKD
-        return counter_draws.dropout(x_NKD, counter_draws.fold(key_N, self.site), self.p)
-
-    def extra_repr(self) -> str:
-        """What `print` shows."""
-        return f"p={self.p}, site={self.site}"
 
 
 class SpatialAttention(nn.Module):
@@ -84,7 +69,7 @@ class SpatialAttention(nn.Module):
     def _attend(self, qkv_BCKF: Tensor) -> Tensor:
         """(B, C, K, 3 D) to (B, C, K, D)."""
         b, c, n_tokens, _ = qkv_BCKF.shape
-        parts_BKHCE = _heads(qkv_BCKF, self.n_heads).permute(3, 0, 2, 4, 1, 5)
+        parts_BKHCE = heads(qkv_BCKF, self.n_heads).permute(3, 0, 2, 4, 1, 5)
         # Four axes, at the price of a copy: with five there is no fused kernel.
         q, k, v = parts_BKHCE.flatten(1, 2)
         mixed_BKHCE = fused_attention(q, k, v).view(b, n_tokens, self.n_heads, c, -1)
@@ -111,7 +96,7 @@ class TemporalAttention(nn.Module):
 
     def forward(self, h_NKD: Tensor) -> Tensor:
         """Attend within each sequence."""
-        q, k, v = _heads(queries_keys_values(h_NKD, self.qkv), self.n_heads).permute(2, 0, 3, 1, 4)
+        q, k, v = heads(queries_keys_values(h_NKD, self.qkv), self.n_heads).permute(2, 0, 3, 1, 4)
         if self.offsets_OE is None:
             mixed_NHKE = fused_attention(q, k, v)
         else:
@@ -125,23 +110,6 @@ class TemporalAttention(nn.Module):
         furthest = self.max_offset - 1
         offsets_KK = (place[:, None] - place[None, :]).clamp(-furthest, furthest) + furthest
         return self.offsets_OE[offsets_KK]
-
-
-def queries_keys_values(h: Tensor, qkv: nn.Linear) -> Tensor:
-    """Queries, keys and values side by side, the keys without their bias.
-
-    A bias of the keys adds the same to all scores of a query and cancels in the softmax. Its
-    gradient would be rounding noise, which AdamW blows up to full steps: weights would depend on
-    the number of workers in their fourth digit. It stays among the parameters, as released.
-    """
-    bias_q, bias_k, bias_v = torch.chunk(qkv.bias, 3)
-    return F.linear(h, qkv.weight, torch.cat([bias_q, torch.zeros_like(bias_k), bias_v]))
-
-
-def fused_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Torch's fused attention; its GPU kernels take 65,535 sequences at most (pytorch#142228)."""
-    parts = zip(*(torch.split(t, SEQUENCES_AT_ONCE) for t in (q, k, v)), strict=True)
-    return torch.cat([F.scaled_dot_product_attention(q, k, v) for q, k, v in parts])
 
 
 def relative_attention(q: Tensor, k: Tensor, v: Tensor, offsets_KKE: Tensor) -> Tensor:
@@ -249,6 +217,17 @@ class Encoder(nn.Module):
             ):
                 tokens[i] = h_BCKD
         return [h_BCKD for h_BCKD in tokens if h_BCKD is not None]
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.config.d_model
+
+    def patches(self, group: Group, n_patches: int, key: DropoutKey | None = None) -> Tensor:
+        """Means of its tokens over electrodes and equal parts of time, (B, P, D)."""
+        (tokens_BCKD,) = self((group,), key)
+        pooled_BDP = F.adaptive_avg_pool1d(tokens_BCKD.mean(1).transpose(1, 2), n_patches)
+        return pooled_BDP.transpose(1, 2)
 
     def n_tokens(self, group: Group) -> int:
         """Time tokens of a group's segments.
@@ -503,11 +482,6 @@ def _sequence_keys(group: Group, key: DropoutKey) -> Tensor:
     electrodes_C = torch.arange(group["eeg"].x_BCT.shape[1], device=group.positions_B.device)
     keys_B = counter_draws.segment_keys(key, group.positions_B, counter_draws.DROPOUT)
     return counter_draws.fold(keys_B[:, None], electrodes_C).flatten()
-
-
-def _heads(qkv: Tensor, n_heads: int) -> Tensor:
-    """Split the last axis, 3 D, into (3, H, E): queries, keys and values of each head."""
-    return qkv.view(*qkv.shape[:-1], 3, n_heads, -1)
 
 
 def _at_least_float32(x: Tensor) -> torch.dtype:

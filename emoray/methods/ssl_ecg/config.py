@@ -8,26 +8,10 @@ later summary with other layers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from emoray.methods.settings import REHEARSAL, ClassifierConfig, OptimizerConfig, Precision
-from emoray.signals import EcgRecipe, Recipe
-from emoray.vocabulary.schema import Stream
-
-RECIPES: Mapping[Stream, Recipe] = {
-    "ecg": EcgRecipe(
-        sfreq=256,
-        highpass_hz=0.8,
-        highpass_filter="iir",
-        amplitude="z",
-        scale_scope="person",
-        segment_s=10.0,
-        r_peaks="sleepecg",
-    )
-}
-"""How the segments of every stage here were cut (paper)."""
 
 Activation = Literal["leaky_relu", "relu"]
 Leads = Literal["first", "last"]

@@ -1,5 +1,12 @@
 """SSL-ECG's stages: recognising transformations, then telling emotions.
 
+Transformations are recognised twice over, by the same code on other data. `pretext` is of one fold
+and sees its training part only, as the paper's does, and nothing of what chooses the epoch or
+tests: all tables are made with it. Other than the paper's, whose training part is that of all four
+datasets together, it sees the fold's one dataset. `pretrain` is of whole datasets, once, for an
+encoder that others start from; where one of them is tested later, the audit calls the score
+contaminated.
+
 Source: Sarkar & Etemad, "Self-supervised ECG Representation Learning for Emotion Recognition".
 Their settings are in `config`. Shapes: B segments, V = 7 versions of each, H = 7 tasks.
 """
@@ -20,6 +27,7 @@ from emoray.methods import counter_draws
 from emoray.methods.base import Inputs, Stage, Start
 from emoray.methods.classification import Classification
 from emoray.methods.counter_draws import DropoutKey
+from emoray.methods.ecg_segments import RECIPES
 from emoray.methods.ssl_ecg import config as settings
 from emoray.methods.ssl_ecg.config import EmotionConfig, EncoderConfig, PretextConfig
 from emoray.methods.ssl_ecg.loss import chance_loss, recognition_losses
@@ -29,12 +37,14 @@ from emoray.runtime.config import from_dict, to_dict
 
 
 class Pretext(Stage):
-    """The stage `pretext`: which transformation a segment went through, without any label."""
+    """The stage `pretext`: which transformation a segment went through, without any label.
+
+    Of one fold: a segment that tests is seen by no stage before it is scored.
+    """
 
     config_type = PretextConfig
-    scope = "fold"
     streams = ("ecg",)
-    recipes = settings.RECIPES
+    recipes = RECIPES
 
     def __init__(
         self,
@@ -89,6 +99,12 @@ class Pretext(Stage):
         return recognition_losses(logits_BVH)
 
 
+class Pretrain(Pretext):
+    """The stage `pretrain`: the same over whole datasets, all people but those held out."""
+
+    scope = "corpus"
+
+
 class Emotion(Classification):
     """The stage `emotion`: classes, on convolutions that stay as the pretext left them.
 
@@ -97,7 +113,7 @@ class Emotion(Classification):
 
     config_type = EmotionConfig
     streams = ("ecg",)
-    recipes = settings.RECIPES
+    recipes = RECIPES
     may_start_from = ("encoder",)
 
     def __init__(self, config: EmotionConfig, inputs: Inputs, starts: Mapping[str, Start]) -> None:
@@ -154,5 +170,9 @@ def _check_same(wanted: EmotionConfig, trained: Mapping[str, Any]) -> None:
         )
 
 
-STAGES: Mapping[str, type[Stage]] = {"pretext": Pretext, "emotion": Emotion}
+STAGES: Mapping[str, type[Stage]] = {
+    "pretext": Pretext,
+    "pretrain": Pretrain,
+    "emotion": Emotion,
+}
 """Stages by name."""

@@ -41,9 +41,11 @@ class Encoder(nn.Module):
     length, with zeros around, one more behind than before where the kernel is even.
     """
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: EncoderConfig, leads: Leads = "first") -> None:
         super().__init__()
         self.config = config
+        self.leads = leads
+        self.width = config.width
         self.blocks = nn.ModuleList()
         n_before = 1
         for n_filters, kernel in zip(config.n_filters, config.kernels, strict=True):
@@ -66,13 +68,26 @@ class Encoder(nn.Module):
         Raises:
             ValueError: too few samples for the pools.
         """
+        return self.maps(x_NT).amax(-1)
+
+    def patches(self, group: Group, n_patches: int, key: DropoutKey | None = None) -> Tensor:
+        """The largest values over equal parts of time, (B, P, D); it has no dropout."""
+        x_BDT = self.maps(lead_of(group, self.leads))
+        return F.adaptive_max_pool1d(x_BDT, n_patches).transpose(1, 2)
+
+    def maps(self, x_NT: Tensor) -> Tensor:
+        """What the last block gives over time, (N, D, T').
+
+        Raises:
+            ValueError: too few samples for the pools.
+        """
         self.config.lengths(x_NT.shape[1])
         x_NDT = x_NT[:, None]
         for i, block in enumerate(self.blocks):
             if i:
                 x_NDT = F.max_pool1d(x_NDT, self.config.pool, self.config.pool_stride)
             x_NDT = block(x_NDT)
-        return x_NDT.amax(-1)
+        return x_NDT
 
 
 class Task(nn.Module):
@@ -101,8 +116,7 @@ class PretextNetwork(nn.Module):
 
     def __init__(self, config: PretextConfig) -> None:
         super().__init__()
-        self.leads = config.leads
-        self.encoder = Encoder(config.encoder)
+        self.encoder = Encoder(config.encoder, config.leads)
         self.head = nn.ModuleDict({task: Task(config.encoder.width, config) for task in TASKS})
 
     def forward(self, x_BVT: Sequence[Tensor], key_B: Sequence[Tensor] | None) -> Tensor:
@@ -125,7 +139,7 @@ class PretextNetwork(nn.Module):
 
     def embed(self, groups: Sequence[Group]) -> Tensor:
         """Embeddings of the segments themselves, (B, D)."""
-        return torch.cat([self.encoder(lead_of(group, self.leads)) for group in groups])
+        return torch.cat([self.encoder(lead_of(group, self.encoder.leads)) for group in groups])
 
 
 class EmotionNetwork(nn.Module):
@@ -133,8 +147,7 @@ class EmotionNetwork(nn.Module):
 
     def __init__(self, config: EmotionConfig, n_outputs: int) -> None:
         super().__init__()
-        self.leads = config.leads
-        self.encoder = Encoder(config.encoder)
+        self.encoder = Encoder(config.encoder, config.leads)
         self.head = EmotionHead(config, n_outputs)
 
     def forward(self, groups: Sequence[Group], key: DropoutKey | None = None) -> Tensor:
@@ -151,7 +164,7 @@ class EmotionNetwork(nn.Module):
 
     def embed(self, groups: Sequence[Group]) -> Tensor:
         """Embeddings, (B, D)."""
-        return torch.cat([self.encoder(lead_of(group, self.leads)) for group in groups])
+        return torch.cat([self.encoder(lead_of(group, self.encoder.leads)) for group in groups])
 
 
 class EmotionHead(nn.Module):

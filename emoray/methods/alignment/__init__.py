@@ -1,0 +1,1 @@
+"""Cross-modal alignment: an encoder of ECG that is drawn to what one of EEG has learned."""
