@@ -95,7 +95,13 @@ class Place:
 
 
 def open_place(
-    options: Where, console: Console, paper: Paper, *, keep: bool = False, watched: bool = False
+    options: Where,
+    console: Console,
+    paper: Paper,
+    *,
+    keep: bool = False,
+    watched: bool = False,
+    datasets: Sequence[str] = (),
 ) -> Place:
     """Find storage and corpus; without a corpus, the rehearsal's is written and built, once.
 
@@ -105,6 +111,7 @@ def open_place(
         paper: whose datasets a rehearsal has: those of pretraining and those evaluated on.
         keep: whether runs leave the weights of their best epoch.
         watched: whether each step of each run is shown and left to TensorBoard.
+        datasets: those of them that are wanted; all without any.
 
     Raises:
         ValueError, OSError: a folder cannot be used.
@@ -115,10 +122,13 @@ def open_place(
     console.print("No --corpus: rehearsal data, written and built once, then kept.")
     raw, location = rehearsal_folders(storage, paper.name)
     for built, names in builds_of(paper).items():
+        wanted = sorted(names & set(datasets) if datasets else names)
+        if not wanted:
+            continue
         rehearsal_corpus(
             raw,
             location,
-            datasets=sorted(names),
+            datasets=wanted,
             n_subjects=REHEARSAL_SUBJECTS if built.is_evaluated else N_SUBJECTS,
             streams=built.streams,
             recipe=built.eeg,

@@ -21,18 +21,19 @@ from emoray.experiments.graph import At, descent, question
 from emoray.experiments.options import Chain
 from emoray.experiments.paper_tables import Reproduction
 from emoray.experiments.pretraining import SUMMARY_FILE, history_of, leave_curves
+from emoray.methods.base import Stage
 from emoray.reports import classifier as report
 from emoray.reports import summary
 from emoray.reports.classifier import SIDES, Tested, TrainedStage
 from emoray.results import published
 from emoray.results.paper import Evaluation, Paper, PaperRow
-from emoray.runtime import cluster
 from emoray.runtime.config import digest
 from emoray.runtime.console import open_console
 from emoray.runtime.storage import Storage, check_name, join
 from emoray.training import checkpoint, driver
 from emoray.training.data import RunData, open_data
 from emoray.training.run import Run
+from emoray.vocabulary.schema import Stream
 from emoray.vocabulary.targets import Classes, Cut
 
 ALWAYS_SHOWN = ("bacc",)
@@ -45,7 +46,14 @@ def run(options: Chain, method: str) -> None:
     paper = published.load(method)
     if options.name is not None:
         check_name(options.name, "a classifier's name")
-    place = session.open_place(options.where, open_console(), paper, keep=True, watched=True)
+    place = session.open_place(
+        options.where,
+        open_console(),
+        paper,
+        keep=True,
+        watched=True,
+        datasets=_rehearsed(options, paper),
+    )
     asked = _asked(options, paper, place)
     place.console.print(summary.run(_words(asked, place), rehearsal=place.catalog.rehearsal))
     names = {asked.run.key: asked.arm.row}
@@ -75,7 +83,11 @@ class _Asked:
 def _asked(options: Chain, paper: Paper, place: session.Place) -> _Asked:
     dataset = options.dataset or _first_there(paper, place)
     row = paper.chain(dataset, options.row)
-    _check_dataset(dataset, row, place)
+    reads = _streams_read(dataset, row)
+    if not place.catalog.having(reads, [dataset]):
+        raise ValueError(
+            f"need {' and '.join(reads)} of {dataset} in the corpus, got {place.catalog.words}"
+        )
     evaluation = _evaluation(options, paper, dataset)
     reproduction = Reproduction(
         paper=paper,
@@ -110,27 +122,49 @@ def _first_there(paper: Paper, place: session.Place) -> str:
     raise ValueError(f"need one of {', '.join(known)} in the corpus, got {place.catalog.words}")
 
 
-def _check_dataset(name: str, row: PaperRow, place: session.Place) -> None:
-    """Refuse a dataset that a chain cannot be trained on.
+def _rehearsed(options: Chain, paper: Paper) -> tuple[str, ...]:
+    """Datasets of which a rehearsal needs data; nothing is written for what cannot be.
 
     Raises:
-        ValueError: unknown, without a stream that a stage reads, or not in the corpus.
+        ValueError: as `_streams_read` and `_evaluation`; a dataset that a rehearsal has no data of.
     """
-    if name not in datasets.names():
-        raise ValueError(f"need --dataset among {', '.join(datasets.names())}; got {name}")
+    if options.where.corpus is not None:
+        return ()
+    dataset = options.dataset or paper.evaluations[0].dataset
+    row = paper.chain(dataset, options.row)
+    _streams_read(dataset, row)
+    _evaluation(options, paper, dataset)
+    if dataset not in paper.evaluated:
+        raise ValueError(
+            f"need --corpus, or --dataset among {', '.join(paper.evaluated)}, of which there are "
+            f"rehearsal data; got {dataset}"
+        )
+    over_corpus = any(kind.scope == "corpus" for kind in _kinds(row))
+    return (dataset, *(paper.pretraining if over_corpus else ()))
+
+
+def _kinds(row: PaperRow) -> list[type[Stage]]:
     assert row.reproduce is not None  # or it was no chain
-    stages = (methods.stage(s.method, s.stage) for s in row.reproduce.stages)
-    reads = tuple(dict.fromkeys(stream for kind in stages for stream in kind.streams))
-    card = datasets.get(name).CARD
+    return [methods.stage(s.method, s.stage) for s in row.reproduce.stages]
+
+
+def _streams_read(dataset: str, row: PaperRow) -> tuple[Stream, ...]:
+    """What the chain's stages on a fold read.
+
+    Raises:
+        ValueError: there is no such dataset, or it lacks one of these.
+    """
+    if dataset not in datasets.names():
+        raise ValueError(f"need --dataset among {', '.join(datasets.names())}; got {dataset}")
+    kinds = [kind for kind in _kinds(row) if kind.scope == "fold"]
+    reads = tuple(dict.fromkeys(stream for kind in kinds for stream in kind.streams))
+    card = datasets.get(dataset).CARD
     if absent := [stream.upper() for stream in reads if stream not in card.streams]:
         raise ValueError(
             f"need a dataset with {' and '.join(stream.upper() for stream in reads)} for "
             f"{row.name}, got {card.title}, which has no {' and no '.join(absent)}"
         )
-    if not place.catalog.having(reads, [name]):
-        raise ValueError(
-            f"need {' and '.join(reads)} of {name} in the corpus, got {place.catalog.words}"
-        )
+    return reads
 
 
 def _evaluation(options: Chain, paper: Paper, dataset: str) -> Evaluation:
@@ -142,28 +176,28 @@ def _evaluation(options: Chain, paper: Paper, dataset: str) -> Evaluation:
     if options.protocol not in PROTOCOLS:
         known = ", ".join(PROTOCOLS)
         raise ValueError(f"need --protocol among {known}; got {options.protocol}")
-    own = {
-        one.name.removeprefix(f"{dataset}_"): one
-        for one in paper.evaluations
-        if one.dataset == dataset
-    }
+    own = {_short(one): one for one in paper.evaluations if one.dataset == dataset}
     like = next(iter([*own.values(), *paper.evaluations]))
     if options.above is not None and options.target is not None:
         target = Cut(options.target, options.above)
         return replace(like, name=f"{dataset}_{options.target}", dataset=dataset, target=target)
-    if options.target == "classes" or (options.target is None and not own):
-        return replace(like, name=dataset, dataset=dataset, target=Classes())
-    if options.target is None:
+    if options.target is None and own:
         return like
-    if options.target in own:
-        return own[options.target]
-    for one in own.values():
-        if one.name == options.target:
-            return one
+    if (found := own.get(options.target or "")) is not None:
+        return found
+    if options.target in (None, "classes"):
+        return replace(like, name=dataset, dataset=dataset, target=Classes())
     raise ValueError(
         f"need --target among {', '.join(own) or 'none'} (of the paper for {dataset}), classes, or "
         f"a rating beside --above; got {options.target}"
     )
+
+
+def _short(evaluation: Evaluation) -> str:
+    """Of a dataset's evaluations one, as a person types it: `arousal` of `dreamer_arousal`."""
+    if evaluation.name == evaluation.dataset:
+        return "classes"
+    return evaluation.name.rpartition("_")[2]
 
 
 def _is_there(place: session.Place, run: Run) -> bool:
@@ -291,5 +325,5 @@ def _facts(
         "stages": [asdict(one) for one in trained],
         "places": places,
         "seconds": round(seconds, 1),
-        "machine": cluster.describe(),
+        "machine": row.machine,
     }
