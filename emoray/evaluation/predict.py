@@ -5,12 +5,14 @@ Shapes: N segments, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from emoray.batches.batch import Group
 from emoray.batches.feeds import in_order
 from emoray.corpus.catalog import Segments
 from emoray.methods.base import Stage
@@ -30,7 +32,6 @@ BATCH_SIZE = 64
 """Segments of a forward of stages whose steps are rounds."""
 
 
-@torch.inference_mode()
 def predict(
     stage: Stage,
     module: nn.Module,
@@ -47,21 +48,43 @@ def predict(
     Raises:
         FloatingPointError: a score is not finite.
     """
+    groups = in_order(
+        dataset,
+        rows_N,
+        batch_size=_batch_size(stage),
+        streams=stage.streams,
+        pin_memory=device.type == "cuda",
+    )
+    return predict_groups(stage, module, groups, device=device, what=dataset.name)
+
+
+@torch.inference_mode()
+def predict_groups(
+    stage: Stage, module: nn.Module, groups: Iterable[Group], *, device: torch.device, what: str
+) -> Predicted:
+    """As `predict`, of segments that are in memory, group by group.
+
+    Args:
+        stage: whose module it is.
+        module: as in `predict`.
+        groups: each is one forward.
+        device: where it computes.
+        what: they are of, for the error.
+
+    Raises:
+        FloatingPointError: a score is not finite.
+    """
     module.eval()
     dtype = next(module.parameters()).dtype
-    pin = device.type == "cuda"
     classes: list[Tensor] = []
     scores: list[Tensor] = []
-    groups = in_order(
-        dataset, rows_N, batch_size=_batch_size(stage), streams=stage.streams, pin_memory=pin
-    )
     for group in groups:
         scores_BK = stage.scores(module, (group.to(device, dtype),))
         classes.append(scores_BK.argmax(1))
         scores.append(scores_BK)
     scores_NK = torch.cat(scores)
     if not torch.isfinite(scores_NK).all():  # looked at once: each look waits for the device
-        raise FloatingPointError(f"{dataset.name}: class scores are not finite")
+        raise FloatingPointError(f"{what}: class scores are not finite")
     predicted_N: IntArray = torch.cat(classes).cpu().numpy().astype(np.int64)
     return Predicted(predicted_N, scores_NK.double().softmax(1).cpu().numpy())
 

@@ -231,6 +231,15 @@ def still_needed(runs: Iterable[Run]) -> dict[str, Run]:
     return found
 
 
+def descent(run: Run) -> tuple[Run, ...]:
+    """A run and all that it descends from, each after those that it starts from."""
+    found: dict[str, Run] = {}
+    for origin in run.starts.values():
+        if origin.run is not None:
+            found.update({one.key: one for one in descent(origin.run)})
+    return (*found.values(), run)
+
+
 def question(run: Run) -> dict[str, Any]:
     """What a run asks, as plain data: not where things lie and not by which code."""
     return {

@@ -209,3 +209,37 @@ class Reproduce(Evaluation):
         if not any(is_named(table, self.table) for table in known[self.paper]):
             tables = ", ".join(known[self.paper])
             raise ValueError(f"need a table of {self.paper} among {tables}; got {self.table!r}")
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Train a method's stages once, to a classifier of one dataset."""
+
+    where: Annotated[Where, tyro.conf.arg(name="")] = field(default_factory=Where)
+    """Corpus, storage and cluster."""
+    dataset: str | None = None
+    """Of the corpus, by name; without it the first that the paper evaluates on and the corpus
+    has."""
+    target: str | None = None
+    """What is told apart: a name of the paper's for that dataset (`arousal`), or with --above any
+    rating of it, or `classes`, the publisher's. Default: the paper's first."""
+    above: float | None = None
+    """Cut the rating --target in two: above this, on the dataset's own scale, or not."""
+    row: str | None = None
+    """Another row of the paper's tables than the full method, by its name there: its stages run."""
+    protocol: str = "subjects_apart_same_stimuli"
+    """By which the segments are split; the default tests on people whom no stage has seen."""
+    fold: str | None = None
+    """Of the protocol, as 1_of_5; without it the first."""
+    seed: int = 0
+    """Of all stages."""
+    set: tuple[str, ...] = ()
+    """Settings that differ from the paper's, as `STAGE.epochs=10`."""
+    name: str | None = None
+    """Of the classifier's folder; without it made of what is asked for."""
+    dry_run: bool = False
+    """List what is missing and how long it should take; run nothing."""
+
+    def __post_init__(self) -> None:
+        if self.above is not None and self.target is None:
+            raise ValueError("need --target, the rating to cut, beside --above; got none")

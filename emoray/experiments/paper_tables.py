@@ -90,6 +90,15 @@ class Reproduction:
             folds=self.folds,
         )
 
+    def chain(self, row: PaperRow) -> Arm:
+        """A row as stages to run on a dataset of one's own choice.
+
+        Raises:
+            ValueError: a setting that changes nothing or cannot be.
+        """
+        self._check_settings((row,))
+        return self._arm(row)
+
     def frame(self, table: str) -> Frame:
         """What the table says beside its numbers.
 

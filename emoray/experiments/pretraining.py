@@ -24,6 +24,7 @@ from emoray.evaluation import doubts
 from emoray.evaluation.folds import held_out_subjects
 from emoray.evaluation.held_out import n_rows, read_out_held_out, sides
 from emoray.runtime import cluster
+from emoray.runtime.storage import Storage
 from emoray.training import checkpoint, driver, faults
 from emoray.training.data import RunData, open_data
 from emoray.training.progress import POLL_S, Counting
@@ -153,8 +154,7 @@ def finish(
 ) -> dict[str, str]:
     """Write the run's summary and loss curve; returns where everything lies, by what it is."""
     run, folder = submission.run, submission.folder
-    with driver.local_checkpoint(folder) as local:
-        history = checkpoint.load(local).history
+    history = history_of(folder)
     last = driver.last_checkpoint(folder)
     facts = {
         "run": run.name,
@@ -167,21 +167,40 @@ def finish(
         "read_out": scores,
         "held_out_doubts": held_out_doubts(found),
     }
+    folder.write_bytes(SUMMARY_FILE, driver.as_json(facts))
+    curves = leave_curves(folder, history, found, plan, loss_png=loss_png)
+    return {"checkpoint": last, "summary": folder.place(SUMMARY_FILE), **curves}
+
+
+def history_of(folder: Storage) -> Mapping[str, Sequence[float]]:
+    """Columns of every step of the run in a folder, which has ended."""
+    with driver.local_checkpoint(folder) as local:
+        return checkpoint.load(local).history
+
+
+def leave_curves(
+    folder: Storage,
+    history: Mapping[str, Sequence[float]],
+    found: RunData,
+    plan: Plan,
+    *,
+    loss_png: Callable[..., bytes],
+) -> dict[str, str]:
+    """Write a run's loss curve and history, and TensorBoard's files where the run itself could not;
+    returns where they lie, by what they are."""
+    run, scalars = found.run, folder.sub(driver.TENSORBOARD)
     picture = loss_png(
         history["loss"],
         steps_per_epoch=plan.n_steps,
         chance=found.stage().chance_loss(plan.n_segments_per_step),
-        title=f"{run.method} {run.stage}: {run.name}",
+        title=f"{run.method} {run.stage}: {run.folder_name}",
         rehearsal=found.rehearsal,
     )
-    folder.write_bytes(SUMMARY_FILE, driver.as_json(facts))
     folder.write_bytes(HISTORY_FILE, _csv(history))
     folder.write_bytes(LOSS_FILE, picture)
-    if not folder.is_local:
-        driver.upload_scalars(folder.sub(driver.TENSORBOARD), history)
+    if not scalars.files():
+        driver.upload_scalars(scalars, history)
     return {
-        "checkpoint": last,
-        "summary": folder.place(SUMMARY_FILE),
         "loss curve": folder.place(LOSS_FILE),
         "every step": folder.place(HISTORY_FILE),
         "TensorBoard": folder.place(driver.TENSORBOARD),

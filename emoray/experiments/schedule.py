@@ -92,13 +92,16 @@ class Rules:
     """See `execute`."""
     keep: bool = False
     """Whether scored runs that nobody starts from leave their weights too."""
+    watched: bool = False
+    """Whether runs on a fold tell each step too, as those over the corpus do, and leave it to
+    TensorBoard: as a group of workers, be it of one."""
 
     def execution(self, run: Run) -> Execution | None:
         """How a run goes on a group of workers; None where it is a task of its own."""
         if not run.fold:
             return self.over_corpus(run)
         resources = self.resources
-        if resources.workers == 1:
+        if resources.workers == 1 and not self.watched:
             return None
         return Execution(resources.workers, resources.cpus, resources.gpus)
 

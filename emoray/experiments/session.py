@@ -62,6 +62,8 @@ class Place:
     """Of the corpus."""
     keep: bool = False
     """Whether runs leave the weights of their best epoch."""
+    watched: bool = False
+    """Whether each step of each run is shown and left to TensorBoard."""
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -92,7 +94,15 @@ class Place:
         )
 
 
-def open_place(options: Where, console: Console, paper: Paper, *, keep: bool = False) -> Place:
+def open_place(
+    options: Where,
+    console: Console,
+    paper: Paper,
+    *,
+    keep: bool = False,
+    watched: bool = False,
+    datasets: Sequence[str] = (),
+) -> Place:
     """Find storage and corpus; without a corpus, the rehearsal's is written and built, once.
 
     Args:
@@ -100,26 +110,31 @@ def open_place(options: Where, console: Console, paper: Paper, *, keep: bool = F
         console: where everything is printed.
         paper: whose datasets a rehearsal has: those of pretraining and those evaluated on.
         keep: whether runs leave the weights of their best epoch.
+        watched: whether each step of each run is shown and left to TensorBoard.
+        datasets: those of them that are wanted; all without any.
 
     Raises:
         ValueError, OSError: a folder cannot be used.
     """
     storage = cluster.storage_root(options.storage, shared=options.shared_storage)
     if options.corpus is not None:
-        return Place(options, console, storage, absolute(options.corpus), keep)
+        return Place(options, console, storage, absolute(options.corpus), keep, watched)
     console.print("No --corpus: rehearsal data, written and built once, then kept.")
     raw, location = rehearsal_folders(storage, paper.name)
     for built, names in builds_of(paper).items():
+        wanted = sorted(names & set(datasets) if datasets else names)
+        if not wanted:
+            continue
         rehearsal_corpus(
             raw,
             location,
-            datasets=sorted(names),
+            datasets=wanted,
             n_subjects=REHEARSAL_SUBJECTS if built.is_evaluated else N_SUBJECTS,
             streams=built.streams,
             recipe=built.eeg,
             ecg=built.ecg,
         )
-    return Place(options, console, storage, absolute(location), keep)
+    return Place(options, console, storage, absolute(location), keep, watched)
 
 
 @dataclass(frozen=True)
@@ -206,6 +221,7 @@ def connect(place: Place, over_corpus: Iterable[Run] = ()) -> schedule.Rules:
         over_corpus=_on_workers(place, workers),
         allow_contaminated=options.allow_contaminated,
         keep=place.keep,
+        watched=place.watched,
     )
 
 
@@ -238,10 +254,22 @@ def run_missing(place: Place, cells: Sequence[CellRuns]) -> dict[str, str]:
     place.console.print(
         f"{n_all - len(runs)} of {n_all} runs are there already, {len(runs)} are missing."
     )
-    if not runs:
-        return {}
+    return run_these(place, runs, names_of(cells)) if runs else {}
+
+
+def run_these(place: Place, runs: Sequence[Run], names: Mapping[str, str]) -> dict[str, str]:
+    """Run some runs, and those that they descend from of which no weights are there.
+
+    Args:
+        place: where.
+        runs: to be scored.
+        names: of runs, by key; shown beside their scores.
+
+    Returns:
+        Why runs failed, by key.
+    """
     rules = connect(place, [run for run in still_needed(runs).values() if not run.fold])
-    with RunsDisplay(len(runs), names_of(cells), place.console) as display:
+    with RunsDisplay(len(runs), names, place.console) as display:
         return schedule.run_all(runs, folders=place.folders, rules=rules, listen=display)
 
 
@@ -256,15 +284,7 @@ def names_of(cells: Sequence[CellRuns]) -> dict[str, str]:
 
 def show_missing(place: Place, cells: Sequence[CellRuns]) -> None:
     """What has no row yet, and how long it should take; a few steps of each model are timed."""
-    runs = missing(cells, place.store)
-    rows, errors = place.store.readable()
-    for error in errors:  # no run of these cells: `missing` would have refused to go on
-        place.console.print(Text(f"Passed over: {error}", style="yellow"))
-    on_gpu = place.options.gpus_per_run != 0
-    estimates = estimate_runs(runs, rows, names_of(cells), on_gpu=on_gpu)
-    asked = {run.key for run in runs}
-    needed = still_needed(runs)
-    show_estimates(place, [run for key, run in needed.items() if key not in asked], estimates)
+    estimate_these(place, missing(cells, place.store), names_of(cells))
     absent = dict.fromkeys(
         cell.dataset for cell in cells if cell.dataset not in place.catalog.names
     )
@@ -272,6 +292,25 @@ def show_missing(place: Place, cells: Sequence[CellRuns]) -> None:
         place.console.print(f"Not in the corpus, so blank: {', '.join(absent)}.")
     for error in dict.fromkeys(cell.error for cell in cells if cell.error):
         place.console.print(Text(f"Cannot run: {error}", style="red"))
+
+
+def estimate_these(place: Place, runs: Sequence[Run], names: Mapping[str, str]) -> None:
+    """How long some runs should take, and those that they descend from of which no weights are
+    there; a few steps of each model are timed.
+
+    Args:
+        place: where.
+        runs: to be scored.
+        names: of them, by key.
+    """
+    rows, errors = place.store.readable()
+    for error in errors:  # none of these runs: whoever asks for rows by key refuses to go on
+        place.console.print(Text(f"Passed over: {error}", style="yellow"))
+    on_gpu = place.options.gpus_per_run != 0
+    estimates = estimate_runs(runs, rows, names, on_gpu=on_gpu)
+    asked = {run.key for run in runs}
+    needed = still_needed(runs)
+    show_estimates(place, [run for key, run in needed.items() if key not in asked], estimates)
 
 
 def has_ended(place: Place, run: Run) -> bool:

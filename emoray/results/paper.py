@@ -199,6 +199,41 @@ class Paper:
                 return found
         raise ValueError(f"need a table among {', '.join(map(short, self.tables))}; got {name!r}")
 
+    @property
+    def evaluations(self) -> tuple[Evaluation, ...]:
+        """Every evaluation once, those of the full model's table first."""
+        full = [t for t in self.tables.values() if self.full_model in t.rows]
+        tables = dict.fromkeys(t.name for t in (*full, *self.tables.values()))
+        found: dict[str, Evaluation] = {}
+        for name in tables:
+            for one in self.tables[name].evaluation:
+                found.setdefault(one.name, one)
+        return tuple(found.values())
+
+    def chain(self, dataset: str, row: str | None = None) -> PaperRow:
+        """The stages that end with a classifier of a dataset.
+
+        Args:
+            dataset: whose table is asked first: there the row may have other settings.
+            row: by name; the full model's without it.
+
+        Raises:
+            ValueError: no row of that name can be run, or there is no full model.
+        """
+        name = row or (self.full_model.name if self.full_model else None)
+
+        def is_other(table: PaperTable) -> tuple[bool, bool]:
+            own = dataset in {one.dataset for one in table.evaluation}
+            return not own, self.full_model not in table.rows
+
+        tables = sorted(self.tables.values(), key=is_other)
+        found = [one for t in tables for one in t.rows if one.reproduce is not None]
+        for one in found:
+            if one.name == name:
+                return one
+        known = ", ".join(dict.fromkeys(one.name for one in found)) or "none"
+        raise ValueError(f"need a row of {self.name} that can be run ({known}), got {name!r}")
+
     def figure(self, name: str) -> PaperProjection | None:
         """A figure that lays embeddings out, by its name as `table` has it; None for others."""
         for found in self.figures.values():

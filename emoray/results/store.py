@@ -285,6 +285,10 @@ class ResultStore:
         errors += [f"{path}: need a result row, got another file" for path in foreign]
         return sorted(rows, key=_when), errors
 
+    def place(self, key: str) -> str:
+        """Where the row of a key lies, or will."""
+        return self._rows.place(_file(key))
+
     def _found(self, keys: Iterable[str]) -> tuple[list[ResultRow], list[str]]:
         """Rows, and why others could not be read."""
         rows, errors = [], []

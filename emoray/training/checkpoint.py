@@ -26,7 +26,7 @@ from torch import Tensor
 from emoray import methods
 from emoray.batches import distributed
 from emoray.corpus.fingerprints import Seen, Signals
-from emoray.methods.base import Inputs
+from emoray.methods.base import Inputs, Stage
 from emoray.runtime import config as configs
 from emoray.runtime.storage import Storage
 
@@ -217,6 +217,14 @@ def account(folder: str | Path | Storage, facts: Mapping[str, Any]) -> tuple[See
     return seen, signals
 
 
+def copy(checkpoint: Storage, to: Storage) -> None:
+    """Put a whole checkpoint into another folder as well, beside what lies there; what says how
+    long the weights' file is comes last."""
+    with local(checkpoint) as folder:
+        for name in (STATE_FILE, RUN_FILE):
+            to.write_bytes(name, (folder / name).read_bytes())
+
+
 def load(folder: Path, *, like: Mapping[str, Any] | None = None) -> State:
     """Read a checkpoint back, tensors on the CPU.
 
@@ -336,18 +344,31 @@ def load_trained(location: str | Path) -> torch.nn.Module:
         CheckpointError: not a checkpoint, damaged, or of a model that this code no longer builds.
         ValueError: the URI's file system cannot be reached.
     """
+    return reload(location).module
+
+
+@dataclass(frozen=True)
+class Reloaded:
+    """A trained stage as its checkpoint says it is."""
+
+    stage: Stage
+    """Without its starts: their weights are in the module."""
+    module: torch.nn.Module
+    """In evaluation mode, on the CPU."""
+    facts: Mapping[str, Any]
+    """Of its `run.json`."""
+
+
+def reload(location: str | Path) -> Reloaded:
+    """As `load_trained`, with the stage and what the checkpoint says of itself."""
     with local(Storage.at(location)) as folder:
-        return _trained(folder)
-
-
-def _trained(folder: Path) -> torch.nn.Module:
-    facts = describe(folder)
-    kind = methods.stage(facts["method"], facts["stage"])
-    inputs = configs.from_dict(Inputs, facts.get("inputs", {}))
-    stage = kind(configs.from_dict(kind.config_type, facts["config"]), inputs, {})
-    module: torch.nn.Module = stage.build()
-    load_model(folder, module)
-    return module.eval()
+        facts = describe(folder)
+        kind = methods.stage(facts["method"], facts["stage"])
+        inputs = configs.from_dict(Inputs, facts.get("inputs", {}))
+        stage = kind(configs.from_dict(kind.config_type, facts["config"]), inputs, {})
+        module: torch.nn.Module = stage.build()
+        load_model(folder, module)
+        return Reloaded(stage, module.eval(), facts)
 
 
 def _difference(wanted: Any, got: Any, path: str) -> str | None:

@@ -26,7 +26,7 @@ from emoray.batches.feeds import (
 from emoray.batches.plans import Plan, Pool, make_plan, with_few_labels
 from emoray.corpus.catalog import Segments, open_segments
 from emoray.corpus.fingerprints import Seen, Signals
-from emoray.corpus.manifest import digest_of
+from emoray.corpus.manifest import digest_of, parse_folder
 from emoray.evaluation.folds import Fold, folds
 from emoray.methods.base import Inputs, Stage, Start, StreamSpec
 from emoray.runtime import config as configs
@@ -108,6 +108,16 @@ class RunData:
     def fits_here(self) -> bool:
         """Whether every shard lies on this node or finds room in its cache."""
         return all(dataset.fits_here for dataset in self.datasets)
+
+    @property
+    def recipes(self) -> dict[str, dict[str, Mapping[str, Any]]]:
+        """How segments were cut: recipes as plain data by dataset and stream."""
+        found: dict[str, dict[str, Mapping[str, Any]]] = {}
+        for dataset in self.datasets:
+            names = map(parse_folder, dataset.builds)
+            pairs = zip(names, dataset.recipes, strict=True)
+            found[dataset.name] = {name.stream: recipe for name, recipe in pairs if name}
+        return found
 
     @cached_property
     def digest(self) -> str:

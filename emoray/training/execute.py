@@ -415,6 +415,7 @@ def facts_of(
         "config_digest": configs.digest(run.config),
         "plan": plan.digest,
         "inputs": configs.to_dict(stage.inputs),
+        "recipes": found.recipes,
         "corpus": {"location": run.corpus, "digest": found.digest},
         "rehearsal": found.rehearsal,
         **account.to_facts(),

@@ -100,7 +100,7 @@ def make_part(build: Build, ref: RecordingRef, read: Callable[[], Recording] | N
         MemoryError: there is not enough memory for the recording.
     """
     # Before the limit below, which holds for loaded libraries.
-    module, prepare = datasets.get(ref.dataset), _preparation(build.recipe)
+    module, prepare = datasets.get(ref.dataset), preparation(build.recipe)
     sources = hash_sources(build.root, ref)
     code = code_version(ref.dataset, prepare.func.__module__)
     blank = Part(ref.key, ref.subject, ref.session, sources, code)
@@ -120,7 +120,7 @@ def make_part(build: Build, ref: RecordingRef, read: Callable[[], Recording] | N
     return _written(build, blank, recording, prepared)
 
 
-def _preparation(recipe: EegRecipe | EcgRecipe) -> partial[Prepared]:
+def preparation(recipe: EegRecipe | EcgRecipe) -> partial[Prepared]:
     """What makes segments of a recording and its card by this recipe.
 
     Imported here and not above: mne, scipy and scikit-learn are loaded where a recording is made,
