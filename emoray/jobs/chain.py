@@ -52,13 +52,13 @@ def run(options: Chain, method: str) -> None:
         paper,
         keep=True,
         watched=True,
-        datasets=_rehearsed(options, paper),
+        reading=_rehearsed(options, paper),
     )
     asked = _asked(options, paper, place)
     place.console.print(summary.run(_words(asked, place), rehearsal=place.catalog.rehearsal))
     names = {asked.run.key: asked.arm.row}
     to_run = [] if _is_there(place, asked.run) else [asked.run]
-    if options.dry_run:
+    if options.dry_run and to_run:
         session.estimate_these(place, to_run, names)
         return
     if to_run:
@@ -122,14 +122,14 @@ def _first_there(paper: Paper, place: session.Place) -> str:
     raise ValueError(f"need one of {', '.join(known)} in the corpus, got {place.catalog.words}")
 
 
-def _rehearsed(options: Chain, paper: Paper) -> tuple[str, ...]:
-    """Datasets of which a rehearsal needs data; nothing is written for what cannot be.
+def _rehearsed(options: Chain, paper: Paper) -> list[session.Reading]:
+    """What a rehearsal's stages read; refused before data are written where it cannot be.
 
     Raises:
         ValueError: as `_streams_read` and `_evaluation`; a dataset that a rehearsal has no data of.
     """
     if options.where.corpus is not None:
-        return ()
+        return []
     dataset = options.dataset or paper.evaluations[0].dataset
     row = paper.chain(dataset, options.row)
     _streams_read(dataset, row)
@@ -139,8 +139,9 @@ def _rehearsed(options: Chain, paper: Paper) -> tuple[str, ...]:
             f"need --corpus, or --dataset among {', '.join(paper.evaluated)}, of which there are "
             f"rehearsal data; got {dataset}"
         )
-    over_corpus = any(kind.scope == "corpus" for kind in _kinds(row))
-    return (dataset, *(paper.pretraining if over_corpus else ()))
+    return [
+        (kind, paper.pretraining if kind.scope == "corpus" else (dataset,)) for kind in _kinds(row)
+    ]
 
 
 def _kinds(row: PaperRow) -> list[type[Stage]]:
@@ -209,13 +210,15 @@ def _is_there(place: session.Place, run: Run) -> bool:
 def _words(asked: _Asked, place: session.Place) -> dict[str, str]:
     """What is about to run, for a person who is about to wait for it."""
     run, card = asked.run, datasets.get(asked.evaluation.dataset).CARD
-    ended = [one.stage for one in descent(run)[:-1] if session.has_ended(place, one)]
-    stages = " > ".join(one.stage for one in descent(run))
+    chain = descent(run)
+    ended = [one.stage for one in chain if session.has_ended(place, one)]
+    stages = " > ".join(one.stage for one in chain)
+    builds = dict.fromkeys(build for one in chain for build in one.builds)
     said = f" ({', '.join(ended)} ended earlier)" if ended else ""
     return {
-        "method": asked.arm.row,
+        "method": f"{run.method}, {asked.arm.row}",
         "stages": f"{stages}{said}",
-        "data": f"{card.title}: {', '.join(run.builds)}",
+        "data": f"{card.title}: {', '.join(builds)}",
         "told apart": ", ".join(asked.evaluation.target.names(card.emotions)),
         "split": f"{run.protocol}, fold {run.fold} ({asked.n_folds} in all), seed {run.seed}",
         "corpus": run.corpus,
