@@ -24,7 +24,7 @@ from emoray.experiments.pretraining import SUMMARY_FILE, history_of, leave_curve
 from emoray.methods.base import Stage
 from emoray.reports import classifier as report
 from emoray.reports import summary
-from emoray.reports.classifier import SIDES, Tested, TrainedStage
+from emoray.reports.classifier import SIDES, Scored, TrainedStage
 from emoray.results import published
 from emoray.results.paper import Evaluation, Paper, PaperRow
 from emoray.runtime.config import digest
@@ -184,8 +184,9 @@ def _evaluation(options: Chain, paper: Paper, dataset: str) -> Evaluation:
         return replace(like, name=f"{dataset}_{options.target}", dataset=dataset, target=target)
     if options.target is None and own:
         return like
-    if (found := own.get(options.target or "")) is not None:
-        return found
+    for short, one in own.items():
+        if options.target in (short, one.name):
+            return one
     if options.target in (None, "classes"):
         return replace(like, name=dataset, dataset=dataset, target=Classes())
     raise ValueError(
@@ -282,14 +283,14 @@ def _trained(found: RunData, losses: Sequence[float], seconds: float) -> Trained
     )
 
 
-def _tested(asked: _Asked, found: RunData, place: session.Place) -> Tested:
+def _tested(asked: _Asked, found: RunData, place: session.Place) -> Scored:
     (row,) = place.store.rows([asked.run.key])
     assert found.fold is not None  # of a run that is scored
     assert found.labels is not None
     label_S = found.labels[found.dataset.name]
     sides = (found.fold.train_N, found.fold.val_N, found.fold.test_N)
     counts = (np.bincount(label_S[rows_N], minlength=row.n_classes) for rows_N in sides)
-    return Tested(
+    return Scored(
         title=f"{asked.arm.row}, {asked.evaluation.title}",
         protocol_words=PROTOCOLS[row.protocol].words,
         classes=found.inputs.classes,
@@ -301,7 +302,7 @@ def _tested(asked: _Asked, found: RunData, place: session.Place) -> Tested:
 def _facts(
     asked: _Asked,
     trained: Sequence[TrainedStage],
-    tested: Tested,
+    tested: Scored,
     places: dict[str, str],
     seconds: float,
 ) -> dict[str, Any]:
