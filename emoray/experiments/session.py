@@ -94,6 +94,10 @@ class Place:
         )
 
 
+Reading = tuple[type[Stage], Sequence[str]]
+"""A stage, and the datasets that it is trained on."""
+
+
 def open_place(
     options: Where,
     console: Console,
@@ -101,7 +105,7 @@ def open_place(
     *,
     keep: bool = False,
     watched: bool = False,
-    datasets: Sequence[str] = (),
+    reading: Sequence[Reading] = (),
 ) -> Place:
     """Find storage and corpus; without a corpus, the rehearsal's is written and built, once.
 
@@ -111,7 +115,7 @@ def open_place(
         paper: whose datasets a rehearsal has: those of pretraining and those evaluated on.
         keep: whether runs leave the weights of their best epoch.
         watched: whether each step of each run is shown and left to TensorBoard.
-        datasets: those of them that are wanted; all without any.
+        reading: the stages that will run; all that reproduce something of the paper without any.
 
     Raises:
         ValueError, OSError: a folder cannot be used.
@@ -121,14 +125,11 @@ def open_place(
         return Place(options, console, storage, absolute(options.corpus), keep, watched)
     console.print("No --corpus: rehearsal data, written and built once, then kept.")
     raw, location = rehearsal_folders(storage, paper.name)
-    for built, names in builds_of(paper).items():
-        wanted = sorted(names & set(datasets) if datasets else names)
-        if not wanted:
-            continue
+    for built, names in _builds(paper, reading or tuple(_stages_of(paper))).items():
         rehearsal_corpus(
             raw,
             location,
-            datasets=wanted,
+            datasets=sorted(names),
             n_subjects=REHEARSAL_SUBJECTS if built.is_evaluated else N_SUBJECTS,
             streams=built.streams,
             recipe=built.eeg,
@@ -147,15 +148,15 @@ class Built:
     ecg: EcgRecipe | None = None
 
 
-def builds_of(paper: Paper) -> dict[Built, set[str]]:
-    """What a paper's stages read: how it is built, and of which datasets.
+def _builds(paper: Paper, reading: Sequence[Reading]) -> dict[Built, set[str]]:
+    """What stages of a paper read: how it is built, and of which datasets.
 
     Raises:
         ValueError: stages that read one stream of a dataset by several recipes.
     """
     read: dict[str, dict[Stream, Recipe | None]] = {}
     evaluated = {*paper.evaluated, *(one.dataset for one in paper.evaluation)}
-    for kind, names in _stages_of(paper):
+    for kind, names in reading:
         for name in names:
             of_dataset = read.setdefault(name, {})
             for stream in kind.streams:
@@ -172,8 +173,8 @@ def builds_of(paper: Paper) -> dict[Built, set[str]]:
     return found
 
 
-def _stages_of(paper: Paper) -> Iterator[tuple[type[Stage], Sequence[str]]]:
-    """Stages that reproduce something, and the datasets that each is trained on."""
+def _stages_of(paper: Paper) -> Iterator[Reading]:
+    """Stages that reproduce something."""
     found = [
         (stage, [one.dataset for one in table.evaluation])
         for table in paper.tables.values()
