@@ -136,6 +136,13 @@ VARIANTS: Mapping[tuple[str, str], tuple[Case, ...]] = {
         Case("alignment", "classify", {**PATCHES, "student": "convolutions"}),
         Case("alignment", "classify", {"encoder.dropout": 0.2}, {"encoder": "align"}),
     ),
+    **{
+        (method, "classify"): (
+            Case(method, "classify"),
+            Case(method, "classify", starts={"encoder": "pretrain"}),
+        )
+        for method in ("ts_tcc", "tf_c")
+    },
     ("baselines", "train"): tuple(Case("baselines", "train", {"model": name}) for name in MODELS),
 }
 """Where one case is not enough. Of a stage that is not here it is its rehearsal's settings."""
