@@ -18,7 +18,7 @@ from emoray.runtime.config import digest, set_dotted, to_dict
 from emoray.runtime.storage import Storage, join, last_part, parent
 from emoray.training import checkpoint
 from emoray.training.account import Account
-from emoray.training.data import RunData, data_of, stage_of
+from emoray.training.data import RunData, data_of
 from emoray.training.execute import (
     Decided,
     account_at,
