@@ -24,7 +24,7 @@ import yaml
 from emoray.batches.batch import Batch, Group, Signal
 from emoray.experiments.options import Build
 from emoray.methods.base import Inputs, StreamSpec
-from emoray.methods.ssl_ecg.config import RECIPES
+from emoray.methods.ecg_segments import RECIPES
 from emoray.results import published as papers
 from emoray.training.loop import take_step
 from emoray.training.optimizers import make_optimizer
