@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from emoray.methods.ecg_segments import ECG_10_S
-from emoray.methods.settings import ClassifierConfig, OptimizerConfig, Precision
-from emoray.methods.ssl_ecg.config import NEVER_CLIPPED, Leads
+from emoray.methods.settings import NEVER_CLIPPED, ClassifierConfig, OptimizerConfig, Precision
 from emoray.methods.ssl_ecg.config import EncoderConfig as ConvolutionConfig
+from emoray.methods.ssl_ecg.config import Leads
 from emoray.signals import EegRecipe, Recipe
 from emoray.vocabulary.schema import Stream
 
