@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import tyro
@@ -30,6 +31,7 @@ from emoray.training.loop import take_step
 from emoray.training.optimizers import make_optimizer
 from tests.indexes import index_table, published
 from tests.sources import ToneSource
+from tests.training.test_classifier import write as write_classifier
 
 REPO = Path(__file__).parents[1]
 PAGES = sorted([*REPO.glob("*.md"), *REPO.glob("docs/*.md")])
@@ -215,8 +217,6 @@ def test_the_worked_protocol_tests_each_subject_once() -> None:
 
 
 def test_the_worked_metric_by_hand() -> None:
-    import numpy as np
-
     from emoray.evaluation import metrics
 
     room = dict(vars(metrics))
@@ -251,6 +251,38 @@ def test_the_worked_row_of_a_table_is_emods() -> None:
     (row,) = tomllib.loads(example("toml", "[[table_3.rows]]"))["table_3"]["rows"]
     (stored,) = [r for r in paper["table_3"]["rows"] if r["name"] == row["name"]]
     assert row.items() <= stored.items()
+
+
+def test_the_worked_classifier_tells_a_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (block,) = blocks(page("docs/classifiers.md"), "python")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    write_classifier(tmp_path / "emoray" / "classifiers" / "NAME")
+    at = np.arange(32 * 500) / 500.0
+    np.save("recording.npy", np.stack([np.sin(9.0 * at), np.cos(40.0 * at)]))
+    exec(block, {})
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("Classifier of ecg ecg1 ecg2, 10 s at 256 Hz: arousal <= 3, arousal")
+    assert [line.split(" s  arousal ")[0].strip() for line in said[1:]] == ["0", "10", "20"]
+
+
+def test_the_worked_build_is_by_the_recipes_that_both_ecg_methods_read() -> None:
+    import shlex
+
+    import tyro
+
+    from emoray.experiments.options import Build
+    from emoray.methods import ecg_segments
+    from emoray.methods.alignment import config as alignment
+
+    text = page("docs/classifiers.md").replace("\\\n", " ")
+    (command,) = re.findall(r"python jobs/build_corpus\.py (.*)", text)
+    built = tyro.cli(Build, args=shlex.split(command), config=(tyro.conf.FlagCreatePairsOff,))
+    assert {"eeg": built.recipe, "ecg": built.ecg} == alignment.RECIPES
+    assert {"ecg": built.ecg} == ecg_segments.RECIPES
+    assert built.streams == ("eeg", "ecg")
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)

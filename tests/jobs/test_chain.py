@@ -74,8 +74,8 @@ def test_another_row_runs_its_own_stages(corpus: Path) -> None:
 
 
 def test_a_rating_may_be_cut_where_one_wants(corpus: Path) -> None:
-    found = asked(corpus, above=2.5)
-    assert found.run.target == Cut("valence", 2.5).to_plain()
+    found = asked(corpus, above=3.0, protocol="random_segments_same_subjects_same_stimuli")
+    assert found.run.target == Cut("valence", 3.0).to_plain()
     assert found.evaluation.name == "dreamer_valence"
 
 
