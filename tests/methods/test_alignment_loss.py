@@ -332,7 +332,7 @@ def wanted() -> Mapping[str, Mapping[str, Any]]:
     return {case: by_loop(case) for case in CASES}
 
 
-@pytest.mark.parametrize("n_workers", [1, 2])
+@pytest.mark.parametrize("n_workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_step_is_its_equations_in_plain_loops_on_one_worker_and_on_two(
     n_workers: int, tmp_path: Path, wanted: Mapping[str, Mapping[str, Any]]
 ) -> None:
