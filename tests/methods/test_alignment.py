@@ -240,8 +240,7 @@ def test_a_patch_longer_than_the_segment_is_refused(patch_s: float) -> None:
     )
     for stage in stages:
         with pytest.raises(ValueError, match=match):
-            stage.build().parameters()
-            stage.chance_loss(4)
+            _ = stage.build().parameters(), stage.chance_loss(4)
 
 
 def test_patches_that_are_no_whole_samples_are_refused() -> None:
