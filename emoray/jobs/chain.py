@@ -17,6 +17,7 @@ from emoray import datasets, methods
 from emoray.evaluation.folds import PROTOCOLS, folds
 from emoray.experiments import session
 from emoray.experiments.arms import Arm
+from emoray.experiments.builds import Reading
 from emoray.experiments.graph import At, descent, question
 from emoray.experiments.options import Chain
 from emoray.experiments.paper_tables import Reproduction
@@ -122,7 +123,7 @@ def _first_there(paper: Paper, place: session.Place) -> str:
     raise ValueError(f"need one of {', '.join(known)} in the corpus, got {place.catalog.words}")
 
 
-def _rehearsed(options: Chain, paper: Paper) -> list[session.Reading]:
+def _rehearsed(options: Chain, paper: Paper) -> list[Reading]:
     """What a rehearsal's stages read; refused before data are written where it cannot be.
 
     Raises:
