@@ -19,10 +19,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import tyro
 import yaml
 
 from emoray.batches.batch import Batch, Group, Signal
+from emoray.experiments.options import Build
 from emoray.methods.base import Inputs, StreamSpec
+from emoray.methods.ecg_segments import RECIPES
+from emoray.results import published as papers
 from emoray.training.loop import take_step
 from emoray.training.optimizers import make_optimizer
 from tests.indexes import index_table, published
@@ -156,6 +160,14 @@ def test_every_option_is_one_of_its_job(path: Path, options: dict[str, set[str]]
     assert not wrong
 
 
+def test_the_command_for_ssl_ecg_builds_what_its_stages_read() -> None:
+    commands = COMMAND.findall(page("docs/data_path.md").replace("\\\n", " "))
+    (words,) = [words for job, words in commands if job == "build_corpus" and "r-peaks" in words]
+    built = tyro.cli(Build, args=words.split())
+    assert built.ecg == RECIPES["ecg"]
+    assert (built.streams, built.datasets) == (("ecg",), papers.load("ssl_ecg").pretraining)
+
+
 def test_the_options_are_found(options: dict[str, set[str]]) -> None:
     """Else the test above would hold nothing, or everything."""
     assert "--resume" in options["pretrain_emod"]
@@ -218,7 +230,6 @@ def test_the_worked_metric_by_hand() -> None:
 
 
 def test_the_worked_evaluation_is_one_that_a_paper_may_have() -> None:
-    from emoray.results import published as papers
     from emoray.vocabulary.targets import Cut
 
     (found,) = papers.parse(

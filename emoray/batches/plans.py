@@ -106,6 +106,29 @@ class Pool:
         return affect.regions(self.va_S2)
 
 
+def with_few_labels(pool: Pool, share: float, *, seed: int) -> Pool:
+    """The segments of a pool whose labels are given: of each class that share, at least one.
+
+    Which they are hangs on the seed, the dataset and their places alone; a larger share adds to
+    those of a smaller one.
+
+    Args:
+        pool: with labels.
+        share: in (0, 1].
+        seed: of the run.
+    """
+    assert pool.label_S is not None  # whoever learns them has made them
+    if share == 1:
+        return pool
+    kept = []
+    for k in np.unique(pool.label_S):
+        places = np.flatnonzero(pool.label_S == k)
+        deck = Deck(stream_key(seed, f"labels of {pool.name}", pool.digest, int(k)), places)
+        kept.append(deck.draw(np.arange(max(1, round(share * len(places))))))
+    kept_S = np.sort(np.concatenate(kept))
+    return Pool(pool.name, pool.digest, pool.rows_S[kept_S], label_S=pool.label_S[kept_S])
+
+
 @dataclass(frozen=True, eq=False)
 class Draw:
     """One dataset's part of one worker's share of a step."""

@@ -279,9 +279,14 @@ def from_scale(ratings: tuple[float, float], scale: Scale) -> tuple[float, float
 
 
 def other_rating(ratings: tuple[float, float], scale: Scale) -> float:
-    """The lowest whole rating that differs from both: a third column (dominance) to stumble on."""
+    """A third column (dominance), to stumble on and to tell: low where the second rating is high.
+
+    The whole rating that is nearest to that one's mirror image and differs from both.
+    """
     taken = {round(rating) for rating in ratings}
-    return float(next(n for n in range(round(scale.low), round(scale.high) + 1) if n not in taken))
+    free = [n for n in range(round(scale.low), round(scale.high) + 1) if n not in taken]
+    mirrored = scale.low + scale.high - ratings[1]
+    return float(min(free, key=lambda n: abs(n - mirrored)))
 
 
 def example_subjects(card: Card, n_subjects: int, *, of: Sequence[int] | None = None) -> list[int]:

@@ -9,7 +9,9 @@ from typing import Any
 from emoray import methods
 from emoray.methods.base import Stage
 from emoray.results.paper import MeanSd
+from emoray.signals import Recipe
 from emoray.training.run import Origin
+from emoray.vocabulary.schema import STREAMS, Stream
 
 
 @dataclass(frozen=True)
@@ -49,3 +51,34 @@ class Arm:
     def last(self) -> ArmStage:
         """The stage that is scored."""
         return self.stages[-1]
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """That any of its stages on a fold reads: all have the segments that have all of them.
+
+        Random folds are dealt over the segments there are: where one stage had others, it would
+        train on what the next one tests.
+        """
+        read = {stream for stage in self._on_fold for stream in stage.kind.streams}
+        return tuple(stream for stream in STREAMS if stream in read)
+
+    @property
+    def recipes(self) -> Mapping[Stream, Recipe]:
+        """By which its stages on a fold want them.
+
+        Raises:
+            ValueError: two stages that want another recipe for one stream.
+        """
+        found: dict[Stream, Recipe] = {}
+        for stage in self._on_fold:
+            for stream in stage.kind.streams:
+                recipe = stage.kind.recipes.get(stream)
+                if recipe is not None and found.setdefault(stream, recipe) != recipe:
+                    raise ValueError(
+                        f"{self.row}: need one recipe for {stream} in all stages, got several"
+                    )
+        return found
+
+    @property
+    def _on_fold(self) -> list[ArmStage]:
+        return [stage for stage in self.stages if stage.kind.scope == "fold"]

@@ -29,7 +29,7 @@ from emoray.runtime import cluster
 from emoray.runtime.config import digest
 from emoray.training import loop
 from emoray.training.constants import with_constants
-from emoray.training.data import RunData, open_data
+from emoray.training.data import RunData, label_share, open_data
 from emoray.training.run import Run
 
 FORWARD = 1 / 3
@@ -144,7 +144,7 @@ class _Work:
     def data(self, run: Run) -> RunData:
         """What a run, or another of the same data, reads."""
         place = [sorted(run.builds), run.protocol, run.fold, run.target]
-        at = digest([run.method, run.stage, *place])
+        at = digest([run.method, run.stage, label_share(run), *place])
         if at not in self._known:
             self._known[at] = open_data(run)
         return replace(self._known[at], run=run)
@@ -154,10 +154,10 @@ class _Work:
         found = self.data(run)
         n_epochs = int(run.config["epochs"])
         if found.fold is None:
-            return float(n_epochs * sum(len(pool.rows_S) for pool in found.pools))
+            return float(n_epochs * found.n_drawn)
         fold = found.fold
         n_scored = (len(fold.val_N), len(fold.test_N)) if run.chosen_by else (0, 0)
-        return _counted(len(fold.train_N), *n_scored, n_epochs)
+        return _counted(found.n_drawn, *n_scored, n_epochs)
 
 
 def _timed(found: RunData, *, on_gpu: bool) -> float:

@@ -14,7 +14,7 @@ from typing import Annotated
 import tyro
 
 from emoray.signals import EcgRecipe, EegRecipe
-from emoray.vocabulary.choices import FoldChoice, OnError, PretrainSeeds
+from emoray.vocabulary.choices import FoldChoice, OnError, PretrainSeeds, is_named, short
 from emoray.vocabulary.schema import Stream
 
 # What several jobs share --------------------------------------------------------------------------
@@ -127,7 +127,8 @@ class Build(Cluster):
 
 
 def papers() -> dict[str, tuple[str, ...]]:
-    """Tables and figures of every method with a `paper.toml`, as they are asked for: `table3`.
+    """Tables and figures of every method with a `paper.toml`, as they are asked for: `table3`,
+    `table_dreamer`.
 
     Read here without a look at what they hold, so that a wrong name is refused at once.
     """
@@ -135,7 +136,7 @@ def papers() -> dict[str, tuple[str, ...]]:
     found = {path.name: path / "paper.toml" for path in files if (path / "paper.toml").is_file()}
     return {
         name: tuple(
-            section.replace("_", "", 1)
+            short(section)
             for section, content in tomllib.loads(file.read_text(encoding="utf-8")).items()
             if section.startswith(("table_", "figure_"))
             and any("reproduce" in row for row in content.get("rows", [content]))
@@ -187,7 +188,7 @@ class Reproduce(Evaluation):
     paper: tyro.conf.Positional[str]
     """Whose: a method with a paper.toml, such as emod."""
     table: tyro.conf.Positional[str]
-    """Which one, as table3 or figure4."""
+    """Which one, as table3, table_dreamer or figure4."""
     datasets: tuple[str, ...] = ()
     """Datasets to evaluate on; all of the paper without it."""
     protocols: tuple[str, ...] = ()
@@ -205,7 +206,7 @@ class Reproduce(Evaluation):
     def __post_init__(self) -> None:
         _check_paper(self.paper)
         known = papers()
-        if self.table not in known[self.paper]:
+        if not any(is_named(table, self.table) for table in known[self.paper]):
             tables = ", ".join(known[self.paper])
             raise ValueError(f"need a table of {self.paper} among {tables}; got {self.table!r}")
 

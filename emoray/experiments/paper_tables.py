@@ -17,10 +17,10 @@ from emoray.experiments.arms import Arm, ArmStage
 from emoray.experiments.experiment import FOLD_NOTES, ONE_PRETRAINING, Experiment, Frame
 from emoray.experiments.graph import Graph
 from emoray.methods.base import Inputs, Stage
-from emoray.results.paper import Evaluation, Paper, PaperRow, PaperTable, StageOfRow, short
+from emoray.results.paper import Evaluation, Paper, PaperRow, PaperTable, StageOfRow
 from emoray.runtime.config import dotted_fields, set_all, set_dotted
 from emoray.training.run import Run
-from emoray.vocabulary.choices import FoldChoice, PretrainSeeds
+from emoray.vocabulary.choices import FoldChoice, PretrainSeeds, short
 
 _SEED_NOTES: Mapping[PretrainSeeds, str] = {
     "one": ONE_PRETRAINING,

@@ -13,8 +13,9 @@ from emoray.reports import figures
 from emoray.reports.page import Figure
 from emoray.results import published
 from emoray.results.comparison import Comparison
-from emoray.results.paper import PaperProjection, short
+from emoray.results.paper import PaperProjection
 from emoray.runtime.console import open_console
+from emoray.vocabulary.choices import short
 
 
 def run(options: Reproduce) -> None:

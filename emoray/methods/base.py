@@ -251,6 +251,11 @@ class Stage(ABC):
         return ()
 
     @classmethod
+    def label_share(cls, config: Any) -> float:
+        """Share of a fold's training labels, in (0, 1], that it is given; of each class alike."""
+        return 1.0
+
+    @classmethod
     def encoder(cls, config: Mapping[str, Any], inputs: Inputs) -> nn.Module:
         """A new encoder as its module has it under `encoder`: a `PatchEncoder`.
 

@@ -35,6 +35,11 @@ class Classification(Stage):
         super().__init__(config, inputs, starts)
         self._classifier: ClassifierConfig = config
 
+    @classmethod
+    def label_share(cls, config: ClassifierConfig) -> float:
+        """As its settings say."""
+        return config.labels
+
     @property
     def spec(self) -> InputSpec:
         """What it is built for, where it reads one stream.

@@ -53,6 +53,11 @@ def segment_keys(key: DropoutKey, positions_B: Tensor, purpose: int) -> Tensor:
     return fold(fold(fold(fold(key.seed, purpose), key.step), 0), positions_B)
 
 
+def step_key(key: DropoutKey, purpose: int) -> Tensor:
+    """One key for what all segments of a step share; shape ()."""
+    return fold(fold(fold(fold(key.seed, purpose), key.step), 1), 0)
+
+
 def uniforms(key_N: Tensor, n: int) -> Tensor:
     """`n` numbers in [0, 1) per key, float64, shape (N, n)."""
     words_Nn = fold(key_N[..., None], torch.arange(n, device=key_N.device))

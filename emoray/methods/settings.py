@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 Precision = Literal["float32", "bf16", "float64"]
 
+NEVER_CLIPPED = 1e9
+"""A norm that no gradient has, for methods that do not clip."""
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:
@@ -66,6 +69,9 @@ class ClassifierConfig:
     """Epochs; the best by validation kappa is kept. CBraMod's, whose splits EMOD takes."""
     batch_size: int = 64
     """Segments of a step. CBraMod's."""
+    labels: float = 1.0
+    """Share of the segments of each class of a fold's training part whose label is given; the
+    others take no part, and the epoch is chosen on all of the validation part. Not in the paper."""
     precision: Precision = "float32"
     """Of the forward pass: `bf16` is autocast, for GPUs; `float64` is for comparisons."""
     compile: bool = False
@@ -78,6 +84,8 @@ class ClassifierConfig:
             raise ValueError(
                 f"need epochs and batch_size of at least 1, got {self.epochs} and {self.batch_size}"
             )
+        if not 0 < self.labels <= 1:
+            raise ValueError(f"need labels in (0, 1], got {self.labels:g}")
 
 
 REHEARSAL: Mapping[str, Any] = {

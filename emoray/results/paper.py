@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from emoray import datasets
+from emoray.vocabulary.choices import is_named, short
 from emoray.vocabulary.targets import Target
 
 MeanSd = tuple[float, float | None]
@@ -194,7 +195,7 @@ class Paper:
             ValueError: there is none; the message lists those there are.
         """
         for found in self.tables.values():
-            if name in (found.name, short(found.name)):
+            if is_named(found.name, name):
                 return found
         raise ValueError(f"need a table among {', '.join(map(short, self.tables))}; got {name!r}")
 
@@ -236,14 +237,9 @@ class Paper:
     def figure(self, name: str) -> PaperProjection | None:
         """A figure that lays embeddings out, by its name as `table` has it; None for others."""
         for found in self.figures.values():
-            if name in (found.name, short(found.name)):
+            if is_named(found.name, name):
                 return found
         return None
-
-
-def short(name: str) -> str:
-    """A table's name as one types it: `table3` of `table_3`."""
-    return name.replace("_", "", 1)
 
 
 def twice(found: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ from emoray.batches.feeds import (
     targets_of,
     unrated_pools,
 )
-from emoray.batches.plans import Plan, Pool, make_plan
+from emoray.batches.plans import Plan, Pool, make_plan, with_few_labels
 from emoray.corpus.catalog import Segments, open_segments
 from emoray.corpus.fingerprints import Seen, Signals
 from emoray.corpus.manifest import digest_of, parse_folder
@@ -76,7 +76,12 @@ class RunData:
         drawn = tuple(pool.rows_S for pool in self.pools)
         if self.fold is None or not self.run.chosen_by:
             return drawn
-        return (np.concatenate([self.fold.train_N, self.fold.val_N]),)
+        return (np.concatenate([*drawn, self.fold.val_N]),)
+
+    @property
+    def n_drawn(self) -> int:
+        """Segments that may be drawn, of all datasets."""
+        return sum(len(pool.rows_S) for pool in self.pools)
 
     def seen(self) -> Seen:
         """Whom and what the run shows its weights. Audits rely on it."""
@@ -171,17 +176,25 @@ def data_of(run: Run, opened: Sequence[Segments]) -> RunData:
     target = targets.from_plain(run.target)
     fold = _fold(run, dataset, target)
     labels = {dataset.name: target.labels(dataset.index)}
-    pool = _pool_of(kind, dataset, fold.train_N, labels[dataset.name])
+    pool = _pool_of(run, dataset, fold.train_N, labels[dataset.name])
     return RunData(run, ordered, (pool,), inputs_of(kind, dataset, target), fold, labels)
 
 
-def _pool_of(kind: type[Stage], dataset: Segments, rows_N: IntArray, label_S: IntArray) -> Pool:
+def _pool_of(run: Run, dataset: Segments, rows_N: IntArray, label_S: IntArray) -> Pool:
+    kind = stage_of(run)
     if kind.target == "label":
-        return Pool(dataset.name, dataset.digest, rows_N, label_S=label_S[rows_N])
+        whole = Pool(dataset.name, dataset.digest, rows_N, label_S=label_S[rows_N])
+        return with_few_labels(whole, label_share(run), seed=run.seed)
     if kind.target == "va":
         rows_N = rows_N[np.isin(rows_N, eligible_rows(dataset, ()))]
         return Pool(dataset.name, dataset.digest, rows_N, dataset.va_S2[rows_N])
     return Pool(dataset.name, dataset.digest, rows_N)
+
+
+def label_share(run: Run) -> float:
+    """Of a fold's training labels those that its stage is given."""
+    kind = stage_of(run)
+    return kind.label_share(configs.from_dict(kind.config_type, run.config))
 
 
 def _fold(run: Run, dataset: Segments, target: targets.Target) -> Fold:

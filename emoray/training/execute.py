@@ -433,7 +433,7 @@ def _what_was_split(found: RunData) -> dict[str, Any]:
     fold = _fold(found)
     return {
         "n_classes": found.inputs.n_outputs,
-        "n_train": len(fold.train_N),
+        "n_train": found.n_drawn,
         "n_val": len(fold.val_N),
         "n_test": len(fold.test_N),
     }
@@ -461,7 +461,7 @@ def _speed(history: Mapping[str, Sequence[float]], stage: Stage, found: RunData)
     """Segments a second while training, and the share of that time spent waiting for them."""
     spent_s = sum(history["step_s"])
     return {
-        "segments_per_s": len(_fold(found).train_N) * stage.epochs / spent_s,
+        "segments_per_s": found.n_drawn * stage.epochs / spent_s,
         "waiting": min(1.0, sum(history["wait_s"]) / spent_s),
     }
 

@@ -87,8 +87,11 @@ class Levels:
 
     @property
     def words(self) -> str:
-        """Beside a dataset's name."""
-        return f"{self.rating} cut at {', '.join(f'{edge:g}' for edge in self.edges)}"
+        """Beside a dataset's name; of many edges at one distance the first two and the last."""
+        edges = [f"{edge:g}" for edge in self.edges]
+        if len(edges) > 4 and len(set(np.diff(self.edges).round(9).tolist())) == 1:
+            edges[2:-1] = ["..."]
+        return f"{self.rating} cut at {', '.join(edges)}"
 
     def to_plain(self) -> dict[str, Any]:
         """For keys and rows."""

@@ -14,7 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emoray.batches.plans import ClassPlan, Plan, Pool, RoundPlan, SegmentPlan, make_plan
+from emoray.batches.plans import (
+    ClassPlan,
+    Plan,
+    Pool,
+    RoundPlan,
+    SegmentPlan,
+    make_plan,
+    with_few_labels,
+)
 from emoray.batches.sampling import BalancedClasses, RegionRounds, ShuffledSegments
 
 Kind = type[SegmentPlan] | type[ClassPlan]
@@ -131,6 +139,43 @@ def test_no_segment_of_a_class_comes_again_before_all_of_it_have_come(
             of_its_class = [times[s] for s in labels if labels[s] == labels[segment]]
             assert times[segment] == min(of_its_class)
             times[segment] += 1
+
+
+# Where few labels are given -----------------------------------------------------------------------
+
+
+@given(pools=drawn_pools(), share=st.floats(0.01, 1), seed=seeds)
+@settings(max_examples=80, deadline=None)
+def test_of_each_class_the_share_is_given_and_at_least_one(
+    pools: list[Pool], share: float, seed: int
+) -> None:
+    for pool in pools:
+        before, given_ = class_of([pool]), class_of([with_few_labels(pool, share, seed=seed)])
+        assert given_.items() <= before.items()
+        counts, wanted = Counter(given_.values()), Counter(before.values())
+        assert counts == {k: max(1, round(share * n)) for k, n in wanted.items()}
+
+
+@given(pools=drawn_pools(), shares=st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)), seed=seeds)
+@settings(max_examples=40, deadline=None)
+def test_a_larger_share_adds_to_a_smaller_one(
+    pools: list[Pool], shares: tuple[float, float], seed: int
+) -> None:
+    for pool in pools:
+        few, more = (class_of([with_few_labels(pool, s, seed=seed)]) for s in sorted(shares))
+        assert few.keys() <= more.keys()
+
+
+def test_another_seed_gives_other_labels_and_the_same_seed_the_same() -> None:
+    whole = Pool("a", "content", np.arange(60), label_S=np.repeat([0, 1, 2], 20))
+    first, again, other = (with_few_labels(whole, 0.2, seed=s).rows_S.tolist() for s in (0, 0, 1))
+    assert first == again != other
+    assert len(first) == len(other) == 12
+
+
+def test_with_all_labels_a_pool_is_what_it_was() -> None:
+    (pool,) = [Pool("a", "content", np.arange(6), label_S=np.array([0, 1, 0, 1, 0, 0]))]
+    assert with_few_labels(pool, 1.0, seed=5) is pool
 
 
 # The same everywhere and for ever -----------------------------------------------------------------

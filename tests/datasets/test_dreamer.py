@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.io
+from numpy.lib.recfunctions import drop_fields
 
 from emoray.datasets import dreamer
 from emoray.vocabulary import affect
@@ -210,6 +211,24 @@ def test_a_missing_field_is_refused(tmp_path: Path) -> None:
     # The same length, so that the element tree stays whole.
     path.write_bytes(path.read_bytes().replace(b"ScoreArousal", b"ScoreOfVideo"))
     assert "DREAMER.mat: need DREAMER.Data{1}.ScoreArousal; found no such" in refused(tmp_path)
+
+
+def test_a_file_without_ecg_is_refused(altered: Callable[[Callable[[Any], None]], Path]) -> None:
+    """A release of which somebody kept the EEG alone."""
+
+    def drop(release: Any) -> None:
+        release["Data"][0, 0] = drop_fields(release["Data"][0, 0], "ECG", usemask=False)
+
+    assert "DREAMER.mat: need DREAMER.Data{1}.ECG.stimuli; found no such" in refused(altered(drop))
+
+
+def test_a_clip_without_ecg_is_refused(altered: Callable[[Callable[[Any], None]], Path]) -> None:
+    def empty(release: Any) -> None:
+        clips = release["Data"][0, 0]["ECG"][0, 0]["stimuli"][0, 0]
+        clips[3, 0] = np.zeros((0, 2))
+
+    message = refused(altered(empty))
+    assert "presentation 4: need EEG and ECG of the same seconds, found 2 s at 128 Hz" in message
 
 
 def test_a_truncated_file_is_refused(example: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from emoray.corpus.catalog import Catalog
-from emoray.evaluation.folds import folds
+from emoray.evaluation.folds import Fold, folds
 from emoray.experiments.arms import Arm, ArmStage
 from emoray.experiments.experiment import Experiment, Frame, compare, missing, runs_of
 from emoray.experiments.graph import Graph
@@ -154,6 +154,26 @@ def test_rotating_says_what_it_saves_by_the_number_of_folds(
         )
     everything = experiment(corpus, evaluation=of("seed"), seeds=seeds)
     assert not compare(everything, everything.cells(), ResultStore(tmp_path), FRAME, {}).notes
+
+
+def test_folds_that_cannot_learn_a_level_are_counted_and_said(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_lacks(protocol: str, *asked: Any) -> tuple[Fold, ...]:
+        first, *others = folds(protocol, *asked)
+        return (replace(first, untrained=(2,)), *others) if "apart_same" in protocol else (first,)
+
+    everything = experiment(corpus, evaluation=of("seed"))
+    assert {cell.n_untrained for cell in everything.cells()} == {0}
+    monkeypatch.setattr("emoray.experiments.experiment.folds", one_lacks)
+    plan = everything.cells()
+    lacking = [p for p in protocols_of("seed") if "apart_same" in p]
+    assert {cell.protocol for cell in plan if cell.n_untrained == 1} == set(lacking)
+    (note,) = compare(everything, plan, ResultStore(tmp_path), FRAME, {}).notes
+    for protocol in lacking:
+        n = len(fold_names(corpus, "seed", protocol))
+        assert f"SEED {protocol}: 1 of {n} folds" in note
+    assert note.count("folds") == len(lacking)
 
 
 def test_all_folds_of_a_seed_are_counted(corpus: Path) -> None:

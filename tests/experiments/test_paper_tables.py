@@ -14,7 +14,7 @@ from emoray import methods
 from emoray.corpus.catalog import Catalog
 from emoray.experiments.experiment import CellRuns, runs_of
 from emoray.experiments.graph import is_ended, still_needed
-from emoray.experiments.paper_tables import Reproduction
+from emoray.experiments.paper_tables import Reproduction, check_datasets
 from emoray.methods.base import InputSpec
 from emoray.methods.emod.config import Config, FinetuneConfig
 from emoray.methods.emod.method import Pretraining
@@ -299,6 +299,31 @@ def test_a_reproduction_that_cannot_be_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=needed):
         reproduction(corpus, tmp_path, **changes)
+
+
+@pytest.mark.parametrize(
+    ("asked", "got"),
+    [
+        ("deap", "deap, which has no ECG"),
+        ("seed", "seed, which has no ECG"),
+        ("mahnob_hci", "mahnob_hci"),
+        ("drama", "drama"),
+    ],
+)
+def test_a_dataset_without_the_signals_of_a_paper_is_told_so(asked: str, got: str) -> None:
+    paper = published.load("ssl_ecg")
+    needed = f"need datasets among amigos, dreamer, wesad, swell_kw; got {got}"
+    with pytest.raises(ValueError, match=f"^{needed}$"):
+        check_datasets(paper, ("dreamer", asked), paper.evaluated)
+
+
+def test_only_a_table_with_a_pretraining_says_what_its_seeds_share(
+    corpus: Path, tmp_path: Path
+) -> None:
+    emod = reproduction(corpus, tmp_path)
+    assert any("pretraining" in note for note in emod.frame("table3").notes)
+    by_fold = replace(emod, paper=published.load("ssl_ecg"), datasets=(), set={})
+    assert not any("pretraining" in note for note in by_fold.frame("table_dreamer").notes)
 
 
 def test_an_unknown_table_is_refused(corpus: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from emoray import methods
 from emoray.corpus.catalog import Catalog
 from emoray.experiments import session
 from emoray.experiments.arms import Arm, ArmStage
@@ -21,6 +22,7 @@ from emoray.experiments.graph import Graph
 from emoray.experiments.options import Where
 from emoray.experiments.session import Place
 from emoray.reports.page import Figure
+from emoray.results import published
 from emoray.results.comparison import Comparison
 from emoray.runtime import cluster
 from emoray.runtime.cluster import Node
@@ -48,6 +50,17 @@ def place_at(storage: Path | str, **options: Any) -> Place:
 def said(place: Place) -> str:
     assert isinstance(place.console.file, io.StringIO)
     return place.console.file.getvalue()
+
+
+# What a rehearsal builds --------------------------------------------------------------------------
+
+
+def test_a_rehearsal_builds_what_the_stages_of_a_paper_read_by_their_recipe() -> None:
+    """SSL-ECG: nothing but ECG, of the four datasets that its tables test."""
+    ((built, names),) = session.builds_of(published.load("ssl_ecg")).items()
+    assert names == {"amigos", "dreamer", "swell_kw", "wesad"}
+    assert (built.streams, built.eeg, built.is_evaluated) == (("ecg",), None, True)
+    assert {built.ecg} == {kind.recipes["ecg"] for kind in methods.get("ssl_ecg").STAGES.values()}
 
 
 # What a run gets ----------------------------------------------------------------------------------

@@ -392,6 +392,13 @@ def test_what_cannot_be_is_refused_before_anything_starts(
     assert files(tmp_path) == []
 
 
+def test_what_has_no_ecg_is_refused_before_rehearsal_data_are_made(tmp_path: Path) -> None:
+    asked = ("ssl_ecg", "table_dreamer", "--storage", str(tmp_path), "--datasets", "deap")
+    with pytest.raises(ValueError, match="got deap, which has no ECG"):
+        here_without_cluster(*asked)
+    assert files(tmp_path) == []
+
+
 def test_a_wrong_corpus_ends_with_one_line(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(JOB), *words(tmp_path / "none", tmp_path / "storage", "--dry-run")],

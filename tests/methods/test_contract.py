@@ -102,6 +102,13 @@ VARIANTS: Mapping[tuple[str, str], tuple[Case, ...]] = {
         Case("ssl_ecg", "emotion", {"frozen": True}, {"encoder": "pretext"}),
         Case("ssl_ecg", "emotion", {"frozen": False, "dropout": 0.4}, {"encoder": "pretext"}),
     ),
+    **{
+        (method, "classify"): (
+            Case(method, "classify"),
+            Case(method, "classify", starts={"encoder": "pretrain"}),
+        )
+        for method in ("ts_tcc", "tf_c")
+    },
     ("alignment", "reconstruct"): (
         Case("alignment", "reconstruct", PATCHES),
         Case("alignment", "reconstruct", {**PATCHES, "masked": 0.4, "encoder.dropout": 0.2}),

@@ -5,7 +5,6 @@ Shapes: S segments, L leads, T samples, B beats.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -112,13 +111,6 @@ def test_a_rate_too_low_for_r_waves_is_refused() -> None:
     slow = EcgRecipe(r_peaks="sleepecg", sfreq=50.0)
     with pytest.raises(ValueError, match=r"s01\.dat: need ECG at more than 60 Hz .* got 50 Hz"):
         made(heart(EVERY_SECOND), recipe=slow)
-
-
-def test_without_sleepecg_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sleepecg", None)
-    with pytest.raises(ImportError, match=r"pip install 'emoray\[ecg\]'"):
-        made(heart(EVERY_SECOND))
-    assert len(made(heart(EVERY_SECOND), recipe=EcgRecipe()).rows) == 6
 
 
 # --- how good a lead is

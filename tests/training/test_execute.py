@@ -193,6 +193,40 @@ def test_train_and_validation_segments_are_read_once_an_epoch(
     assert counted == wanted
 
 
+def test_with_few_labels_the_others_are_never_read(
+    corpus: Path,
+    dataset: CorpusDataset,
+    unbroken: Watched,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[int] = []
+    gather = CorpusDataset.gather
+
+    def watched(self: CorpusDataset, rows: Any, **how: Any) -> Any:
+        read.extend(np.asarray(rows).tolist())
+        return gather(self, rows, **how)
+
+    monkeypatch.setattr(CorpusDataset, "gather", watched)
+    run = run_on(corpus, replace(TINY, labels=0.25))
+    row, fold = done(run, tmp_path / "run"), fold_of(run, dataset)
+    given = sorted(set(read) & set(fold.train_N.tolist()))
+    assert Counter(dataset.column("label")[given].tolist()) == {0: 3, 1: 3, 2: 3}  # a quarter of 12
+    assert (row.n_train, row.n_val, row.n_test) == (9, 36, 36)
+    assert set(fold.val_N.tolist()) | set(fold.test_N.tolist()) <= set(read)
+    assert row.key != unbroken.row.key
+    seen, all_seen = (data.open_data(r).seen()["seed"] for r in (run, run_on(corpus)))
+    rows_N = np.array([*given, *fold.val_N.tolist()])
+    assert seen == dataset.seen(rows_N)
+    assert seen.keys() <= all_seen.keys()
+
+
+@pytest.mark.parametrize("labels", [0.0, -0.1, 1.5, float("nan")])
+def test_a_share_of_labels_that_is_none_is_refused(labels: float) -> None:
+    with pytest.raises(ValueError, match=r"need labels in \(0, 1\]"):
+        replace(TINY, labels=labels)
+
+
 # The best epoch ----------------------------------------------------------------------------------
 
 

@@ -50,6 +50,21 @@ def test_levels_are_ordered_and_hold_their_upper_edge() -> None:
     assert found.names(()) == ("arousal <= 3", "3 < arousal <= 6", "arousal > 6")
 
 
+@pytest.mark.parametrize(
+    ("edges", "said"),
+    [
+        ((3, 6), "3, 6"),
+        ((1.5, 2.5, 3.5, 4.5), "1.5, 2.5, 3.5, 4.5"),
+        ((1.5, 2.5, 3.5, 4.5, 5.5), "1.5, 2.5, ..., 5.5"),
+        ((1.5, 2.5, 3.5, 4.5, 6), "1.5, 2.5, 3.5, 4.5, 6"),
+    ],
+)
+def test_many_even_levels_are_said_by_their_first_and_last(
+    edges: tuple[float, ...], said: str
+) -> None:
+    assert Levels("arousal", edges).words == f"arousal cut at {said}"
+
+
 RATINGS = st.lists(st.one_of(st.floats(-10, 10), st.just(NAN)), min_size=1, max_size=20)
 EDGES = st.lists(st.floats(-9, 9), min_size=1, max_size=5, unique=True).map(sorted)
 

@@ -69,7 +69,6 @@ def listen(
 
     Raises:
         ValueError: the rate is too low to find R waves.
-        ImportError: the detector is not installed.
     """
     if leads and leads[0].sfreq <= _MIN_SFREQ:
         raise ValueError(
@@ -96,9 +95,6 @@ def find(stretches_T: Sequence[FloatArray], sfreq: float) -> list[IntArray]:
 
     The detector looks for peaks alone. A lead whose median beat goes further down than up is turned
     over first, else what it marks lies beside the R wave, by 31 ms where this was measured.
-
-    Raises:
-        ImportError: the detector is not installed.
     """
     peaks = [_detect(x_T, sfreq) for x_T in stretches_T]
     median_W = _median_beat([x_BW for x_BW, _ in _around(stretches_T, peaks, sfreq, _QRS_S)])
@@ -108,12 +104,8 @@ def find(stretches_T: Sequence[FloatArray], sfreq: float) -> list[IntArray]:
 
 
 def _detect(x_T: FloatArray, sfreq: float) -> IntArray:
-    try:
-        from sleepecg import detect_heartbeats  # a second, which other recipes do not pay
-    except ImportError as error:
-        raise ImportError(
-            f"need sleepecg to find R waves: pip install 'emoray[ecg]' ({error})"
-        ) from error
+    from sleepecg import detect_heartbeats  # a second, which other recipes do not pay
+
     if len(x_T) < _LEARNT_S * sfreq or np.ptp(x_T) == 0:
         return np.zeros(0, np.int64)
     return np.asarray(detect_heartbeats(np.asarray(x_T, np.float64), sfreq), np.int64)

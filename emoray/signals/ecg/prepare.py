@@ -51,7 +51,6 @@ def prepare(recording: Recording, card: Card, recipe: EcgRecipe) -> Prepared:
         DataError: a dataset without ECG; leads or places that contradict the card or the signals;
             a rating outside its scale; an emotion without a place.
         ValueError: a segment is no whole number of samples; rates in no simple ratio.
-        ImportError: R waves are to be sought and the extra `ecg` is not installed.
     """
     recipe = recipe.for_dataset(card.name)
     segment_s, raw = recipe.segment_s_of(card), _raw(recording, card)

@@ -26,5 +26,5 @@ class EcgRecipe(Recipe):
     sfreq: float | None = None
     """Sampling rate of the segments, Hz; None for the recording's own. Sarkar & Etemad: 256."""
     r_peaks: Literal["none", "sleepecg"] = "none"
-    """Where R waves are sought, by which package (extra `ecg`): the index then says of each segment
+    """Where R waves are sought, by which package: the index then says of each segment
     where they peak and how good its leads are. The signals do not depend on it."""
