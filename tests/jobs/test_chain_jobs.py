@@ -22,7 +22,7 @@ from emoray.training.classifier import load_classifier
 from tests.experiments.test_throwaway_table import rows, wait_for, with_checkpoints
 from tests.throwaway_checkout import Checkout, end_session
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
 REPO = Path(__file__).parents[2]
 CHECKOUT = Checkout(REPO)
 
@@ -112,8 +112,8 @@ def resumed(asked: Asked, warm: Path, tmp_path_factory: pytest.TempPathFactory) 
     log = storage.parent / "log"
     words = asked.words(storage)
     with log.open("w") as said, CHECKOUT.job(asked.job, *words, log=said) as process:
-        n_stages = len(asked.stages)
-        wait_for(lambda: len(runs_begun(storage)) == n_stages, process, log)
+        for n_begun in range(1, len(asked.stages) + 1):
+            wait_for(lambda n=n_begun: len(runs_begun(storage)) >= n, process, log)
         end_session(process)
     n_rows = len(rows(storage))
     return Resumed(storage, n_rows, ended(asked, storage))
