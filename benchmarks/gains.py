@@ -240,9 +240,10 @@ def scores(
     for run in still_needed(missing(cells, store)).values():
         began = time.perf_counter()
         place = Storage.at(runs).sub(run.folder_name)
-        row = execute(run, folder=place, device=torch.device("cpu"), store=store)
+        others_start = run.key not in names  # from a teacher, which is scored too
+        row = execute(run, folder=place, device=torch.device("cpu"), store=store, keep=others_start)
         words = f"{run.stage} {run.fold} seed {run.seed}: {time.perf_counter() - began:.0f} s"
-        if row is not None:
+        if row is not None and not others_start:
             words = f"{names[run.key]}, {words}, {metric} {row.scores[metric]:.3f}"
         console.print(words, highlight=False)
     return {cell.arm.row: store.rows([run.key for run in cell.runs]) for cell in cells}
