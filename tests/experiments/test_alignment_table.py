@@ -197,10 +197,20 @@ def test_a_teachers_teacher_that_saw_a_test_person_contaminates_the_row(
 @pytest.mark.slow
 def test_a_teacher_that_was_pretrained_on_others_contaminates_nothing(tmp_path: Path) -> None:
     corpus = write_pairs(tmp_path / "corpus", EmodAlignment.recipes)
-    write_pairs(corpus, {"eeg": EegRecipe()}, Pairs(name="deap"))
+    write_pairs(corpus, {"eeg": EegRecipe()}, Pairs(name="deap", seed=1))
     rows = executed(corpus, runs_of(with_emod(), corpus, APART, ("deap",)))
     assert [row.stage for row in rows] == ["finetune", "classify"]
     assert not any("CONTAMINATED" in row.verdict for row in rows)
+
+
+@pytest.mark.slow
+def test_a_test_recording_under_another_datasets_name_is_found(tmp_path: Path) -> None:
+    corpus = write_pairs(tmp_path / "corpus", EmodAlignment.recipes)
+    write_pairs(corpus, {"eeg": EegRecipe()}, Pairs(name="deap"))  # the same noise
+    pretrain, finetune, *_ = runs_of(with_emod(), corpus, APART, ("deap",))
+    executed(corpus, [pretrain])
+    with pytest.raises(LeakageError, match="signal in pretraining.* = deap-s0"):
+        executed(corpus, [finetune])
 
 
 # What the data must have --------------------------------------------------------------------------
