@@ -125,7 +125,7 @@ def open_place(
         return Place(options, console, storage, absolute(options.corpus), keep, watched)
     console.print("No --corpus: rehearsal data, written and built once, then kept.")
     raw, location = rehearsal_folders(storage, paper.name)
-    for built, names in _builds(paper, reading or tuple(_stages_of(paper))).items():
+    for built, names in builds_of(paper, reading).items():
         rehearsal_corpus(
             raw,
             location,
@@ -148,15 +148,19 @@ class Built:
     ecg: EcgRecipe | None = None
 
 
-def _builds(paper: Paper, reading: Sequence[Reading]) -> dict[Built, set[str]]:
+def builds_of(paper: Paper, reading: Sequence[Reading] = ()) -> dict[Built, set[str]]:
     """What stages of a paper read: how it is built, and of which datasets.
+
+    Args:
+        paper: says which datasets are evaluated on.
+        reading: the stages; all that reproduce something without any.
 
     Raises:
         ValueError: stages that read one stream of a dataset by several recipes.
     """
     read: dict[str, dict[Stream, Recipe | None]] = {}
     evaluated = {*paper.evaluated, *(one.dataset for one in paper.evaluation)}
-    for kind, names in reading:
+    for kind, names in reading or _stages_of(paper):
         for name in names:
             of_dataset = read.setdefault(name, {})
             for stream in kind.streams:
