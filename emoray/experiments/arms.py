@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,32 +53,34 @@ class Arm:
         return self.stages[-1]
 
     @property
-    def streams(self) -> tuple[Stream, ...]:
-        """That any of its stages on a fold reads: all have the segments that have all of them.
+    def on_fold(self) -> list[ArmStage]:
+        """Its stages that are of one fold."""
+        return [stage for stage in self.stages if stage.kind.scope == "fold"]
 
-        Random folds are dealt over the segments there are: where one stage had others, it would
-        train on what the next one tests.
-        """
-        read = {stream for stage in self._on_fold for stream in stage.kind.streams}
-        return tuple(stream for stream in STREAMS if stream in read)
 
-    @property
-    def recipes(self) -> Mapping[Stream, Recipe]:
-        """By which its stages on a fold want them.
+def streams_of(arms: Sequence[Arm]) -> tuple[Stream, ...]:
+    """That any stage on a fold of any arm reads: all have the segments that have all of them.
 
-        Raises:
-            ValueError: two stages that want another recipe for one stream.
-        """
-        found: dict[Stream, Recipe] = {}
-        for stage in self._on_fold:
+    Random folds are dealt over the segments there are: where one stage had others, it would train
+    on what the next one tests; where one arm had others, its scores would be of another test.
+    """
+    read = {s for arm in arms for stage in arm.on_fold for s in stage.kind.streams}
+    return tuple(stream for stream in STREAMS if stream in read)
+
+
+def recipes_of(arms: Sequence[Arm]) -> dict[Stream, Recipe]:
+    """By which their stages on a fold want them.
+
+    Raises:
+        ValueError: two stages that want another recipe for one stream.
+    """
+    found: dict[Stream, Recipe] = {}
+    for arm in arms:
+        for stage in arm.on_fold:
             for stream in stage.kind.streams:
                 recipe = stage.kind.recipes.get(stream)
                 if recipe is not None and found.setdefault(stream, recipe) != recipe:
                     raise ValueError(
-                        f"{self.row}: need one recipe for {stream} in all stages, got several"
+                        f"{arm.row}: need one recipe for {stream} in all stages, got several"
                     )
-        return found
-
-    @property
-    def _on_fold(self) -> list[ArmStage]:
-        return [stage for stage in self.stages if stage.kind.scope == "fold"]
+    return found

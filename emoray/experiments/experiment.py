@@ -106,11 +106,11 @@ class Experiment:
         if evaluation.dataset not in self.graph.catalog.names:
             return CellRuns(arm, evaluation, protocol)
         try:
-            found = self.graph.dataset(arm, evaluation)
+            found = self.graph.dataset(self.arms, evaluation)
             made = folds(protocol, found.name, found.index, evaluation.target)
             names = [fold.name for fold in made]
             runs = tuple(
-                self.graph.run(arm, At(evaluation, protocol, fold, seed))
+                self.graph.run(arm, At(evaluation, protocol, fold, seed), self.arms)
                 for seed, of_seed in self._folds_by_seed(names).items()
                 for fold in of_seed
             )

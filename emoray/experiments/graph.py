@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from emoray.corpus.catalog import Catalog, Segments
-from emoray.experiments.arms import Arm, ArmStage
+from emoray.experiments.arms import Arm, ArmStage, recipes_of, streams_of
 from emoray.methods.base import Stage
 from emoray.results.paper import Evaluation
 from emoray.runtime.config import digest, set_dotted, to_dict
@@ -69,15 +69,20 @@ class Graph:
     _codes: dict[tuple[str, tuple[str, ...], Decided], str] = field(default_factory=dict)
     _named: dict[tuple[str, str, str], Mapping[str, Any] | None] = field(default_factory=dict)
 
-    def run(self, arm: Arm, at: At) -> Run:
+    def run(self, arm: Arm, at: At, beside: Sequence[Arm] = ()) -> Run:
         """The scored run of an arm's last stage.
+
+        Args:
+            arm: whose.
+            at: where it stands.
+            beside: arms that it is compared with, on the same segments.
 
         Raises:
             ValueError: the data have no such fold, or nothing to train a stage on.
             DataError: a build is missing.
         """
         *before, last = arm.stages
-        dataset = self.dataset(arm, at.evaluation)
+        dataset = self.dataset([arm, *beside], at.evaluation)
         ends: dict[str, _End] = {}
         for stage in before:
             run = self._run(stage, at, dataset, _starts(stage, ends), is_last=False)
@@ -85,14 +90,14 @@ class Graph:
             ends[stage.name] = self._end(run, self._accounts(stage, ends), opened)
         return self._run(last, at, dataset, _starts(last, ends), is_last=True)
 
-    def dataset(self, arm: Arm, evaluation: Evaluation) -> Segments:
-        """The segments that all stages of an arm on a fold share, whatever each reads of them.
+    def dataset(self, arms: Sequence[Arm], evaluation: Evaluation) -> Segments:
+        """The segments that all stages of arms on a fold share, whatever each reads of them.
 
         Raises:
             ValueError: the stages want several recipes for one stream.
             DataError: a build is missing.
         """
-        return self.catalog.dataset(evaluation.dataset, arm.streams, arm.recipes)
+        return self.catalog.dataset(evaluation.dataset, streams_of(arms), recipes_of(arms))
 
     def over_corpus(self, stage: ArmStage, seed: int) -> Run:
         """The run of a stage over the corpus that starts from nothing.

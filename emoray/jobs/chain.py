@@ -100,8 +100,7 @@ def _asked(options: Chain, paper: Paper, place: session.Place) -> _Asked:
         n_workers=place.demand.n_workers,
     )
     arm = reproduction.chain(row)
-    kind = arm.last.kind
-    index = place.catalog.dataset(dataset, kind.streams, kind.recipes).index
+    index = reproduction.graph.dataset([arm], evaluation).index
     made = [one.name for one in folds(options.protocol, dataset, index, evaluation.target)]
     fold = options.fold or made[0]
     if fold not in made:

@@ -19,7 +19,8 @@ from emoray import methods
 from emoray.corpus.catalog import Catalog
 from emoray.evaluation.audit import LeakageError
 from emoray.evaluation.folds import folds
-from emoray.experiments.arms import Arm, ArmStage
+from emoray.experiments.arms import Arm, ArmStage, recipes_of, streams_of
+from emoray.experiments.experiment import Experiment
 from emoray.experiments.graph import At, Graph, still_needed
 from emoray.experiments.paper_tables import Reproduction
 from emoray.methods.alignment.config import EEG, RECIPES
@@ -93,7 +94,7 @@ def with_emod() -> Arm:
 def runs_of(arm: Arm, corpus: Path, protocol: str, pretraining: Sequence[str] = ()) -> list[Run]:
     """On the first fold, each after those that it starts from."""
     graph = Graph(Catalog(str(corpus)), str(corpus.parent / "runs"), pretraining)
-    index = graph.dataset(arm, AROUSAL).index
+    index = graph.dataset([arm], AROUSAL).index
     first = folds(protocol, "dreamer", index, AROUSAL.target)[0].name
     return list(still_needed([graph.run(arm, At(AROUSAL, protocol, first, 0))]).values())
 
@@ -155,17 +156,36 @@ def test_a_row_of_the_paper_is_not_contaminated_by_its_own_fold(
 
 
 def test_an_arm_reads_what_all_its_stages_on_a_fold_read_together() -> None:
-    assert ours().streams == ("eeg", "ecg")
-    assert ours().recipes == RECIPES
-    assert with_emod().recipes == EmodAlignment.recipes
+    assert streams_of([ours()]) == ("eeg", "ecg")
+    assert recipes_of([ours()]) == RECIPES
+    assert recipes_of([with_emod()]) == EmodAlignment.recipes
     alone = chain(("alignment", "classify", one_epoch("alignment", "classify"), {}))
-    assert (alone.streams, alone.recipes) == (("ecg",), {"ecg": ECG_10_S})
+    assert (streams_of([alone]), recipes_of([alone])) == (("ecg",), {"ecg": ECG_10_S})
+    assert (streams_of([alone, ours()]), recipes_of([alone, ours()])) == (("eeg", "ecg"), RECIPES)
     mixed = chain(
         ("alignment", "teach", one_epoch("alignment", "teach"), {}),
         ("pipeline", "align", one_epoch("pipeline", "align"), {"teacher": "teach"}),
     )
     with pytest.raises(ValueError, match="chain: need one recipe for eeg in all stages"):
-        _ = mixed.recipes
+        recipes_of([mixed])
+
+
+def test_rows_of_a_table_are_tested_on_the_same_segments(tmp_path: Path) -> None:
+    """A person's ECG is missing: the row that reads EEG alone is not tested on that person."""
+    corpus = write_pairs(tmp_path / "corpus", RECIPES, Pairs(without={"ecg": {1}}))
+    eeg = chain(("alignment", "teach", one_epoch("alignment", "teach"), {}))
+    ecg = chain(("alignment", "classify", one_epoch("alignment", "classify"), {}))
+    experiment = Experiment(
+        arms=[eeg, ecg, ours()],
+        graph=Graph(Catalog(str(corpus)), str(tmp_path / "runs")),
+        evaluation=[AROUSAL],
+        seeds=[0],
+        protocols=[APART],
+    )
+    runs = [cell.runs[0] for cell in experiment.cells()]
+    assert len({tuple(sorted(run.builds)) for run in runs}) == 1
+    tested = [open_data(run).fold for run in runs]
+    assert all(np.array_equal(fold.test_N, tested[0].test_N) for fold in tested)
 
 
 # A teacher that saw a test person -----------------------------------------------------------------
@@ -243,6 +263,6 @@ def test_a_dataset_without_ecg_is_refused(tmp_path: Path) -> None:
     corpus = write_pairs(tmp_path / "corpus", {"eeg": EEG})
     graph = Graph(Catalog(str(corpus)), str(tmp_path / "runs"))
     with pytest.raises(DataError, match="ecg"):
-        graph.dataset(ours(), AROUSAL)
+        graph.dataset([ours()], AROUSAL)
     with pytest.raises(DataError, match="ecg"):
-        graph.dataset(replace(ours(), stages=ours().stages[-1:]), AROUSAL)
+        graph.dataset([replace(ours(), stages=ours().stages[-1:])], AROUSAL)
