@@ -209,7 +209,7 @@ def test_a_test_recording_under_another_datasets_name_is_found(tmp_path: Path) -
     write_pairs(corpus, {"eeg": EegRecipe()}, Pairs(name="deap"))  # the same noise
     pretrain, finetune, *_ = runs_of(with_emod(), corpus, APART, ("deap",))
     executed(corpus, [pretrain])
-    with pytest.raises(LeakageError, match="signal in pretraining.* = deap-s0"):
+    with pytest.raises(LeakageError, match=r"signal in pretraining.* = deap-s0"):
         executed(corpus, [finetune])
 
 
