@@ -88,8 +88,8 @@ def equation_3(
     va: Sequence[Sequence[float]] | None = None,
     d_max: float = 1.0,
 ) -> Tensor:
-    """Z_i holds every sequence, a segment's other version among them."""
-    whole = [{at: sum(p) / len(p) for at, p in of.items()} for of in (ecg, eeg)]
+    """Z_i holds every sequence, all patches of each; a segment's other version among them."""
+    whole = [{at: torch.cat(list(p)) for at, p in of.items()} for of in (ecg, eeg)]
     terms = [
         equation_1(
             query_Z,
@@ -161,6 +161,15 @@ def test_a_segments_other_version_is_a_negative_of_the_second_level() -> None:
     assert float(sequence_contrast(ecg_SPZ, eeg_SPZ, TAU_S, None, D_MAX)) > 0.01
 
 
+def test_a_sequence_knows_the_order_of_its_patches() -> None:
+    """Else its shuffled version would be no negative but the positive once more."""
+    ecg_SPZ, eeg_SPZ, _ = drawn(1, 1, 4)
+    keys = torch.cat([eeg_SPZ, eeg_SPZ[:, [2, 0, 3, 1]]])
+    queries = torch.cat([ecg_SPZ, ecg_SPZ[:, [2, 0, 3, 1]]])
+    found = float(sequence_contrast(queries, keys, TAU_S, None, D_MAX))
+    assert abs(found - math.log(2)) > 0.05
+
+
 def test_similarity_is_the_cosine_so_that_lengths_do_not_count() -> None:
     ecg_SPZ, eeg_SPZ, _ = drawn(3, 2, 2)
     longer = ecg_SPZ * 17, eeg_SPZ * torch.linspace(0.1, 9, 6).double()[:, None, None]
@@ -168,7 +177,7 @@ def test_similarity_is_the_cosine_so_that_lengths_do_not_count() -> None:
     for ecg, eeg in ((ecg_SPZ, eeg_SPZ), longer):
         found = patch_contrast(ecg, eeg, segment_S, TAU_P, None, D_MAX)
         want = patch_contrast(ecg_SPZ, eeg_SPZ, segment_S, TAU_P, None, D_MAX)
-        # Of a sequence the patches' lengths count: it is their mean.
+        # Of a sequence the patches' lengths count.
         assert float(found) == pytest.approx(float(want), abs=1e-10)
 
 
