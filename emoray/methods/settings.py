@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 Precision = Literal["float32", "bf16", "float64"]
 
@@ -59,7 +59,36 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True)
-class ClassifierConfig:
+class StepsConfig:
+    """What every stage has whose epochs draw each segment once."""
+
+    fewest: ClassVar[int] = 1
+    """Segments of a step, at least: 2 where they are told from one another or normalised."""
+
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """Weight updates."""
+    epochs: int = 50
+    """Epochs; one draws every segment once."""
+    batch_size: int = 128
+    """Segments of a step."""
+    precision: Precision = "float32"
+    """Of the forward pass: `bf16` is autocast, for GPUs; `float64` is for comparisons."""
+    compile: bool = False
+    """Run the model through torch.compile: a slow first step, faster ones after it."""
+    seed: int = 0
+    """Of weights, order of segments, and all that is drawn of them: dropout, views, masks."""
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < self.fewest:
+            least = "" if self.fewest == 1 else f" and batch_size of at least {self.fewest}"
+            what = "epochs" if least else "epochs and batch_size"
+            raise ValueError(
+                f"need {what} of at least 1{least}, got {self.epochs} and {self.batch_size}"
+            )
+
+
+@dataclass(frozen=True)
+class ClassifierConfig(StepsConfig):
     """How any classifier is trained. The paper says cross-entropy and five seeds, nothing else."""
 
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -72,18 +101,9 @@ class ClassifierConfig:
     labels: float = 1.0
     """Share of the segments of each class of a fold's training part whose label is given; the
     others take no part, and the epoch is chosen on all of the validation part. Not in the paper."""
-    precision: Precision = "float32"
-    """Of the forward pass: `bf16` is autocast, for GPUs; `float64` is for comparisons."""
-    compile: bool = False
-    """Run the model through torch.compile: a slow first step, faster ones after it."""
-    seed: int = 0
-    """Of weights, order of segments and dropout."""
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1:
-            raise ValueError(
-                f"need epochs and batch_size of at least 1, got {self.epochs} and {self.batch_size}"
-            )
+        super().__post_init__()
         if not 0 < self.labels <= 1:
             raise ValueError(f"need labels in (0, 1], got {self.labels:g}")
 

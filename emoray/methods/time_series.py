@@ -79,18 +79,6 @@ def check_dropout(dropout: float) -> None:
         raise ValueError(f"need dropout in [0, 1), got {dropout:g}")
 
 
-def check_steps(epochs: int, batch_size: int) -> None:
-    """Refuse steps without anybody to be told from: batches are normalised and contrasted.
-
-    Raises:
-        ValueError: says what they are.
-    """
-    if epochs < 1 or batch_size < 2:
-        raise ValueError(
-            f"need epochs of at least 1 and batch_size of at least 2, got {epochs} and {batch_size}"
-        )
-
-
 def optimizer() -> OptimizerConfig:
     """Adam at 3e-4, betas of 0.9 and 0.99, 3e-4 of every weight added to its gradient.
 

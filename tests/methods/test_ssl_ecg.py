@@ -435,7 +435,7 @@ def test_the_rate_falls_by_a_tenth_every_ten_thousand_steps() -> None:
     [
         (lambda: PretextConfig(dropout=1.0), r"need dropout in \[0, 1\), got 1"),
         (lambda: EmotionConfig(dropout=-0.1), r"need dropout in \[0, 1\), got -0.1"),
-        (lambda: PretextConfig(batch_size=0), "need epochs, batch_size and n_hidden of at least 1"),
+        (lambda: PretextConfig(batch_size=0), "need epochs and batch_size of at least 1"),
         (lambda: EmotionConfig(hidden=(512, 0)), "need hidden layers of at least 1"),
         (lambda: EmotionConfig(epochs=0), "need epochs and batch_size of at least 1"),
     ],

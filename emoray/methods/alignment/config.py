@@ -13,7 +13,12 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from emoray.methods.ecg_segments import ECG_10_S
-from emoray.methods.settings import NEVER_CLIPPED, ClassifierConfig, OptimizerConfig, Precision
+from emoray.methods.settings import (
+    NEVER_CLIPPED,
+    ClassifierConfig,
+    OptimizerConfig,
+    StepsConfig,
+)
 from emoray.methods.ssl_ecg.config import EncoderConfig as ConvolutionConfig
 from emoray.methods.ssl_ecg.config import Leads
 from emoray.signals import EegRecipe, Recipe
@@ -108,7 +113,7 @@ def _optimizer() -> OptimizerConfig:
 
 
 @dataclass(frozen=True)
-class _StageConfig:
+class _StageConfig(StepsConfig):
     """What the stages without classes share."""
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -119,18 +124,6 @@ class _StageConfig:
     """Not in the paper."""
     batch_size: int = 128
     """Segments of a step. Not in the paper."""
-    precision: Precision = "float32"
-    """Of the forward pass: `bf16` is autocast, for GPUs; `float64` is for comparisons."""
-    compile: bool = False
-    """Run the model through torch.compile: a slow first step, faster ones after it."""
-    seed: int = 0
-    """Of weights, order of segments, dropout, masks and permutations."""
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1:
-            raise ValueError(
-                f"need epochs and batch_size of at least 1, got {self.epochs} and {self.batch_size}"
-            )
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from emoray.methods.settings import (
     REHEARSAL,
     ClassifierConfig,
     OptimizerConfig,
-    Precision,
+    StepsConfig,
 )
 
 Activation = Literal["leaky_relu", "relu"]
@@ -144,7 +144,7 @@ def _pretext_optimizer() -> OptimizerConfig:
 
 
 @dataclass(frozen=True)
-class PretextConfig:
+class PretextConfig(StepsConfig):
     """Everything that decides what learning to recognise transformations computes."""
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -165,20 +165,12 @@ class PretextConfig:
     """Epochs (paper)."""
     batch_size: int = 128
     """Segments of a step (paper), each of which is there in seven versions."""
-    precision: Precision = "float32"
-    """Of the forward pass: `bf16` is autocast, for GPUs; `float64` is for comparisons."""
-    compile: bool = False
-    """Run the model through torch.compile: a slow first step, faster ones after it."""
-    seed: int = 0
-    """Of weights, plan, dropout and transformations alike."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_dropout(self.dropout)
-        if min(self.epochs, self.batch_size, self.n_hidden) < 1:
-            raise ValueError(
-                "need epochs, batch_size and n_hidden of at least 1, "
-                f"got {self.epochs}, {self.batch_size} and {self.n_hidden}"
-            )
+        if self.n_hidden < 1:
+            raise ValueError(f"need n_hidden of at least 1, got {self.n_hidden}")
 
 
 def _emotion_optimizer() -> OptimizerConfig:

@@ -11,10 +11,16 @@ parameters. Where nothing else is said, values are those of the code's configura
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from emoray.methods import time_series
-from emoray.methods.settings import REHEARSAL, ClassifierConfig, OptimizerConfig, Precision
-from emoray.methods.time_series import ConvConfig, check_steps
+from emoray.methods.settings import (
+    REHEARSAL,
+    ClassifierConfig,
+    OptimizerConfig,
+    StepsConfig,
+)
+from emoray.methods.time_series import ConvConfig
 
 
 def _blocks() -> ConvConfig:
@@ -65,9 +71,11 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True)
-class PretrainConfig:
+class PretrainConfig(StepsConfig):
     """Everything that decides what contrasting time and frequency computes."""
 
+    fewest: ClassVar[int] = 2
+    """Batches are normalised and contrasted."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     """Architecture."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -83,15 +91,6 @@ class PretrainConfig:
     """Epochs; of ECG the released code has 100, with 40 beside it, which its other data have."""
     batch_size: int = 128
     """Segments of a step."""
-    precision: Precision = "float32"
-    """Of the forward pass: `bf16` is autocast, for GPUs; `float64` is for comparisons."""
-    compile: bool = False
-    """Run the model through torch.compile: a slow first step, faster ones after it."""
-    seed: int = 0
-    """Of weights, plan, dropout and views alike."""
-
-    def __post_init__(self) -> None:
-        check_steps(self.epochs, self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -103,6 +102,8 @@ class ClassifyConfig(ClassifierConfig):
     epoch is reported that tests best; here it is the best one on validation.
     """
 
+    fewest: ClassVar[int] = 2
+    """Batches are normalised and contrasted."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     """Architecture; the same as pretraining's."""
     n_hidden: int = 64
@@ -115,7 +116,7 @@ class ClassifyConfig(ClassifierConfig):
     """Segments of a step. The released code has as many as it fine-tunes on: 41 of ECG's target."""
 
     def __post_init__(self) -> None:
-        check_steps(self.epochs, self.batch_size)
+        super().__post_init__()
         if self.n_hidden < 0:
             raise ValueError(f"need n_hidden of at least 0, got {self.n_hidden}")
 

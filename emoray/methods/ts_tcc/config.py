@@ -8,10 +8,16 @@ where nothing else is said, values are those of its sleep data, one channel of E
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from emoray.methods import time_series
-from emoray.methods.settings import REHEARSAL, ClassifierConfig, OptimizerConfig, Precision
-from emoray.methods.time_series import ConvConfig, check_dropout, check_steps
+from emoray.methods.settings import (
+    REHEARSAL,
+    ClassifierConfig,
+    OptimizerConfig,
+    StepsConfig,
+)
+from emoray.methods.time_series import ConvConfig, check_dropout
 
 
 @dataclass(frozen=True)
@@ -60,9 +66,11 @@ class ContextConfig:
 
 
 @dataclass(frozen=True)
-class PretrainConfig:
+class PretrainConfig(StepsConfig):
     """Everything that decides what contrasting two views computes."""
 
+    fewest: ClassVar[int] = 2
+    """Batches are normalised and contrasted."""
     encoder: ConvConfig = field(default_factory=ConvConfig)
     """Architecture."""
     context: ContextConfig = field(default_factory=ContextConfig)
@@ -81,15 +89,6 @@ class PretrainConfig:
     """Epochs."""
     batch_size: int = 128
     """Segments of a step."""
-    precision: Precision = "float32"
-    """Of the forward pass: `bf16` is autocast, for GPUs; `float64` is for comparisons."""
-    compile: bool = False
-    """Run the model through torch.compile: a slow first step, faster ones after it."""
-    seed: int = 0
-    """Of weights, plan, dropout, views and the end of the past alike."""
-
-    def __post_init__(self) -> None:
-        check_steps(self.epochs, self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -100,6 +99,8 @@ class ClassifyConfig(ClassifierConfig):
     trained as in pretraining. There the last epoch counts; here the best one on validation.
     """
 
+    fewest: ClassVar[int] = 2
+    """Batches are normalised and contrasted."""
     encoder: ConvConfig = field(default_factory=ConvConfig)
     """Architecture; the same as pretraining's."""
     optimizer: OptimizerConfig = field(default_factory=time_series.optimizer)
@@ -108,9 +109,6 @@ class ClassifyConfig(ClassifierConfig):
     """Epochs."""
     batch_size: int = 128
     """Segments of a step."""
-
-    def __post_init__(self) -> None:
-        check_steps(self.epochs, self.batch_size)
 
 
 def _small() -> ConvConfig:
