@@ -42,7 +42,7 @@ from emoray.methods.alignment.model import (
     as_patches,
     reordered,
 )
-from emoray.methods.base import Inputs, Stage, Start, TargetName
+from emoray.methods.base import Inputs, PatchEncoder, Stage, Start, TargetName
 from emoray.methods.baselines.method import Training
 from emoray.methods.classification import Classification
 from emoray.methods.counter_draws import DropoutKey
@@ -263,8 +263,7 @@ class Alignment(Stage):
 
     def constants(self, group: Group) -> Mapping[str, Tensor]:
         """What the teacher says of the EEG, and the orders in which patches are shuffled."""
-        teacher = self.teacher.to(group.positions_B.device, group["eeg"].x_BCT.dtype)
-        encoder, n_patches = as_patches(teacher), self.n_patches
+        encoder, n_patches = self._teacher_beside(group), self.n_patches
         found = {"eeg": encoder.patches(group, n_patches)}
         if self.config.shuffle:
             order_BRP = self._orders(group, n_patches)
@@ -275,6 +274,16 @@ class Alignment(Stage):
             ]
             found["eeg_shuffled"] = torch.stack(others, dim=1)
         return found
+
+    def paired(self, module: nn.Module, group: Group) -> tuple[Tensor, Tensor]:
+        """Sequences of ECG and of EEG as Eq. 3 compares them: the mean over patches."""
+        n_patches = self.n_patches
+        ecg_BZ = module((group,), n_patches).mean(1)
+        return ecg_BZ, self._teacher_beside(group).patches(group, n_patches).mean(1)
+
+    def _teacher_beside(self, group: Group) -> PatchEncoder:
+        """The teacher where a group's signals lie, in their type."""
+        return as_patches(self.teacher.to(group.positions_B.device, group["eeg"].x_BCT.dtype))
 
     def _orders(self, group: Group, n_patches: int) -> Tensor:
         """R orders of each segment, (B, R, P), by its row alone."""
