@@ -270,7 +270,11 @@ class Reproduction:
             raise ValueError(cell.error or f"need {figure.dataset} in the corpus, got none")
         shown = next(stage for stage in arm.stages if stage.name == figure.stage)
         return tuple(
-            next(one for one in descent(run) if (one.method, one.stage) == (shown.method, shown.stage))
+            next(
+                one
+                for one in descent(run)
+                if (one.method, one.stage) == (shown.method, shown.stage)
+            )
             for run in cell.runs
             if run.fold == cell.runs[0].fold
         )

@@ -69,8 +69,7 @@ def make_similarities(
     task = ray.remote(_make).options(num_cpus=resources.cpus, num_gpus=resources.gpus)
     ray.get([task.remote(one, resources) for one in requests if not _is_there(one)])
     return [
-        {arm: Beside.load(Storage.at(one.store), one.file(arm)) for arm in ARMS}
-        for one in requests
+        {arm: Beside.load(Storage.at(one.store), one.file(arm)) for arm in ARMS} for one in requests
     ]
 
 
@@ -95,7 +94,8 @@ def _make(request: SimilarityRequest, resources: Resources) -> None:
 
 
 def _beside(found: RunData, stage: Any, module: torch.nn.Module, device: torch.device) -> Beside:
-    assert found.fold is not None and found.labels is not None  # of a run on a fold
+    assert found.fold is not None  # of a run on a fold, which has labels too
+    assert found.labels is not None
     rows_N = by_person(found.fold.test_N, found.dataset.column("subject"), AT_MOST)
     query_NZ, key_NZ = paired_features(stage, module, found.dataset, rows_N, device=device)
     return Beside(

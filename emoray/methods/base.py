@@ -346,7 +346,9 @@ class Stage(ABC):
         Raises:
             ValueError: the stage draws no stream to another.
         """
-        raise ValueError(f"need a stage that draws one stream to another, got {type(self).__name__}")
+        raise ValueError(
+            f"need a stage that draws one stream to another, got {type(self).__name__}"
+        )
 
     def n_parameters(self, module: nn.Module) -> Mapping[str, int]:
         """Trainable numbers of the module's `head`, and of all the rest as `encoder`."""

@@ -167,6 +167,8 @@ class PaperProjection:
 class PublishedSpread:
     """What a paper says of a matrix of similarities."""
 
+    name: str
+    """Of the arm, as the paper writes it."""
     low: float
     high: float
     mean: float
@@ -183,9 +185,14 @@ class PaperSimilarity:
     caption: str
     similarity: str
     """`cosine`."""
+    rows: str
+    """What the features are of that are drawn to the others (`ECG`)."""
+    columns: str
+    """What the others are of."""
     projection: str
     """`t-SNE`."""
     without: PublishedSpread
+    """Before the stage's training."""
     trained: PublishedSpread
     row: PaperRow
     """Of a table; it has what reproduces it."""

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -228,6 +228,7 @@ class _Projection(_Section):
 
 
 class _Spread(_Section):
+    name: _Text
     low: _Cosine
     high: _Cosine
     mean: _Cosine
@@ -243,7 +244,9 @@ class _StageOfTable(_Section):
 
 class _Similarity(_Section):
     caption: _Text
-    similarity: _Text
+    similarity: Literal["cosine"]
+    rows: _Text
+    columns: _Text
     projection: _Text
     without: _Spread
     trained: _Spread
@@ -396,9 +399,7 @@ def _one_of(known: Mapping[str, _Named], name: str, at: str) -> _Named:
     return known[name]
 
 
-def _figure(
-    section: Mapping[str, Any], at: str, tables: Mapping[str, PaperTable]
-) -> PaperFigure:
+def _figure(section: Mapping[str, Any], at: str, tables: Mapping[str, PaperTable]) -> PaperFigure:
     if "similarity" in section:
         return _similarity(section, at, tables)
     return _projection(section, at)
@@ -419,6 +420,8 @@ def _similarity(
         name=at,
         caption=found.caption,
         similarity=found.similarity,
+        rows=found.rows,
+        columns=found.columns,
         projection=found.projection,
         without=_spread(found.without, f"{at} without"),
         trained=_spread(found.trained, f"{at} trained"),
@@ -434,7 +437,7 @@ def _spread(found: _Spread, at: str) -> PublishedSpread:
         raise ValueError(
             f"need low <= mean <= high in {at}, got {found.low}, {found.mean}, {found.high}"
         )
-    return PublishedSpread(found.low, found.high, found.mean)
+    return PublishedSpread(found.name, found.low, found.high, found.mean)
 
 
 def _projection(section: Mapping[str, Any], at: str) -> PaperProjection:
