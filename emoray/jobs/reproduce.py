@@ -105,15 +105,15 @@ def _similarity(
     picture = figures.similarity_figure(
         arms,
         title=where,
-        rows=figure.rows,
-        columns=figure.columns,
+        query=figure.query,
+        key=figure.key,
         classes=figure.evaluation.class_names,
         rehearsal=place.catalog.rehearsal,
     )
     words = (
-        f"Left {figure.without.name}: the {figure.rows} encoder as it starts; right "
+        f"Left {figure.without.name}: the {figure.query} encoder as it starts; right "
         f"{figure.trained.name}: after its training; drawn is seed {runs[0].seed}. Above cosines "
-        f"with the teacher's {figure.columns}, below the {figure.rows} features by class. "
+        f"with the teacher's {figure.key}, below the {figure.query} features by class. "
         f"{figures.NO_MEASURE}"
     )
     _report(

@@ -185,10 +185,10 @@ class PaperSimilarity:
     caption: str
     similarity: str
     """`cosine`."""
-    rows: str
+    query: str
     """What the features are of that are drawn to the others (`ECG`)."""
-    columns: str
-    """What the others are of."""
+    key: str
+    """What the others are of (`EEG`)."""
     projection: str
     """`t-SNE`."""
     without: PublishedSpread

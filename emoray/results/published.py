@@ -245,8 +245,8 @@ class _StageOfTable(_Section):
 class _Similarity(_Section):
     caption: _Text
     similarity: Literal["cosine"]
-    rows: _Text
-    columns: _Text
+    query: _Text
+    key: _Text
     projection: _Text
     without: _Spread
     trained: _Spread
@@ -420,8 +420,8 @@ def _similarity(
         name=at,
         caption=found.caption,
         similarity=found.similarity,
-        rows=found.rows,
-        columns=found.columns,
+        query=found.query,
+        key=found.key,
         projection=found.projection,
         without=_spread(found.without, f"{at} without"),
         trained=_spread(found.trained, f"{at} trained"),

@@ -115,8 +115,8 @@ def similarity_figure(
     arms: Sequence[Pair],
     *,
     title: str,
-    rows: str,
-    columns: str,
+    query: str,
+    key: str,
     classes: Sequence[str],
     rehearsal: bool,
 ) -> bytes:
@@ -125,15 +125,15 @@ def similarity_figure(
     Args:
         arms: left to right, two.
         title: above the panels.
-        rows: what the rows are of (`ECG`).
-        columns: what the columns are of.
+        query: what the rows are of (`ECG`).
+        key: what the columns are of (`EEG`).
         classes: names by class index.
         rehearsal: whether to say in the picture that it shows rehearsal data.
 
     Raises:
         ValueError: the arms are not of the same segments.
     """
-    return png(_figure(arms, title, rows, columns, classes, rehearsal=rehearsal))
+    return png(_figure(arms, title, query, key, classes, rehearsal=rehearsal))
 
 
 def spread_words(arms: Sequence[Pair]) -> tuple[str, ...]:
@@ -184,8 +184,8 @@ def _signed(value: float, digits: int) -> str:
 def _figure(
     arms: Sequence[Pair],
     title: str,
-    rows: str,
-    columns: str,
+    query: str,
+    key: str,
     classes: Sequence[str],
     *,
     rehearsal: bool,
@@ -198,14 +198,14 @@ def _figure(
         WIDTH_IN + 1.5,
         title=title,
         rehearsal=rehearsal,
-        notes=_notes(first, rows, columns),
+        notes=_notes(first, query, key),
     )
     grid = figure.subplots(2, 2)
     limit = max(float(np.abs(arm.drawn.similarity_NN).max()) for arm in arms) or 1.0
     for letter, axes, arm in zip("ab", grid[0], arms, strict=True):
         _matrix(axes, arm, limit)
         axes.set_title(f"({letter}) {arm.published.name}", fontsize=TEXT)
-    grid[0, 0].set_ylabel(rows, fontsize=SMALL)
+    grid[0, 0].set_ylabel(query, fontsize=SMALL)
     for letter, axes, arm in zip("cd", grid[1], arms, strict=True):
         _plane(axes, arm.drawn, classes)
         axes.set_title(f"({letter}) {arm.published.name}", fontsize=TEXT)
@@ -217,18 +217,18 @@ def _figure(
         aspect=35,
         pad=0.02,
     )
-    bar.set_label(f"cosine of {rows} (row) and {columns} (column)", fontsize=SMALL)
+    bar.set_label(f"cosine of {query} (row) and {key} (column)", fontsize=SMALL)
     bar.ax.tick_params(labelsize=SMALL)
     return figure
 
 
-def _notes(shown: Matrix, rows: str, columns: str) -> list[str]:
+def _notes(shown: Matrix, query: str, key: str) -> list[str]:
     n_people = len(set(shown.subjects))
     return [
         f"(a), (b): {len(shown.label_N):,} segments of {n_people} "
         f"{'person' if n_people == 1 else 'people'}, person by person (lines part them); on the "
-        f"diagonal pairs: {rows} and {columns} of the same instant. {NO_MEASURE}",
-        f"(c), (d): features of {rows} by class. {LAYOUT}",
+        f"diagonal pairs: {query} and {key} of the same instant. {NO_MEASURE}",
+        f"(c), (d): features of {query} by class. {LAYOUT}",
     ]
 
 
