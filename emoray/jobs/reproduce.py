@@ -101,17 +101,18 @@ def _similarity(
         for arm, published in (("without", figure.without), ("trained", figure.trained))
     ]
     title, protocol = figure.evaluation.title, PROTOCOLS[runs[0].protocol]
-    where = f"{title}: test segments of {runs[0].fold} of {protocol.name}"
+    where = f"test segments of fold {runs[0].fold} of {protocol.name}"
     picture = figures.similarity_figure(
         arms,
-        title=where,
+        title=title,
+        shown=where,
         query=figure.query,
         key=figure.key,
         classes=figure.evaluation.class_names,
         rehearsal=place.catalog.rehearsal,
     )
     words = (
-        f"Left {figure.without.name}: the {figure.query} encoder as it starts; right "
+        f"{where[0].upper()}{where[1:]}. Left {figure.without.name}: the {figure.query} encoder as it starts; right "
         f"{figure.trained.name}: after its training; drawn is seed {runs[0].seed}. Above cosines "
         f"with the teacher's {figure.key}, below the {figure.query} features by class. "
         f"{figures.NO_MEASURE}"
@@ -120,7 +121,7 @@ def _similarity(
         reproduction,
         figure,
         place,
-        Figure("similarity", where, words, picture),
+        Figure("similarity", title, words, picture),
         asked=[question(run) for run in runs],
         began=began,
         notes=(f"{protocol.name}: {protocol.words}.", *figures.spread_words(arms)),

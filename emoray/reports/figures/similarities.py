@@ -115,6 +115,7 @@ def similarity_figure(
     arms: Sequence[Pair],
     *,
     title: str,
+    shown: str,
     query: str,
     key: str,
     classes: Sequence[str],
@@ -125,6 +126,7 @@ def similarity_figure(
     Args:
         arms: left to right, two.
         title: above the panels.
+        shown: which segments, in words.
         query: what the rows are of (`ECG`).
         key: what the columns are of (`EEG`).
         classes: names by class index.
@@ -133,7 +135,7 @@ def similarity_figure(
     Raises:
         ValueError: the arms are not of the same segments.
     """
-    return png(_figure(arms, title, query, key, classes, rehearsal=rehearsal))
+    return png(_figure(arms, title, shown, query, key, classes, rehearsal=rehearsal))
 
 
 def spread_words(arms: Sequence[Pair]) -> tuple[str, ...]:
@@ -184,6 +186,7 @@ def _signed(value: float, digits: int) -> str:
 def _figure(
     arms: Sequence[Pair],
     title: str,
+    shown: str,
     query: str,
     key: str,
     classes: Sequence[str],
@@ -195,10 +198,10 @@ def _figure(
     if not same or tuple(first.subjects) != tuple(second.subjects):
         raise ValueError("need both arms of the same segments, got others")
     figure = sheet(
-        WIDTH_IN + 1.5,
+        WIDTH_IN + 2.1,
         title=title,
         rehearsal=rehearsal,
-        notes=_notes(first, query, key),
+        notes=_notes(first, shown, query, key),
     )
     grid = figure.subplots(2, 2)
     limit = max(float(np.abs(arm.drawn.similarity_NN).max()) for arm in arms) or 1.0
@@ -222,12 +225,12 @@ def _figure(
     return figure
 
 
-def _notes(shown: Matrix, query: str, key: str) -> list[str]:
-    n_people = len(set(shown.subjects))
+def _notes(drawn: Matrix, shown: str, query: str, key: str) -> list[str]:
+    n_people = len(set(drawn.subjects))
+    people = "person" if n_people == 1 else "people, person by person (lines part them)"
     return [
-        f"(a), (b): {len(shown.label_N):,} segments of {n_people} "
-        f"{'person' if n_people == 1 else 'people'}, person by person (lines part them); on the "
-        f"diagonal pairs: {query} and {key} of the same instant. {NO_MEASURE}",
+        f"Shown: {len(drawn.label_N):,} {shown}, of {n_people} {people}.",
+        f"(a), (b): on the diagonal pairs, {query} and {key} of the same instant. {NO_MEASURE}",
         f"(c), (d): features of {query} by class. {LAYOUT}",
     ]
 
@@ -278,9 +281,8 @@ def _plane(axes: Axes, shown: Matrix, classes: Sequence[str]) -> None:
     axes.legend(
         loc="upper center",
         bbox_to_anchor=(0.5, -0.02),
-        ncols=2,
         fontsize=SMALL,
         frameon=False,
         handletextpad=0.1,
-        columnspacing=0.8,
+        labelspacing=0.2,
     )
