@@ -112,10 +112,10 @@ def _similarity(
         rehearsal=place.catalog.rehearsal,
     )
     words = (
-        f"{where[0].upper()}{where[1:]}. Left {figure.without.name}: the {figure.query} encoder as it starts; right "
-        f"{figure.trained.name}: after its training; drawn is seed {runs[0].seed}. Above cosines "
-        f"with the teacher's {figure.key}, below the {figure.query} features by class. "
-        f"{figures.NO_MEASURE}"
+        f"{where.capitalize()}. Left {figure.without.name}: the {figure.query} encoder as it "
+        f"starts; right {figure.trained.name}: after its training; drawn is seed {runs[0].seed}. "
+        f"Above cosines with the teacher's {figure.key}, below the {figure.query} features by "
+        f"class. {figures.NO_MEASURE}"
     )
     _report(
         reproduction,
