@@ -115,7 +115,7 @@ def _similarity(
         f"{where.capitalize()}. Left {figure.without.name}: the {figure.query} encoder as it "
         f"starts; right {figure.trained.name}: after its training; drawn is seed {runs[0].seed}. "
         f"Above cosines with the teacher's {figure.key}, below the {figure.query} features by "
-        f"class. {figures.NO_MEASURE}"
+        "class."
     )
     _report(
         reproduction,

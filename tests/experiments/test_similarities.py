@@ -196,7 +196,7 @@ def test_the_job_runs_what_is_missing_once_and_leaves_a_page(
     words += [f"{stage}.batch_size=32" for stage in ("reconstruct", "teach", "align")]
     words += [
         f"{stage}.encoder.{name}={value}"
-        for stage in ("reconstruct", "align")
+        for stage in ("reconstruct", "teach", "align")
         for name, value in sizes.items()
     ]
     asked = Reproduce(
