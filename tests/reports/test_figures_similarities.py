@@ -31,7 +31,7 @@ def an_arm(shift: float, diagonal: float, seed: int = 0) -> Beside:
 def arms(n_seeds: int = 1) -> list[Pair]:
     return [
         Pair(WITHOUT, {seed: an_arm(-0.5, 0.0, seed) for seed in range(n_seeds)}),
-        Pair(TRAINED, {seed: an_arm(-0.1, 0.3, seed) for seed in range(n_seeds)}),
+        Pair(TRAINED, {seed: an_arm(-0.1, 0.3, seed + 10) for seed in range(n_seeds)}),
     ]
 
 
