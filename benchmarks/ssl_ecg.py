@@ -2,6 +2,7 @@
 
     python -m benchmarks.ssl_ecg                      # CPU: steps of 16 windows, about 2 min
     python -m benchmarks.ssl_ecg --segments 128       # the paper's step, on a GPU
+    python -m benchmarks.ssl_ecg --threads 1 --cpu-seconds    # where others are at work too
 
 A step is what training does: seven versions of each window, forward, backward, Adam. The multiply-
 adds are those of the convolutions, from their shapes; a plain product of matrices says what the
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -65,8 +67,10 @@ def main() -> None:
     }
     for each in work.values():
         each()  # a warm-up
+    clock = time.process_time if options.cpu_seconds else time.perf_counter
     times_s = [  # in turn, so that a busy moment of the machine meets all of them
-        [seconds_of(each, options.device) for each in work.values()] for _ in range(options.repeats)
+        [seconds_of(each, options.device, clock) for each in work.values()]
+        for _ in range(options.repeats)
     ]
     least_s = dict(zip(work, map(min, zip(*times_s, strict=True)), strict=True))
     rows = [
@@ -88,6 +92,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--segments", type=int, help="of a step (default: 128 on a GPU, or 16)")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument(
+        "--cpu-seconds",
+        action="store_true",
+        help="the process's own, of all threads: on a busy machine with --threads 1",
+    )
     parser.add_argument("--bf16", action="store_true", help="under autocast")
     parser.add_argument("--compile", action="store_true", help="through torch.compile")
     parser.add_argument("--json", type=Path, help="also write the rows here")

@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from emoray.batches import distributed
 from emoray.batches.batch import Batch, Group, Signal
-from emoray.methods.base import Inputs, StreamSpec
+from emoray.methods.base import Inputs, Stage, StreamSpec
+from emoray.training.batch_norm import over_all_workers
 
 SFREQ = 256.0
+SHARES = {1: (range(6),), 2: (range(2), range(2, 6))}
+"""Places of a step's segments that each worker holds, by the number of workers."""
+STEP = 4
 
 
 def leads(n: int) -> tuple[str, ...]:
@@ -51,6 +56,23 @@ def beats(step: int, n: int = 16, n_times: int = 512) -> Batch:
     noise_BT = 0.1 * torch.randn(n, n_times, generator=generator)
     signal = Signal((x_BT + noise_BT)[:, None], leads(1), SFREQ)
     return Batch(step, (Group("made", {"ecg": signal}, torch.arange(n)),), {"label": label_B})
+
+
+def moved(module: nn.Module) -> nn.Module:
+    """In float64, with weights that tell segments apart."""
+    for parameter in module.double().parameters():
+        nn.init.normal_(parameter, std=0.4, generator=torch.Generator().manual_seed(3))
+    return module
+
+
+def losses_here(stage: Stage, n_times: int) -> dict[str, float]:
+    """The losses of a step as this worker computes them from its share."""
+    share = SHARES[distributed.world_size()][distributed.rank()]
+    module = moved(stage.build())
+    if distributed.world_size() > 1:
+        over_all_workers(module)
+    batch = Batch(STEP, (group(len(share), n_times, first=share.start),), {})
+    return {name: loss.item() for name, loss in stage.losses(module, batch).items()}
 
 
 def nt_xent_by_loop(one: Tensor, two: Tensor, temperature: float) -> float:

@@ -7,6 +7,7 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
+from statistics import harmonic_mean
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from sklearn.metrics import (
     balanced_accuracy_score,
     cohen_kappa_score,
     f1_score,
+    precision_score,
+    recall_score,
 )
 
 from emoray.results.store import FORMAT, KEY_PARTS, ResultRow, key_of
@@ -41,7 +44,12 @@ def _scores(confusion: tuple[tuple[int, ...], ...]) -> dict[str, float]:
         wf1 = float(f1_score(true_N, predicted_N, average="weighted", zero_division=0))
         acc = float(accuracy_score(true_N, predicted_N))
         f1 = float(f1_score(true_N, predicted_N, average="macro", zero_division=0))
-    return {"bacc": bacc, "kappa": kappa, "wf1": wf1, "acc": acc, "f1": f1}
+        means = [
+            float(mean(true_N, predicted_N, average="macro", zero_division=0))
+            for mean in (precision_score, recall_score)
+        ]
+    found = {"bacc": bacc, "kappa": kappa, "wf1": wf1, "acc": acc, "f1": f1}
+    return {**found, "f1_of_means": harmonic_mean(means)}
 
 
 def fields(confusion: Confusion = CONFUSION, **changes: Any) -> dict[str, Any]:

@@ -16,16 +16,22 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import tyro
 import yaml
 
 from emoray.batches.batch import Batch, Group, Signal
+from emoray.experiments.options import Build
 from emoray.methods.base import Inputs, StreamSpec
+from emoray.methods.ecg_segments import RECIPES
+from emoray.results import published as papers
 from emoray.training.loop import take_step
 from emoray.training.optimizers import make_optimizer
 from tests.indexes import index_table, published
 from tests.sources import ToneSource
+from tests.training.test_classifier import write as write_classifier
 
 REPO = Path(__file__).parents[1]
 PAGES = sorted([*REPO.glob("*.md"), *REPO.glob("docs/*.md")])
@@ -154,6 +160,14 @@ def test_every_option_is_one_of_its_job(path: Path, options: dict[str, set[str]]
     assert not wrong
 
 
+def test_the_command_for_ssl_ecg_builds_what_its_stages_read() -> None:
+    commands = COMMAND.findall(page("docs/data_path.md").replace("\\\n", " "))
+    (words,) = [words for job, words in commands if job == "build_corpus" and "r-peaks" in words]
+    built = tyro.cli(Build, args=words.split())
+    assert built.ecg == RECIPES["ecg"]
+    assert (built.streams, built.datasets) == (("ecg",), papers.load("ssl_ecg").pretraining)
+
+
 def test_the_options_are_found(options: dict[str, set[str]]) -> None:
     """Else the test above would hold nothing, or everything."""
     assert "--resume" in options["pretrain_emod"]
@@ -203,8 +217,6 @@ def test_the_worked_protocol_tests_each_subject_once() -> None:
 
 
 def test_the_worked_metric_by_hand() -> None:
-    import numpy as np
-
     from emoray.evaluation import metrics
 
     room = dict(vars(metrics))
@@ -218,7 +230,6 @@ def test_the_worked_metric_by_hand() -> None:
 
 
 def test_the_worked_evaluation_is_one_that_a_paper_may_have() -> None:
-    from emoray.results import published as papers
     from emoray.vocabulary.targets import Cut
 
     (found,) = papers.parse(
@@ -240,6 +251,38 @@ def test_the_worked_row_of_a_table_is_emods() -> None:
     (row,) = tomllib.loads(example("toml", "[[table_3.rows]]"))["table_3"]["rows"]
     (stored,) = [r for r in paper["table_3"]["rows"] if r["name"] == row["name"]]
     assert row.items() <= stored.items()
+
+
+def test_the_worked_classifier_tells_a_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (block,) = blocks(page("docs/classifiers.md"), "python")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    write_classifier(tmp_path / "emoray" / "classifiers" / "NAME")
+    at = np.arange(32 * 500) / 500.0
+    np.save("recording.npy", np.stack([np.sin(9.0 * at), np.cos(40.0 * at)]))
+    exec(block, {})
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("Classifier of ecg ecg1 ecg2, 10 s at 256 Hz: arousal <= 3, arousal")
+    assert [line.split(" s  arousal ")[0].strip() for line in said[1:]] == ["0", "10", "20"]
+
+
+def test_the_worked_build_is_by_the_recipes_that_both_ecg_methods_read() -> None:
+    import shlex
+
+    import tyro
+
+    from emoray.experiments.options import Build
+    from emoray.methods import ecg_segments
+    from emoray.methods.alignment import config as alignment
+
+    text = page("docs/classifiers.md").replace("\\\n", " ")
+    (command,) = re.findall(r"python jobs/build_corpus\.py (.*)", text)
+    built = tyro.cli(Build, args=shlex.split(command), config=(tyro.conf.FlagCreatePairsOff,))
+    assert {"eeg": built.recipe, "ecg": built.ecg} == alignment.RECIPES
+    assert {"ecg": built.ecg} == ecg_segments.RECIPES
+    assert built.streams == ("eeg", "ecg")
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from emoray import methods
 from emoray.methods.base import Stage
 from emoray.results.paper import MeanSd
+from emoray.signals import Recipe
 from emoray.training.run import Origin
+from emoray.vocabulary.schema import STREAMS, Stream
 
 
 @dataclass(frozen=True)
@@ -49,3 +51,36 @@ class Arm:
     def last(self) -> ArmStage:
         """The stage that is scored."""
         return self.stages[-1]
+
+    @property
+    def on_fold(self) -> list[ArmStage]:
+        """Its stages that are of one fold."""
+        return [stage for stage in self.stages if stage.kind.scope == "fold"]
+
+
+def streams_of(arms: Sequence[Arm]) -> tuple[Stream, ...]:
+    """That any stage on a fold of any arm reads: all have the segments that have all of them.
+
+    Random folds are dealt over the segments there are: where one stage had others, it would train
+    on what the next one tests; where one arm had others, its scores would be of another test.
+    """
+    read = {s for arm in arms for stage in arm.on_fold for s in stage.kind.streams}
+    return tuple(stream for stream in STREAMS if stream in read)
+
+
+def recipes_of(arms: Sequence[Arm]) -> dict[Stream, Recipe]:
+    """By which their stages on a fold want them.
+
+    Raises:
+        ValueError: two stages that want another recipe for one stream.
+    """
+    found: dict[Stream, Recipe] = {}
+    for arm in arms:
+        for stage in arm.on_fold:
+            for stream in stage.kind.streams:
+                recipe = stage.kind.recipes.get(stream)
+                if recipe is not None and found.setdefault(stream, recipe) != recipe:
+                    raise ValueError(
+                        f"{arm.row}: need one recipe for {stream} in all stages, got several"
+                    )
+    return found

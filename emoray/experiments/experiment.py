@@ -103,15 +103,14 @@ class Experiment:
         return tuple(name for name in self.protocols if name not in foreign)
 
     def _cell(self, arm: Arm, evaluation: Evaluation, protocol: str) -> CellRuns:
-        kind = arm.last.kind
         if evaluation.dataset not in self.graph.catalog.names:
             return CellRuns(arm, evaluation, protocol)
         try:
-            found = self.graph.catalog.dataset(evaluation.dataset, kind.streams, kind.recipes)
+            found = self.graph.dataset(self.arms, evaluation)
             made = folds(protocol, found.name, found.index, evaluation.target)
             names = [fold.name for fold in made]
             runs = tuple(
-                self.graph.run(arm, At(evaluation, protocol, fold, seed))
+                self.graph.run(arm, At(evaluation, protocol, fold, seed), self.arms)
                 for seed, of_seed in self._folds_by_seed(names).items()
                 for fold in of_seed
             )

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from emoray.corpus.catalog import Catalog, Segments
-from emoray.experiments.arms import Arm, ArmStage
+from emoray.experiments.arms import Arm, ArmStage, recipes_of, streams_of
 from emoray.methods.base import Stage
 from emoray.results.paper import Evaluation
 from emoray.runtime.config import digest, set_dotted, to_dict
 from emoray.runtime.storage import Storage, join, last_part, parent
 from emoray.training import checkpoint
 from emoray.training.account import Account
-from emoray.training.data import RunData, data_of, stage_of
+from emoray.training.data import RunData, data_of
 from emoray.training.execute import (
     Decided,
     account_at,
@@ -69,19 +69,35 @@ class Graph:
     _codes: dict[tuple[str, tuple[str, ...], Decided], str] = field(default_factory=dict)
     _named: dict[tuple[str, str, str], Mapping[str, Any] | None] = field(default_factory=dict)
 
-    def run(self, arm: Arm, at: At) -> Run:
+    def run(self, arm: Arm, at: At, beside: Sequence[Arm] = ()) -> Run:
         """The scored run of an arm's last stage.
+
+        Args:
+            arm: whose.
+            at: where it stands.
+            beside: arms that it is compared with, on the same segments.
 
         Raises:
             ValueError: the data have no such fold, or nothing to train a stage on.
             DataError: a build is missing.
         """
         *before, last = arm.stages
+        dataset = self.dataset([arm, *beside], at.evaluation)
         ends: dict[str, _End] = {}
         for stage in before:
-            run = self._run(stage, at, _starts(stage, ends), is_last=False)
-            ends[stage.name] = self._end(run, self._accounts(stage, ends))
-        return self._run(last, at, _starts(last, ends), is_last=True)
+            run = self._run(stage, at, dataset, _starts(stage, ends), is_last=False)
+            opened = [dataset] if run.fold else self._over_corpus(stage.kind)
+            ends[stage.name] = self._end(run, self._accounts(stage, ends), opened)
+        return self._run(last, at, dataset, _starts(last, ends), is_last=True)
+
+    def dataset(self, arms: Sequence[Arm], evaluation: Evaluation) -> Segments:
+        """The segments that all stages of arms on a fold share, whatever each reads of them.
+
+        Raises:
+            ValueError: the stages want several recipes for one stream.
+            DataError: a build is missing.
+        """
+        return self.catalog.dataset(evaluation.dataset, streams_of(arms), recipes_of(arms))
 
     def over_corpus(self, stage: ArmStage, seed: int) -> Run:
         """The run of a stage over the corpus that starts from nothing.
@@ -89,18 +105,26 @@ class Graph:
         Raises:
             ValueError: the corpus holds nothing to train it on.
         """
-        end = self._end(self._corpus_run(stage, seed, {}), [])
+        run = self._corpus_run(stage, seed, {})
+        end = self._end(run, [], self._over_corpus(stage.kind))
         assert end.origin.run is not None  # it is the one just made
         return end.origin.run
 
     # One run --------------------------------------------------------------------------------------
 
-    def _run(self, stage: ArmStage, at: At, starts: Mapping[str, Origin], *, is_last: bool) -> Run:
+    def _run(
+        self,
+        stage: ArmStage,
+        at: At,
+        dataset: Segments,
+        starts: Mapping[str, Origin],
+        *,
+        is_last: bool,
+    ) -> Run:
         kind = stage.kind
         if kind.scope == "corpus":
             return self._corpus_run(stage, self.seed_of(at.seed), starts)
         is_scored = is_last or kind.target == "label"
-        dataset = self._dataset(kind, at.evaluation.dataset)
         return self._coded(
             Run(
                 method=stage.method,
@@ -117,15 +141,15 @@ class Graph:
         )
 
     def _corpus_run(self, stage: ArmStage, seed: int, starts: Mapping[str, Origin]) -> Run:
-        kind = stage.kind
-        opened = [self._dataset(kind, name) for name in self._names(kind)]
         return self._coded(
             Run(
                 method=stage.method,
                 stage=stage.stage,
                 config=to_dict(set_dotted(stage.config, "seed", seed)),
                 corpus=self.catalog.location,
-                builds={f: d for dataset in opened for f, d in dataset.builds.items()},
+                builds={
+                    f: d for one in self._over_corpus(stage.kind) for f, d in one.builds.items()
+                },
                 starts={**starts, **self._published(stage)},
             )
         )
@@ -135,6 +159,10 @@ class Graph:
         if at not in self._codes:
             self._codes[at] = code_of(*at)
         return replace(run, code=self._codes[at])
+
+    def _over_corpus(self, kind: type[Stage]) -> list[Segments]:
+        """What a stage over the corpus is trained on."""
+        return [self._dataset(kind, name) for name in self._names(kind)]
 
     def _names(self, kind: type[Stage]) -> tuple[str, ...]:
         """Datasets that a stage over the corpus is trained on."""
@@ -167,12 +195,17 @@ class Graph:
         named = self._named[at]
         return {} if named is None else {PUBLISHED: Origin(named)}
 
-    def _end(self, run: Run, before: Sequence[Account]) -> _End:
-        """The end of a run: after which step it is, and what its weights will have seen."""
+    def _end(self, run: Run, before: Sequence[Account], opened: Sequence[Segments]) -> _End:
+        """The end of a run: after which step it is, and what its weights will have seen.
+
+        Args:
+            run: over the corpus or on a fold.
+            before: what its starts have seen.
+            opened: the datasets that it reads.
+        """
         if run.key in self._ends:
             return self._ends[run.key]
-        kind = stage_of(run)
-        found = data_of(run, [self._dataset(kind, name) for name in run.datasets])
+        found = data_of(run, opened)
         account = account_of(found, before, with_signals=False)
         step = _n_steps(found)
         if not run.fold:  # a person who looks at the storage knows it again

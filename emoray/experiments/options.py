@@ -111,6 +111,9 @@ class Build(Cluster):
     streams: tuple[Stream, ...] = ()
     """Of `eeg` and `ecg`, those to build where a dataset has them; without it EEG, and ECG of a
     dataset that has nothing else."""
+    paper: str | None = None
+    """Build what reproduces this paper (`ssl_ecg`, `alignment`): its datasets and streams, by its
+    recipes; options of recipes are then not allowed."""
     on_error: OnError = "fail"
     """When a recording cannot be read: end the build, or leave it out and say so."""
     check: bool = False
@@ -124,6 +127,14 @@ class Build(Cluster):
     """How recordings become segments of EEG. The defaults are the paper's."""
     ecg: EcgRecipe = field(default_factory=EcgRecipe)
     """How they become segments of ECG."""
+
+    def __post_init__(self) -> None:
+        if self.paper is None:
+            return
+        _check_paper(self.paper)
+        own = (self.recipe, self.ecg, self.recipe_file, self.streams)
+        if own != (EegRecipe(), EcgRecipe(), None, ()):
+            raise ValueError("need either --paper or streams and recipes, got both")
 
 
 def papers() -> dict[str, tuple[str, ...]]:

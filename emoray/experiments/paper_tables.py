@@ -98,12 +98,12 @@ class Reproduction:
         )
 
     def chain(self, row: PaperRow) -> Arm:
-        """A row as stages to run on a dataset of one's own choice.
+        """A row as stages to run on a dataset of one's own choice: all their settings may be set.
 
         Raises:
             ValueError: a setting that changes nothing or cannot be.
         """
-        self._check_settings((row,))
+        self._check_settings((row,), in_table=False)
         return self._arm(row)
 
     def frame(self, table: str) -> Frame:
@@ -184,8 +184,12 @@ class Reproduction:
         place = str(path.absolute()) if path.exists() else self.weights[model]
         return set_dotted(config, "weights", place)
 
-    def _check_settings(self, rows: Sequence[PaperRow]) -> None:
+    def _check_settings(self, rows: Sequence[PaperRow], *, in_table: bool = True) -> None:
         """Refuse what would change nothing or cannot be: before a run is planned, not in its place.
+
+        Args:
+            rows: that are to run.
+            in_table: whether they stand beside others, and keep what makes each of them.
 
         Raises:
             ValueError: names it.
@@ -202,9 +206,9 @@ class Reproduction:
                 raise ValueError(f"need seeds as such, got the setting {name!r}")
         for row in rows:
             if row.reproduce is not None:
-                self._check_row(row)
+                self._check_row(row, in_table=in_table)
 
-    def _check_row(self, row: PaperRow) -> None:
+    def _check_row(self, row: PaperRow, *, in_table: bool) -> None:
         assert row.reproduce is not None
         stages = row.reproduce.stages
         kinds = {stage.name: _kind(stage) for stage in stages}
@@ -215,7 +219,7 @@ class Reproduction:
         for stage in stages:
             if unknown := sorted(set(stage.set) - fields[stage.name]):
                 raise ValueError(f"{row.name} {stage.name}: no field {', '.join(unknown)}")
-            for name in self.set:
+            for name in self.set if in_table else ():
                 of, _, dotted = name.partition(".")
                 if of == stage.stage and dotted in {*row.reproduce.set, *stage.set}:
                     raise ValueError(f"need another setting than {name}: it makes {row.name}")

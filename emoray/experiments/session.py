@@ -6,7 +6,7 @@ options -> Place (corpus, result store, storage) -> missing runs over the cluste
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,12 +16,13 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from emoray import __version__, methods
+from emoray import __version__
 from emoray.corpus.build.rehearsal import N_SUBJECTS, rehearsal_corpus, rehearsal_folders
 from emoray.corpus.catalog import Catalog
 from emoray.evaluation.maps import Map
 from emoray.evaluation.similarity import Beside
 from emoray.experiments import schedule
+from emoray.experiments.builds import Reading, builds_of
 from emoray.experiments.cost import Estimate, estimate_ancestors, estimate_runs
 from emoray.experiments.embedding_maps import MapRequest, ReadOuts, make_maps
 from emoray.experiments.experiment import CellRuns, missing, runs_of
@@ -29,7 +30,6 @@ from emoray.experiments.graph import still_needed
 from emoray.experiments.options import Where
 from emoray.experiments.runs_display import RunsDisplay, clock
 from emoray.experiments.similarities import SimilarityRequest, make_similarities
-from emoray.methods.base import Stage
 from emoray.reports import files, summary, tables
 from emoray.reports.page import Figure
 from emoray.results.comparison import Comparison
@@ -38,12 +38,10 @@ from emoray.results.store import ResultStore
 from emoray.runtime import cluster
 from emoray.runtime.config import digest
 from emoray.runtime.storage import Storage, absolute, check_name, join
-from emoray.signals import EcgRecipe, EegRecipe, Recipe
 from emoray.training import checkpoint, driver
 from emoray.training.data import stage_of
 from emoray.training.execute import origin_of
 from emoray.training.run import Execution, Origin, Run
-from emoray.vocabulary.schema import Stream
 
 REHEARSAL_SUBJECTS = 6
 """Of each dataset of evaluation: two in each third where subjects and stimuli are apart, and no
@@ -103,7 +101,7 @@ def open_place(
     *,
     keep: bool = False,
     watched: bool = False,
-    datasets: Sequence[str] = (),
+    reading: Sequence[Reading] = (),
 ) -> Place:
     """Find storage and corpus; without a corpus, the rehearsal's is written and built, once.
 
@@ -113,7 +111,7 @@ def open_place(
         paper: whose datasets a rehearsal has: those of pretraining and those evaluated on.
         keep: whether runs leave the weights of their best epoch.
         watched: whether each step of each run is shown and left to TensorBoard.
-        datasets: those of them that are wanted; all without any.
+        reading: the stages that will run; all that reproduce something of the paper without any.
 
     Raises:
         ValueError, OSError: a folder cannot be used.
@@ -123,70 +121,17 @@ def open_place(
         return Place(options, console, storage, absolute(options.corpus), keep, watched)
     console.print("No --corpus: rehearsal data, written and built once, then kept.")
     raw, location = rehearsal_folders(storage, paper.name)
-    for built, names in builds_of(paper).items():
-        wanted = sorted(names & set(datasets) if datasets else names)
-        if not wanted:
-            continue
+    for built, names in builds_of(paper, reading).items():
         rehearsal_corpus(
             raw,
             location,
-            datasets=wanted,
+            datasets=sorted(names),
             n_subjects=REHEARSAL_SUBJECTS if built.is_evaluated else N_SUBJECTS,
             streams=built.streams,
             recipe=built.eeg,
             ecg=built.ecg,
         )
     return Place(options, console, storage, absolute(location), keep, watched)
-
-
-@dataclass(frozen=True)
-class Built:
-    """How datasets of a rehearsal are built."""
-
-    is_evaluated: bool
-    streams: tuple[Stream, ...] = ()
-    eeg: EegRecipe | None = None
-    ecg: EcgRecipe | None = None
-
-
-def builds_of(paper: Paper) -> dict[Built, set[str]]:
-    """What a paper's stages read: how it is built, and of which datasets.
-
-    Raises:
-        ValueError: stages that read one stream of a dataset by several recipes.
-    """
-    read: dict[str, dict[Stream, Recipe | None]] = {}
-    evaluated = {*paper.evaluated, *(one.dataset for one in paper.evaluation)}
-    for kind, names in _stages_of(paper):
-        for name in names:
-            of_dataset = read.setdefault(name, {})
-            for stream in kind.streams:
-                recipe = kind.recipes.get(stream)
-                if of_dataset.setdefault(stream, recipe) != recipe:
-                    raise ValueError(f"need one recipe for {stream} of {name}, got several")
-    found: dict[Built, set[str]] = {}
-    for name, recipes in read.items():
-        eeg, ecg = recipes.get("eeg"), recipes.get("ecg")
-        assert eeg is None or isinstance(eeg, EegRecipe)
-        assert ecg is None or isinstance(ecg, EcgRecipe)
-        built = Built(name in evaluated, tuple(sorted(recipes, reverse=True)), eeg, ecg)
-        found.setdefault(built, set()).add(name)
-    return found
-
-
-def _stages_of(paper: Paper) -> Iterator[tuple[type[Stage], Sequence[str]]]:
-    """Stages that reproduce something, and the datasets that each is trained on."""
-    found = [
-        (stage, [one.dataset for one in table.evaluation])
-        for table in paper.tables.values()
-        for row in table.rows
-        if row.reproduce is not None
-        for stage in row.reproduce.stages
-    ]
-    found += [(s, [f.dataset]) for f in paper.figures.values() for s in f.reproduce.stages]
-    for stage, names in found:
-        kind = methods.stage(stage.method, stage.stage)
-        yield kind, paper.pretraining if kind.scope == "corpus" else names
 
 
 def connect(place: Place, over_corpus: Iterable[Run] = ()) -> schedule.Rules:

@@ -17,6 +17,7 @@ from emoray import datasets, methods
 from emoray.evaluation.folds import PROTOCOLS, folds
 from emoray.experiments import session
 from emoray.experiments.arms import Arm
+from emoray.experiments.builds import Reading
 from emoray.experiments.graph import At, descent, question
 from emoray.experiments.options import Chain
 from emoray.experiments.paper_tables import Reproduction
@@ -24,7 +25,7 @@ from emoray.experiments.pretraining import SUMMARY_FILE, history_of, leave_curve
 from emoray.methods.base import Stage
 from emoray.reports import classifier as report
 from emoray.reports import summary
-from emoray.reports.classifier import SIDES, Tested, TrainedStage
+from emoray.reports.classifier import SIDES, Scored, TrainedStage
 from emoray.results import published
 from emoray.results.paper import Evaluation, Paper, PaperRow
 from emoray.runtime.config import digest
@@ -52,13 +53,13 @@ def run(options: Chain, method: str) -> None:
         paper,
         keep=True,
         watched=True,
-        datasets=_rehearsed(options, paper),
+        reading=_rehearsed(options, paper),
     )
     asked = _asked(options, paper, place)
     place.console.print(summary.run(_words(asked, place), rehearsal=place.catalog.rehearsal))
     names = {asked.run.key: asked.arm.row}
     to_run = [] if _is_there(place, asked.run) else [asked.run]
-    if options.dry_run:
+    if options.dry_run and to_run:
         session.estimate_these(place, to_run, names)
         return
     if to_run:
@@ -99,8 +100,7 @@ def _asked(options: Chain, paper: Paper, place: session.Place) -> _Asked:
         n_workers=place.demand.n_workers,
     )
     arm = reproduction.chain(row)
-    kind = arm.last.kind
-    index = place.catalog.dataset(dataset, kind.streams, kind.recipes).index
+    index = reproduction.graph.dataset([arm], evaluation).index
     made = [one.name for one in folds(options.protocol, dataset, index, evaluation.target)]
     fold = options.fold or made[0]
     if fold not in made:
@@ -122,14 +122,14 @@ def _first_there(paper: Paper, place: session.Place) -> str:
     raise ValueError(f"need one of {', '.join(known)} in the corpus, got {place.catalog.words}")
 
 
-def _rehearsed(options: Chain, paper: Paper) -> tuple[str, ...]:
-    """Datasets of which a rehearsal needs data; nothing is written for what cannot be.
+def _rehearsed(options: Chain, paper: Paper) -> list[Reading]:
+    """What a rehearsal's stages read; refused before data are written where it cannot be.
 
     Raises:
         ValueError: as `_streams_read` and `_evaluation`; a dataset that a rehearsal has no data of.
     """
     if options.where.corpus is not None:
-        return ()
+        return []
     dataset = options.dataset or paper.evaluations[0].dataset
     row = paper.chain(dataset, options.row)
     _streams_read(dataset, row)
@@ -139,8 +139,9 @@ def _rehearsed(options: Chain, paper: Paper) -> tuple[str, ...]:
             f"need --corpus, or --dataset among {', '.join(paper.evaluated)}, of which there are "
             f"rehearsal data; got {dataset}"
         )
-    over_corpus = any(kind.scope == "corpus" for kind in _kinds(row))
-    return (dataset, *(paper.pretraining if over_corpus else ()))
+    return [
+        (kind, paper.pretraining if kind.scope == "corpus" else (dataset,)) for kind in _kinds(row)
+    ]
 
 
 def _kinds(row: PaperRow) -> list[type[Stage]]:
@@ -183,8 +184,9 @@ def _evaluation(options: Chain, paper: Paper, dataset: str) -> Evaluation:
         return replace(like, name=f"{dataset}_{options.target}", dataset=dataset, target=target)
     if options.target is None and own:
         return like
-    if (found := own.get(options.target or "")) is not None:
-        return found
+    for short, one in own.items():
+        if options.target in (short, one.name):
+            return one
     if options.target in (None, "classes"):
         return replace(like, name=dataset, dataset=dataset, target=Classes())
     raise ValueError(
@@ -209,13 +211,15 @@ def _is_there(place: session.Place, run: Run) -> bool:
 def _words(asked: _Asked, place: session.Place) -> dict[str, str]:
     """What is about to run, for a person who is about to wait for it."""
     run, card = asked.run, datasets.get(asked.evaluation.dataset).CARD
-    ended = [one.stage for one in descent(run)[:-1] if session.has_ended(place, one)]
-    stages = " > ".join(one.stage for one in descent(run))
+    chain = descent(run)
+    ended = [one.stage for one in chain if session.has_ended(place, one)]
+    stages = " > ".join(one.stage for one in chain)
+    builds = dict.fromkeys(build for one in chain for build in one.builds)
     said = f" ({', '.join(ended)} ended earlier)" if ended else ""
     return {
-        "method": asked.arm.row,
+        "method": f"{run.method}, {asked.arm.row}",
         "stages": f"{stages}{said}",
-        "data": f"{card.title}: {', '.join(run.builds)}",
+        "data": f"{card.title}: {', '.join(builds)}",
         "told apart": ", ".join(asked.evaluation.target.names(card.emotions)),
         "split": f"{run.protocol}, fold {run.fold} ({asked.n_folds} in all), seed {run.seed}",
         "corpus": run.corpus,
@@ -279,14 +283,14 @@ def _trained(found: RunData, losses: Sequence[float], seconds: float) -> Trained
     )
 
 
-def _tested(asked: _Asked, found: RunData, place: session.Place) -> Tested:
+def _tested(asked: _Asked, found: RunData, place: session.Place) -> Scored:
     (row,) = place.store.rows([asked.run.key])
     assert found.fold is not None  # of a run that is scored
     assert found.labels is not None
     label_S = found.labels[found.dataset.name]
     sides = (found.fold.train_N, found.fold.val_N, found.fold.test_N)
     counts = (np.bincount(label_S[rows_N], minlength=row.n_classes) for rows_N in sides)
-    return Tested(
+    return Scored(
         title=f"{asked.arm.row}, {asked.evaluation.title}",
         protocol_words=PROTOCOLS[row.protocol].words,
         classes=found.inputs.classes,
@@ -298,7 +302,7 @@ def _tested(asked: _Asked, found: RunData, place: session.Place) -> Tested:
 def _facts(
     asked: _Asked,
     trained: Sequence[TrainedStage],
-    tested: Tested,
+    tested: Scored,
     places: dict[str, str],
     seconds: float,
 ) -> dict[str, Any]:

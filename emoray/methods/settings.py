@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 Precision = Literal["float32", "bf16", "float64"]
 
+NEVER_CLIPPED = 1e9
+"""A norm that no gradient has, for methods that do not clip."""
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from emoray.methods.settings import OptimizerConfig
-
-NEVER_CLIPPED = 1e9
-"""A norm that no gradient has: neither released code clips."""
+from emoray.methods.settings import NEVER_CLIPPED, OptimizerConfig
 
 POOL = 2
 """Samples of which each block keeps the largest, and from one pool to the next; one zero before and

@@ -36,7 +36,7 @@ class TrainedStage:
 
 
 @dataclass(frozen=True)
-class Tested:
+class Scored:
     """What was told apart, on whom, and what came out."""
 
     title: str
@@ -80,7 +80,7 @@ def stages(found: Sequence[TrainedStage], *, rehearsal: bool) -> RenderableType:
     return Group(heading("Stages", rehearsal=rehearsal), grid)
 
 
-def test(found: Tested, shown: Sequence[str], *, rehearsal: bool) -> RenderableType:
+def test(found: Scored, shown: Sequence[str], *, rehearsal: bool) -> RenderableType:
     """Scores beside those of the commonest class, and the balance of classes.
 
     Args:
@@ -109,7 +109,7 @@ def test(found: Tested, shown: Sequence[str], *, rehearsal: bool) -> RenderableT
     )
 
 
-def _scores(found: Tested, shown: Sequence[str]) -> Table:
+def _scores(found: Scored, shown: Sequence[str]) -> Table:
     grid = _grid("on the test segments", "ours", "commonest class always")
     for name in shown:
         metric = metrics.get(name)
@@ -119,7 +119,7 @@ def _scores(found: Tested, shown: Sequence[str]) -> Table:
     return grid
 
 
-def _balance(found: Tested) -> Table:
+def _balance(found: Scored) -> Table:
     grid = _grid("class", *SIDES, "recall")
     for k, name in enumerate(found.classes):
         counts = [_share(found.n_segments[side], k) for side in SIDES]

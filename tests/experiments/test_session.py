@@ -16,6 +16,7 @@ from emoray import methods
 from emoray.corpus.catalog import Catalog
 from emoray.experiments import session
 from emoray.experiments.arms import Arm, ArmStage
+from emoray.experiments.builds import builds_of
 from emoray.experiments.cost import Estimate
 from emoray.experiments.experiment import Experiment, asked
 from emoray.experiments.graph import Graph
@@ -57,7 +58,7 @@ def said(place: Place) -> str:
 
 def test_a_rehearsal_builds_what_the_stages_of_a_paper_read_by_their_recipe() -> None:
     """SSL-ECG: nothing but ECG, of the four datasets that its tables test."""
-    ((built, names),) = session.builds_of(published.load("ssl_ecg")).items()
+    ((built, names),) = builds_of(published.load("ssl_ecg")).items()
     assert names == {"amigos", "dreamer", "swell_kw", "wesad"}
     assert (built.streams, built.eeg, built.is_evaluated) == (("ecg",), None, True)
     assert {built.ecg} == {kind.recipes["ecg"] for kind in methods.get("ssl_ecg").STAGES.values()}

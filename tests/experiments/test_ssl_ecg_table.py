@@ -20,7 +20,7 @@ from emoray.experiments.arms import Arm, ArmStage
 from emoray.experiments.experiment import CellRuns, runs_of
 from emoray.experiments.graph import At, Graph, still_needed
 from emoray.experiments.paper_tables import Reproduction
-from emoray.methods.ssl_ecg.config import RECIPES
+from emoray.methods.ecg_segments import RECIPES
 from emoray.methods.ssl_ecg.method import STAGES
 from emoray.rehearsal.release import write_release
 from emoray.results import published

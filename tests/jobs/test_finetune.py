@@ -97,7 +97,7 @@ def test_what_cannot_be_is_refused(
 
 
 def test_a_method_without_a_paper_is_refused() -> None:
-    with pytest.raises(ValueError, match="need a paper among emod, ssl_ecg; got 'baselines'"):
+    with pytest.raises(ValueError, match=r"need a paper among .*emod.*; got 'baselines'"):
         Finetune("baselines")
 
 

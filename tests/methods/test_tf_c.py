@@ -14,8 +14,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from emoray.batches import distributed
-from emoray.batches.batch import Batch
 from emoray.methods import counter_draws
 from emoray.methods.conv_blocks import keys_of
 from emoray.methods.counter_draws import DropoutKey
@@ -27,10 +25,8 @@ from emoray.methods.tf_c.config import (
     PretrainConfig,
 )
 from emoray.methods.tf_c.method import Classify, Pretrain
-from emoray.methods.tf_c.model import PretrainNetwork
 from emoray.methods.time_series import ConvConfig
-from emoray.training.batch_norm import over_all_workers
-from tests.leads import group, inputs, nt_xent_by_loop
+from tests.leads import STEP, group, inputs, losses_here, moved, nt_xent_by_loop
 from tests.workers import found_by
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -177,32 +173,16 @@ def test_settings_that_cannot_be_are_refused(make: Any, need: str) -> None:
 
 # Losses -------------------------------------------------------------------------------------------
 
-SHARES = {1: (range(6),), 2: (range(2), range(2, 6))}
-"""Places of the step's segments that each worker holds, by the number of workers."""
-STEP = 4
-
-
-def moved(module: PretrainNetwork) -> PretrainNetwork:
-    for parameter in module.parameters():
-        nn.init.normal_(parameter, std=0.4, generator=torch.Generator().manual_seed(3))
-    return module
-
 
 def contrasted() -> dict[str, Any]:
-    """The losses of a step as this worker computes them from its share."""
-    share = SHARES[distributed.world_size()][distributed.rank()]
-    stage = pretraining()
-    module = moved(stage.build().double())
-    if distributed.world_size() > 1:
-        over_all_workers(module)
-    batch = Batch(STEP, (group(len(share), N_TIMES, first=share.start),), {})
-    return {name: loss.item() for name, loss in stage.losses(module, batch).items()}
+    return losses_here(pretraining(), N_TIMES)
 
 
 def contrasted_by_loop() -> dict[str, float]:
     """Of what the parts give: dropout and views are theirs."""
     stage = pretraining()
-    encoder, whole = moved(stage.build().double()).encoder, group(6, N_TIMES)
+    encoder: Any = moved(stage.build()).get_submodule("encoder")
+    whole = group(6, N_TIMES)
     drawn_B, masked_B = (keys_of([whole], DropoutKey(0, STEP), purpose) for purpose in (2, 1))
     x_BCT = whole["ecg"].x_BCT
     f_BCT = torch.fft.fft(x_BCT).abs()

@@ -17,8 +17,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emoray.batches import distributed
-from emoray.batches.batch import Batch
 from emoray.methods import counter_draws
 from emoray.methods.conv_blocks import keys_of
 from emoray.methods.counter_draws import DropoutKey
@@ -32,9 +30,8 @@ from emoray.methods.ts_tcc.config import (
 )
 from emoray.methods.ts_tcc.loss import temporal_contrast
 from emoray.methods.ts_tcc.method import Classify, Pretrain
-from emoray.methods.ts_tcc.model import Layer, PretrainNetwork
-from emoray.training.batch_norm import over_all_workers
-from tests.leads import group, inputs, nt_xent_by_loop
+from emoray.methods.ts_tcc.model import Layer
+from tests.leads import STEP, group, inputs, losses_here, moved, nt_xent_by_loop
 from tests.workers import found_by
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -289,31 +286,13 @@ def test_of_equal_scores_the_temporal_contrast_is_chance() -> None:
         temporal_contrast(zeros, zeros[:6])
 
 
-SHARES = {1: (range(6),), 2: (range(2), range(2, 6))}
-"""Places of the step's segments that each worker holds, by the number of workers."""
-STEP = 4
-
-
-def moved(module: PretrainNetwork) -> PretrainNetwork:
-    for parameter in module.parameters():
-        nn.init.normal_(parameter, std=0.4, generator=torch.Generator().manual_seed(3))
-    return module
-
-
 def contrasted() -> dict[str, Any]:
-    """The losses of a step as this worker computes them from its share."""
-    share = SHARES[distributed.world_size()][distributed.rank()]
-    stage = pretraining()
-    module = moved(stage.build().double())
-    if distributed.world_size() > 1:
-        over_all_workers(module)
-    batch = Batch(STEP, (group(len(share), N_TIMES, first=share.start),), {})
-    return {name: loss.item() for name, loss in stage.losses(module, batch).items()}
+    return losses_here(pretraining(), N_TIMES)
 
 
 def contrasted_by_loop() -> dict[str, float]:
     stage = pretraining()
-    module, whole = moved(stage.build().double()), group(6, N_TIMES)
+    module, whole = moved(stage.build()), group(6, N_TIMES)
     drawn_B, masked_B = (keys_of([whole], DropoutKey(0, STEP), purpose) for purpose in (2, 1))
     both = views(whole["ecg"].x_BCT, drawn_B, stage.config.augment)
     with torch.no_grad():

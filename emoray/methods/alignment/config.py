@@ -7,14 +7,15 @@ all that is not said to be the paper's is "not in the paper", and so ours.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from emoray.methods.ecg_segments import ECG_10_S
-from emoray.methods.settings import ClassifierConfig, OptimizerConfig, Precision
-from emoray.methods.ssl_ecg.config import NEVER_CLIPPED, Leads
+from emoray.methods.settings import NEVER_CLIPPED, ClassifierConfig, OptimizerConfig, Precision
 from emoray.methods.ssl_ecg.config import EncoderConfig as ConvolutionConfig
+from emoray.methods.ssl_ecg.config import Leads
 from emoray.signals import EegRecipe, Recipe
 from emoray.vocabulary.schema import Stream
 
@@ -72,6 +73,20 @@ class EncoderConfig:
             raise ValueError(
                 f"need patches no longer than the segments' {seconds:g} s, "
                 f"got patch_s {self.patch_s:g}"
+            )
+        return n
+
+    def n_samples(self, sfreq: float) -> int:
+        """Samples of a patch: M of 2.2.
+
+        Raises:
+            ValueError: no whole number, by which the patches of streams of two rates would drift
+                apart.
+        """
+        n = round(self.patch_s * sfreq)
+        if n < 1 or abs(n - self.patch_s * sfreq) > 1e-6:
+            raise ValueError(
+                f"need patches of whole samples, got patch_s {self.patch_s:g} at {sfreq:g} Hz"
             )
         return n
 
@@ -177,8 +192,9 @@ class AlignmentConfig(_StageConfig):
                 f"need alpha in (0, 1), got {self.alpha:g}; for one level alone set levels"
             )
         for name in ("tau_patch", "tau_sequence", "d_max"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"need {name} > 0, got {getattr(self, name):g}")
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"need {name} > 0 and finite, got {value:g}")
         if self.n_shuffles < 1:
             raise ValueError(f"need n_shuffles of at least 1, got {self.n_shuffles}")
 
@@ -198,14 +214,14 @@ class ClassificationConfig(ClassifierConfig):
     optimizer: OptimizerConfig = field(default_factory=_optimizer)
     """Weight updates."""
     epochs: int = 50
-    """Epochs of the last stage; the best one on validation is kept. Not in the paper."""
+    """The best one on validation is kept. Not in the paper."""
     batch_size: int = 128
     """Segments of a step. Not in the paper."""
 
 
 @dataclass(frozen=True)
 class TeacherConfig(ClassificationConfig):
-    """The same of the EEG's encoder, whose last epoch is kept."""
+    """The same of the EEG's encoder."""
 
     epochs: int = 30
     """Not in the paper."""

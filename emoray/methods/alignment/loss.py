@@ -12,11 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from emoray.methods.contrast import require_positive
+
 
 def info_nce(
     query_NZ: Tensor, key_NZ: Tensor, temperature: float, counts_NN: Tensor | None = None
 ) -> Tensor:
-    """Eq. 1 with cosine similarity, the mean over queries; the key in a query's row is its own.
+    """Eq. 1, the mean over queries; the key in a query's row is its own.
+
+    That sim is the cosine is not in the paper, but what its Fig. 2 shows.
 
     Args:
         query_NZ: ECG.
@@ -24,7 +28,14 @@ def info_nce(
         temperature: tau, > 0.
         counts_NN: what a key counts in the sum below the fraction, in [0, 1]; 1 without it. A
             query's own key counts 1.
+
+    Raises:
+        ValueError: `temperature` is not positive and finite, or queries and keys differ in shape.
     """
+    require_positive("temperature", temperature)
+    if query_NZ.ndim != 2 or query_NZ.shape != key_NZ.shape:
+        came = f"{tuple(query_NZ.shape)} and {tuple(key_NZ.shape)}"
+        raise ValueError(f"need queries and keys of one shape (N, Z), got {came}")
     dtype = torch.promote_types(query_NZ.dtype, torch.float32)
     query_NZ, key_NZ = (
         F.normalize(query_NZ.to(dtype), dim=-1),
@@ -72,7 +83,8 @@ def sequence_contrast(
     """Eq. 3: of each sequence of ECG, the EEG of the same time against all others', its own
     shuffled version among them ("rearranged data from the same sequence are negative").
 
-    A sequence is the mean of its patches: not in the paper, which writes all of them.
+    A sequence is all of its patches, P_i,: as the paper writes it. Their mean would hardly know the
+    order: of untrained encoders the cosine to the shuffled version's is above 0.999.
 
     Args:
         ecg_SPZ: queries, patches of each.
@@ -82,14 +94,18 @@ def sequence_contrast(
         d_max: as `patch_contrast`.
     """
     counts_SS = None if va_S2 is None else distance_share(va_S2, d_max)
-    return info_nce(ecg_SPZ.mean(1), eeg_SPZ.mean(1), temperature, counts_SS)
+    return info_nce(ecg_SPZ.flatten(1), eeg_SPZ.flatten(1), temperature, counts_SS)
 
 
 def distance_share(va_S2: Tensor, d_max: float) -> Tensor:
     """What negatives count, (S, S): their V-A distance as a share of `d_max`, 1 from there on.
 
     Not in the paper: EMOD's radius (its Eq. 5) turned round. What feels alike is hardly a negative.
+
+    Raises:
+        ValueError: `d_max` is not positive and finite.
     """
+    require_positive("d_max", d_max)
     offsets_SS2 = va_S2[:, None] - va_S2[None, :]
     distances_SS = torch.hypot(offsets_SS2[..., 0], offsets_SS2[..., 1])
     return (distances_SS / d_max).clamp(max=1)

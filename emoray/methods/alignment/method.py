@@ -116,6 +116,7 @@ class _OnEncoder(Classification):
     ) -> None:
         super().__init__(config, inputs, starts)
         self.config = config
+        _check_reads(self.streams, starts, "encoder")
 
     @classmethod
     def rehearsal(cls) -> ClassificationConfig:
@@ -195,6 +196,8 @@ class Alignment(Stage):
     ) -> None:
         super().__init__(config, inputs, starts)
         self.config = config
+        _check_reads(("eeg",), starts, "teacher")
+        _check_reads(("ecg",), starts, "student")
 
     @classmethod
     def rehearsal(cls) -> AlignmentConfig:
@@ -239,10 +242,20 @@ class Alignment(Stage):
 
     @property
     def n_patches(self) -> int:
-        """Of a segment, the same of both streams."""
-        return _n_patches(self.config.encoder, self.inputs, self.streams)
+        """Of a segment, the same of both streams.
 
-    def chance_loss(self, n_segments: int) -> float:
+        Raises:
+            ValueError: as `_n_patches`, or there is only one, which has no other order.
+        """
+        found = _n_patches(self.config.encoder, self.inputs, self.streams)
+        if self.config.shuffle and found < 2:
+            raise ValueError(
+                f"need two patches or more of a segment to shuffle them, got {found} of "
+                f"{self.config.encoder.patch_s:g} s; without, set shuffle = false"
+            )
+        return found
+
+    def chance_loss(self, n_segments: int) -> float | None:
         """Equal similarities."""
         found = loss.chance_losses(n_segments, 1 + self.config.shuffle, self.n_patches)
         by_name = dict(zip(("patch", "sequence"), found, strict=True))
@@ -264,6 +277,7 @@ class Alignment(Stage):
     def constants(self, group: Group) -> Mapping[str, Tensor]:
         """What the teacher says of the EEG, and the orders in which patches are shuffled."""
         encoder, n_patches = self._teacher_beside(group), self.n_patches
+        group = self._whole_patches(group)
         found = {"eeg": encoder.patches(group, n_patches)}
         if self.config.shuffle:
             order_BRP = self._orders(group, n_patches)
@@ -276,14 +290,25 @@ class Alignment(Stage):
         return found
 
     def paired(self, module: nn.Module, group: Group) -> tuple[Tensor, Tensor]:
-        """Sequences of ECG and of EEG as Eq. 3 compares them: the mean over patches."""
-        n_patches = self.n_patches
-        ecg_BZ = module((group,), n_patches).mean(1)
-        return ecg_BZ, self._teacher_beside(group).patches(group, n_patches).mean(1)
+        """Sequences of ECG and of EEG as Eq. 3 compares them: all of their patches."""
+        group, n_patches = self._whole_patches(group), self.n_patches
+        ecg_BPZ = module((group,), n_patches)
+        eeg_BPZ = self._teacher_beside(group).patches(group, n_patches)
+        return ecg_BPZ.flatten(1), eeg_BPZ.flatten(1)
 
     def _teacher_beside(self, group: Group) -> PatchEncoder:
         """The teacher where a group's signals lie, in their type."""
         return as_patches(self.teacher.to(group.positions_B.device, group["eeg"].x_BCT.dtype))
+
+    def _whole_patches(self, group: Group) -> Group:
+        """The group without what is over behind its last patch, which no encoder may see: those
+        that cut time in equal parts would cut it elsewhere."""
+        n_patches, of = self.n_patches, self.config.encoder
+        signals = {
+            name: replace(one, x_BCT=one.x_BCT[..., : n_patches * of.n_samples(one.sfreq)])
+            for name, one in group.signals.items()
+        }
+        return replace(group, signals=signals)
 
     def _orders(self, group: Group, n_patches: int) -> Tensor:
         """R orders of each segment, (B, R, P), by its row alone."""
@@ -305,6 +330,7 @@ class Alignment(Stage):
     def losses(self, module: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
         """Eqs 2 and 3 over the global batch, of both versions of each segment."""
         key = DropoutKey(seed=self.seed, step=batch.step)
+        batch = replace(batch, groups=tuple(map(self._whole_patches, batch.groups)))
         versions = [(batch.groups, torch.cat([g.constants["eeg"] for g in batch.groups]))]
         if self.config.shuffle:
             versions.append(self._shuffled(batch, key))
@@ -359,6 +385,9 @@ class VaAlignment(Alignment):
 
     target: ClassVar[TargetName | None] = "va"
 
+    def chance_loss(self, n_segments: int) -> None:
+        """Nobody can say: it depends on how far the segments of a step lie apart."""
+
 
 class EcgClassification(_OnEncoder):
     """The stage `classify`: classes of ECG alone, from the aligned encoder or from scratch."""
@@ -381,6 +410,23 @@ def _n_patches(config: EncoderConfig, inputs: Inputs, streams: Sequence[Stream])
     if len(found) > 1:
         raise ValueError(f"need as many patches of EEG as of ECG, got {sorted(found)}")
     return found.pop()
+
+
+def _check_reads(streams: Sequence[Stream], starts: Mapping[str, Start], role: str) -> None:
+    """Refuse a start whose encoder is of another stream.
+
+    Raises:
+        ValueError: says what it reads.
+    """
+    kind = starts[role].kind if role in starts else None
+    if kind is None:
+        return
+    read = kind.streams_each_step or kind.streams
+    if tuple(read) != tuple(streams):
+        raise ValueError(
+            f"need a start {role!r} that reads {', '.join(streams)}, got {kind.__name__}, which "
+            f"reads {', '.join(read)}"
+        )
 
 
 def _shuffled(group: Group, stream: Stream, order_BP: Tensor) -> Group:

@@ -104,7 +104,7 @@ class Encoder(nn.Module):
         stream: which of a group's signals is read.
 
     Raises:
-        ValueError: a patch longer than the segments.
+        ValueError: a patch longer than the segments, or not of whole samples.
     """
 
     def __init__(self, config: EncoderConfig, spec: StreamSpec, stream: Stream) -> None:
@@ -113,7 +113,7 @@ class Encoder(nn.Module):
         self.spec = spec
         self.width = config.width
         self.n_patches = config.n_patches(spec.input_window_seconds)
-        self.n_samples = int(config.patch_s * spec.sfreq + 1e-9)
+        self.n_samples = config.n_samples(spec.sfreq)
         self.embedding = nn.Linear(self.n_samples, config.width)
         self.channels_CZ = nn.Parameter(0.02 * torch.randn(spec.n_chans, config.width))
         self.places_PZ = nn.Parameter(0.02 * torch.randn(self.n_patches, config.width))

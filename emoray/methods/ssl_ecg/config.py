@@ -11,15 +11,18 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
-from emoray.methods.settings import REHEARSAL, ClassifierConfig, OptimizerConfig, Precision
+from emoray.methods.settings import (
+    NEVER_CLIPPED,
+    REHEARSAL,
+    ClassifierConfig,
+    OptimizerConfig,
+    Precision,
+)
 
 Activation = Literal["leaky_relu", "relu"]
 Leads = Literal["first", "last"]
 """Which of a recording's leads; of one lead both are the same. Not in the paper: neither its text
 nor the released code, whose input has one lead already, says which of DREAMER's and AMIGOS' two."""
-
-NEVER_CLIPPED = 1e9
-"""A norm that no gradient has: neither the paper nor the released code clips."""
 
 
 @dataclass(frozen=True)

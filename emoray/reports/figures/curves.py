@@ -108,7 +108,7 @@ def _training_figure(block: Block) -> Figure:
     first = next(row for row in shown[0].results if _has_curves(row))
     metric = metrics.get(first.chosen_by)
     chance = metric.chance(first.n_classes)
-    notes += [f"Dotted: chance (loss of equal odds; {metric.words} {chance:g})."]
+    notes += [f"Dotted: chance (loss of equal odds; {metric.words} {chance:.3g})."]
     if left_out := [cell.row for cell in block.cells if cell not in shown]:
         notes.append(f"No curves: {', '.join(left_out)}.")
     notes += warnings(block)

@@ -1,0 +1,287 @@
+"""What a method's earlier stages are worth: arms beside each other on rehearsal data, over seeds.
+
+    python -m benchmarks.gains pretext|alignment [--seeds 5] [--tuning]
+
+An arm is a row of a table (`Arm`): stages of methods with their settings, the last of which is
+scored on people that no stage has seen. All arms of a claim have the same folds, seeds and labels.
+A claim is a difference of two arms: over seeds (other weights, another plan, other labels given),
+each the mean of all folds; and over folds (other people), each the mean of all seeds. Both with
+95 % intervals of paired differences (Student's t). What was tuned on what stands with each claim.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from emoray.corpus.build.rehearsal import rehearsal_corpus
+from emoray.corpus.catalog import Catalog
+from emoray.evaluation.statistics import paired_interval, summarise
+from emoray.experiments.arms import Arm, ArmStage
+from emoray.experiments.experiment import Experiment, missing, runs_of
+from emoray.experiments.graph import Graph, still_needed
+from emoray.methods.alignment import config as alignment
+from emoray.methods.settings import OptimizerConfig
+from emoray.methods.ssl_ecg.config import EmotionConfig, EncoderConfig, PretextConfig
+from emoray.results.paper import Evaluation
+from emoray.results.store import ResultRow, ResultStore
+from emoray.runtime.console import open_console
+from emoray.runtime.storage import Storage
+from emoray.signals import EcgRecipe, EegRecipe, Recipe
+from emoray.training.execute import execute
+from emoray.vocabulary.choices import FoldChoice
+from emoray.vocabulary.schema import Stream
+from emoray.vocabulary.targets import Classes, Cut, Target
+
+APART = "subjects_apart_same_stimuli"
+TUNING_SEED = 100
+"""The first of those that settings are tuned with."""
+AROUSAL = {"dreamer": Cut("arousal", 3.0), "amigos": Cut("arousal", 5.0)}
+"""Above the middle of the scale."""
+
+
+def _whole(dataset: str, target: Target, metric: str) -> Evaluation:
+    return Evaluation(dataset, dataset, APART, (), target, (metric, "f1"), "bacc")
+
+
+@dataclass(frozen=True)
+class On:
+    """Rehearsal data, and what is told on them."""
+
+    evaluation: Evaluation
+    """The first of its metrics is the one that claims are about."""
+    n_subjects: int
+    duration_s: float
+    """Of a presentation."""
+
+    @property
+    def dataset(self) -> str:
+        """By name."""
+        return self.evaluation.dataset
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Arms, on what they are held against each other, and what is claimed."""
+
+    words: str
+    tuned: str
+    """What was tuned on which data: one sentence."""
+    told_on: On
+    tuned_on: On
+    """Another dataset, so other people; its seeds start at `TUNING_SEED`."""
+    arms: Sequence[Arm]
+    claims: Sequence[tuple[str, str]]
+    """Rows: the first is to be better than the second."""
+
+    @property
+    def recipes(self) -> dict[Stream, Recipe]:
+        """Of all that its arms' stages read."""
+        kinds = [stage.kind for arm in self.arms for stage in arm.stages]
+        return {stream: kind.recipes[stream] for kind in kinds for stream in kind.streams}
+
+
+# SSL-ECG's pretext, where few labels are given ----------------------------------------------------
+
+_ENCODER = EncoderConfig(n_filters=(8, 16, 32))
+_ADAM = OptimizerConfig(name="adam", schedule="constant", learning_rate=2e-3, weight_decay=0.0)
+_EMOTION = EmotionConfig(
+    encoder=_ENCODER, hidden=(32,), optimizer=_ADAM, epochs=60, batch_size=16, labels=0.1
+)
+_PRETEXT = PretextConfig(
+    encoder=_ENCODER, n_hidden=32, dropout=0.1, optimizer=_ADAM, epochs=30, batch_size=32
+)
+
+
+def _after_pretext(row: str, config: EmotionConfig) -> Arm:
+    stages = (
+        ArmStage("pretext", "ssl_ecg", "pretext", _PRETEXT),
+        ArmStage("emotion", "ssl_ecg", "emotion", config, {"encoder": "pretext"}),
+    )
+    return Arm(row, stages)
+
+
+PRETEXT = Claim(
+    words="classes by a heart alone, people apart, 10 % of the training labels given",
+    tuned="Nothing was tuned: the settings are a first guess.",
+    told_on=On(_whole("wesad", Classes(), "acc"), n_subjects=15, duration_s=120.5),
+    tuned_on=On(_whole("dreamer", AROUSAL["dreamer"], "acc"), n_subjects=10, duration_s=30.5),
+    arms=(
+        _after_pretext("pretext, frozen", _EMOTION),
+        Arm("from scratch", (ArmStage("emotion", "ssl_ecg", "emotion", _EMOTION),)),
+    ),
+    claims=(("pretext, frozen", "from scratch"),),
+)
+
+
+# The alignment: what the ECG gains by the EEG of the same instants --------------------------------
+
+_SIZE = alignment.EncoderConfig.small()
+_FAST = replace(_ADAM, learning_rate=1e-3)
+_RECONSTRUCT = alignment.ReconstructionConfig(
+    encoder=_SIZE, optimizer=_FAST, epochs=10, batch_size=32
+)
+_TEACH = alignment.TeacherConfig(encoder=_SIZE, optimizer=_FAST, epochs=20, batch_size=32)
+_ALIGN = alignment.AlignmentConfig(encoder=_SIZE, optimizer=_FAST, epochs=40, batch_size=32)
+_CLASSIFY = alignment.ClassificationConfig(encoder=_SIZE, optimizer=_FAST, epochs=20, batch_size=32)
+
+
+def _aligned(row: str, config: alignment.AlignmentConfig) -> Arm:
+    named = partial(ArmStage, method="alignment")
+    stages = (
+        named("reconstruct", stage="reconstruct", config=_RECONSTRUCT),
+        named("teach", stage="teach", config=_TEACH, starts={"encoder": "reconstruct"}),
+        named("align", stage="align", config=config, starts={"teacher": "teach"}),
+        named("classify", stage="classify", config=_CLASSIFY, starts={"encoder": "align"}),
+    )
+    return Arm(row, stages)
+
+
+ALIGNMENT = Claim(
+    words="arousal by a heart alone, people apart",
+    tuned="Nothing was tuned: the settings are a first guess.",
+    told_on=On(_whole("amigos", AROUSAL["amigos"], "auc"), n_subjects=10, duration_s=30.5),
+    tuned_on=On(_whole("dreamer", AROUSAL["dreamer"], "auc"), n_subjects=10, duration_s=30.5),
+    arms=(
+        _aligned("aligned", _ALIGN),
+        _aligned("aligned, permuted pairs", replace(_ALIGN, pairing="permuted")),
+        Arm("not aligned", (ArmStage("classify", "alignment", "classify", _CLASSIFY),)),
+    ),
+    claims=(
+        ("aligned", "not aligned"),
+        ("aligned", "aligned, permuted pairs"),
+        ("aligned, permuted pairs", "not aligned"),
+    ),
+)
+
+CLAIMS: Mapping[str, Claim] = {"pretext": PRETEXT, "alignment": ALIGNMENT}
+
+
+# Running ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is repeated."""
+
+    claim: tyro.conf.Positional[Literal["pretext", "alignment"]]
+    seeds: int = 5
+    """How many; each has weights, an order of segments and given labels of its own."""
+    tuning: bool = False
+    """On the data and seeds that settings are tuned on: no claim rests on what comes out."""
+    folds: FoldChoice = "all"
+    """`rotate`: seed i on fold i alone."""
+    storage: str = "~/emoray/rehearsal/gains"
+    """Folder of rehearsal data, rows and weights: what is there is not done again."""
+
+
+def main(options: Options) -> None:
+    console, claim = open_console(), CLAIMS[options.claim]
+    on = claim.tuned_on if options.tuning else claim.told_on
+    first = TUNING_SEED if options.tuning else 0
+    folder = Path(options.storage).expanduser() / f"{options.claim} {on.dataset}"
+    location = _corpus(claim, on, folder)
+    seeds = range(first, first + options.seeds)
+    found = scores(claim, on, location, folder, seeds, console, options.folds)
+    console.print(_table(f"{on.dataset}: {claim.words} (rehearsal data)", on, found))
+    for pair in claim.claims:
+        for line in said(pair, on.evaluation.metrics[0], found):
+            console.print(line, highlight=False)
+    console.print(claim.tuned, highlight=False)
+    console.print_json(json.dumps({row: [r.scores for r in rows] for row, rows in found.items()}))
+
+
+def _corpus(claim: Claim, on: On, folder: Path) -> str:
+    location, recipes = str(folder / "corpus"), claim.recipes
+    eeg, ecg = recipes.get("eeg"), recipes.get("ecg")
+    assert eeg is None or isinstance(eeg, EegRecipe)
+    assert isinstance(ecg, EcgRecipe)
+    rehearsal_corpus(
+        folder / "raw",
+        location,
+        datasets=[on.dataset],
+        n_subjects=on.n_subjects,
+        duration_s=on.duration_s,
+        streams=tuple(recipes),
+        recipe=eeg,
+        ecg=ecg,
+    )
+    return location
+
+
+def scores(
+    claim: Claim,
+    on: On,
+    location: str,
+    folder: Path,
+    seeds: Sequence[int],
+    console: Console,
+    folds: FoldChoice,
+) -> dict[str, list[ResultRow]]:
+    """Rows of each arm, one for each seed and fold, in the same order."""
+    runs, store = str(folder / "runs"), ResultStore(str(folder / "results"))
+    graph = Graph(Catalog(location), runs, [on.dataset])
+    cells = Experiment(claim.arms, graph, [on.evaluation], seeds, folds=folds).cells()
+    if errors := [cell.error for cell in cells if cell.error]:
+        raise ValueError(errors[0])
+    names = {key: cell.arm.row for cell in cells for key in runs_of([cell])}
+    metric = on.evaluation.metrics[0]
+    for run in still_needed(missing(cells, store)).values():
+        began = time.perf_counter()
+        place = Storage.at(runs).sub(run.folder_name)
+        others_start = run.key not in names  # from a teacher, which is scored too
+        row = execute(run, folder=place, device=torch.device("cpu"), store=store, keep=others_start)
+        words = f"{run.stage} {run.fold} seed {run.seed}: {time.perf_counter() - began:.0f} s"
+        if row is not None and not others_start:
+            words = f"{names[run.key]}, {words}, {metric} {row.scores[metric]:.3f}"
+        console.print(words, highlight=False)
+    return {cell.arm.row: store.rows([run.key for run in cell.runs]) for cell in cells}
+
+
+def said(
+    pair: tuple[str, str], metric: str, found: Mapping[str, Sequence[ResultRow]]
+) -> tuple[str, str]:
+    """`a - b: acc +0.10 [+0.05, +0.15] over 5 seeds`, and the same over folds."""
+    one, other = ({(r.seed, r.fold): r.scores[metric] for r in found[row]} for row in pair)
+    assert one.keys() == other.keys()
+    lines = []
+    for place, words in ((0, "seeds"), (1, "groups of people")):
+        by: dict[object, list[float]] = {}
+        for at, score in one.items():
+            by.setdefault(at[place], []).append(score - other[at])
+        means = [float(np.mean(differences)) for differences in by.values()]
+        interval = paired_interval(means)
+        between = f" [{interval.low:+.3f}, {interval.high:+.3f}]" if interval else ""
+        mean = float(np.mean(means))
+        lines.append(f"{' - '.join(pair)}: {metric} {mean:+.3f}{between} over {len(by)} {words}")
+    return lines[0], lines[1]
+
+
+def _table(title: str, on: On, found: Mapping[str, Sequence[ResultRow]]) -> Table:
+    table = Table(title=title)
+    table.add_column("arm")
+    for name in ("runs", *on.evaluation.metrics):
+        table.add_column(name, justify="right")
+    for row, rows in found.items():
+        cells = []
+        for metric in on.evaluation.metrics:
+            summary = summarise([r.scores[metric] for r in rows])
+            assert summary is not None
+            cells.append(f"{summary.mean:.3f}" + f" ± {summary.sd or 0:.3f}")
+        table.add_row(row, str(len(rows)), *cells)
+    return table
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
