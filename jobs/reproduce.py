@@ -5,7 +5,8 @@
     python jobs/reproduce.py emod table2 --corpus DIR --workers 4 --gpus-per-run 0.25
 
 table2: EMOD and ten other models. table3: the pretraining arms. figure3: parts of the model left
-out. figure4: embeddings of DEAP laid out by t-SNE, untrained beside pretrained.
+out. figure4: embeddings of DEAP laid out by t-SNE, untrained beside pretrained. alignment figure2:
+features of ECG beside those of EEG, before and after the alignment.
 Only runs without a result are done; kill it and start it again at will. Every dataset is evaluated
 by the paper's protocol and beside it by ones that keep subjects, stimuli or both apart.
 """

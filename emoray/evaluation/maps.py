@@ -8,22 +8,21 @@ Shapes: N segments, D width of an embedding, 2 = the plane, or (valence, arousal
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
+from emoray.evaluation.arrays import read_arrays, write_arrays
 from emoray.runtime.storage import Storage
-from emoray.vocabulary.schema import DataError, Float32Array, FloatArray
+from emoray.vocabulary.schema import Float32Array, FloatArray
 
 PERPLEXITY = 30.0
 """About how many neighbours a segment keeps. EMOD does not say; 30 is scikit-learn's default."""
 FEWEST = 4
 """Segments that a map needs: the rule of `perplexity_for` leaves fewer no neighbour at all."""
-
-_PARTS = ("points", "va", "subjects", "name")
 
 
 def perplexity_for(n: int, perplexity: float = PERPLEXITY) -> float:
@@ -114,15 +113,14 @@ class Map:
         Raises:
             OSError: the folder cannot be written; the message says which.
         """
-        buffer = io.BytesIO()
-        np.savez_compressed(
-            buffer,
+        write_arrays(
+            storage,
+            file,
             points=self.points_N2,
             va=self.va_N2,
             subjects=np.asarray(self.subjects, dtype=np.str_),
             name=np.asarray(self.name, dtype=np.str_),
         )
-        storage.write_bytes(file, buffer.getvalue())
 
     @classmethod
     def load(cls, storage: Storage, file: str) -> Map:
@@ -131,12 +129,8 @@ class Map:
         Raises:
             DataError: there is no such file, or it holds no map.
         """
-        data = storage.read(file)
-        if data is None:
-            raise DataError(f"{storage}: need the map {file}, got no such file")
-        try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as found:
-                points_N2, va_N2, subjects, name = (found[part] for part in _PARTS)
-            return cls(points_N2, va_N2, tuple(map(str, subjects)), str(name))
-        except Exception as e:  # a damaged archive raises whatever the damage strikes
-            raise DataError(f"{storage.place(file)}: need a map as save writes it: {e}") from e
+
+        def made(points: Any, va: Any, subjects: Any, name: Any) -> Map:
+            return cls(points, va, tuple(map(str, subjects)), str(name))
+
+        return read_arrays(storage, file, made, "map")

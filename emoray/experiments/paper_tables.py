@@ -15,9 +15,16 @@ from emoray import datasets, methods
 from emoray.corpus.catalog import Catalog
 from emoray.experiments.arms import Arm, ArmStage
 from emoray.experiments.experiment import FOLD_NOTES, ONE_PRETRAINING, Experiment, Frame
-from emoray.experiments.graph import Graph
+from emoray.experiments.graph import Graph, descent
 from emoray.methods.base import Inputs, Stage
-from emoray.results.paper import Evaluation, Paper, PaperRow, PaperTable, StageOfRow
+from emoray.results.paper import (
+    Evaluation,
+    Paper,
+    PaperRow,
+    PaperSimilarity,
+    PaperTable,
+    StageOfRow,
+)
 from emoray.runtime.config import dotted_fields, set_all, set_dotted
 from emoray.training.run import Run
 from emoray.vocabulary.choices import FoldChoice, PretrainSeeds, short
@@ -240,6 +247,41 @@ class Reproduction:
                 f"got {', '.join(of_corpus) or 'none'}"
             )
         return self.graph.over_corpus(first, self._seed(self.seeds[0]))
+
+    def shown(self, figure: PaperSimilarity) -> tuple[Run, ...]:
+        """Of each seed the run of a figure's stage on the first fold: the same run as its table's.
+
+        Raises:
+            ValueError: another dataset or several protocols are asked for, a setting changes
+                nothing, or the corpus lacks what the row needs.
+        """
+        check_datasets(self.paper, self.datasets, (figure.dataset,))
+        self._check_settings((figure.row,))
+        arm = self._arm(figure.row)
+        experiment = Experiment(
+            arms=[arm],
+            graph=self.graph,
+            evaluation=[figure.evaluation],
+            seeds=self.seeds,
+            protocols=self.protocols or (figure.protocol,),
+        )
+        cells = experiment.cells()
+        if len(cells) > 1:
+            asked = ", ".join(cell.protocol for cell in cells)
+            raise ValueError(f"need one protocol for {short(figure.name)}, got {asked}")
+        (cell,) = cells
+        if not cell.runs:
+            raise ValueError(cell.error or f"need {figure.dataset} in the corpus, got none")
+        shown = next(stage for stage in arm.stages if stage.name == figure.stage)
+        return tuple(
+            next(
+                one
+                for one in descent(run)
+                if (one.method, one.stage) == (shown.method, shown.stage)
+            )
+            for run in cell.runs
+            if run.fold == cell.runs[0].fold
+        )
 
     def _seed(self, seed: int) -> int:
         return self.seeds[0] if self.pretrain_seeds == "one" else seed

@@ -20,6 +20,7 @@ from emoray import __version__
 from emoray.corpus.build.rehearsal import N_SUBJECTS, rehearsal_corpus, rehearsal_folders
 from emoray.corpus.catalog import Catalog
 from emoray.evaluation.maps import Map
+from emoray.evaluation.similarity import Beside
 from emoray.experiments import schedule
 from emoray.experiments.builds import Reading, builds_of
 from emoray.experiments.cost import Estimate, estimate_ancestors, estimate_runs
@@ -28,6 +29,7 @@ from emoray.experiments.experiment import CellRuns, missing, runs_of
 from emoray.experiments.graph import still_needed
 from emoray.experiments.options import Where
 from emoray.experiments.runs_display import RunsDisplay, clock
+from emoray.experiments.similarities import SimilarityRequest, make_similarities
 from emoray.reports import files, summary, tables
 from emoray.reports.page import Figure
 from emoray.results.comparison import Comparison
@@ -363,6 +365,26 @@ def lay_out(place: Place, run: Run, dataset: str) -> tuple[dict[str, Map], ReadO
     folders = tuple(place.catalog.dataset(dataset, kind.streams, kind.recipes).builds)
     request = MapRequest(run, place.folders.runs, folders, join(place.storage, "maps"))
     return make_maps(request, rules.resources)
+
+
+def show_beside(place: Place, runs: Sequence[Run]) -> list[Mapping[str, Beside]]:
+    """Two streams beside each other without and with the training of each of some runs, which run
+    first where they must.
+
+    Raises:
+        RuntimeError: a run failed.
+    """
+    needed = still_needed([run for run in runs if not has_ended(place, run)])
+    rules = connect(place, [run for run in needed.values() if not run.fold])
+    with RunsDisplay(0, {}, place.console) as display:
+        errors = schedule.run_all(
+            list(needed.values()), folders=place.folders, rules=rules, listen=display
+        )
+    if errors:
+        raise RuntimeError("; ".join(dict.fromkeys(errors.values())))
+    store = join(place.storage, "similarities")
+    requests = [SimilarityRequest(run, place.folders.runs, store) for run in runs]
+    return make_similarities(requests, rules.resources)
 
 
 def _code_of(comparison: Comparison) -> str:

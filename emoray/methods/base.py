@@ -339,6 +339,17 @@ class Stage(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} tells no classes apart")
 
+    def paired(self, module: nn.Module, group: Group) -> tuple[Tensor, Tensor]:
+        """Of segments of two streams what the module says of the one, and a frozen teacher of the
+        other: (B, Z) each, in one space, without dropout; the module is in evaluation mode.
+
+        Raises:
+            ValueError: the stage draws no stream to another.
+        """
+        raise ValueError(
+            f"need a stage that draws one stream to another, got {type(self).__name__}"
+        )
+
     def n_parameters(self, module: nn.Module) -> Mapping[str, int]:
         """Trainable numbers of the module's `head`, and of all the rest as `encoder`."""
         head = count(getattr(module, "head", None))

@@ -164,6 +164,61 @@ class PaperProjection:
 
 
 @dataclass(frozen=True, slots=True)
+class PublishedSpread:
+    """What a paper says of a matrix of similarities."""
+
+    name: str
+    """Of the arm, as the paper writes it."""
+    low: float
+    high: float
+    mean: float
+
+
+@dataclass(frozen=True, slots=True)
+class PaperSimilarity:
+    """A figure that shows how alike the features of two streams are, and one of them in the plane.
+
+    What is shown is a stage of a row of a table, without its training and with it.
+    """
+
+    name: str
+    caption: str
+    similarity: str
+    """`cosine`."""
+    query: str
+    """What the features are of that are drawn to the others (`ECG`)."""
+    key: str
+    """What the others are of (`EEG`)."""
+    projection: str
+    """`t-SNE`."""
+    without: PublishedSpread
+    """Before the stage's training."""
+    trained: PublishedSpread
+    row: PaperRow
+    """Of a table; it has what reproduces it."""
+    stage: str
+    """Of the row, the one that draws one stream to the other; not its last, which is scored."""
+    evaluation: Evaluation
+    """Whose segments are shown, and in which classes."""
+    protocol: str
+    """By whose first fold: its test segments."""
+
+    @property
+    def dataset(self) -> str:
+        """Whose segments are shown."""
+        return self.evaluation.dataset
+
+    @property
+    def reproduce(self) -> Reproduce:
+        """The row's."""
+        assert self.row.reproduce is not None  # seen to when it was read
+        return self.row.reproduce
+
+
+PaperFigure = PaperProjection | PaperSimilarity
+
+
+@dataclass(frozen=True, slots=True)
 class Paper:
     """What one paper published."""
 
@@ -172,7 +227,7 @@ class Paper:
     """Where its authors released their code."""
     tables: Mapping[str, PaperTable]
     """By name, in the file's order."""
-    figures: Mapping[str, PaperProjection]
+    figures: Mapping[str, PaperFigure]
     evaluation: tuple[Evaluation, ...] = ()
     """Of every table that has none of its own."""
     pretraining: tuple[str, ...] = ()
@@ -234,8 +289,8 @@ class Paper:
         known = ", ".join(dict.fromkeys(one.name for one in found)) or "none"
         raise ValueError(f"need a row of {self.name} that can be run ({known}), got {name!r}")
 
-    def figure(self, name: str) -> PaperProjection | None:
-        """A figure that lays embeddings out, by its name as `table` has it; None for others."""
+    def figure(self, name: str) -> PaperFigure | None:
+        """A figure that is no table, by its name as `table` has it; None for others."""
         for found in self.figures.values():
             if is_named(found.name, name):
                 return found

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -29,9 +29,12 @@ from emoray.results.paper import (
     Evaluation,
     MeanSd,
     Paper,
+    PaperFigure,
     PaperProjection,
     PaperRow,
+    PaperSimilarity,
     PaperTable,
+    PublishedSpread,
     Reproduce,
     StageOfRow,
     twice,
@@ -78,7 +81,7 @@ def parse(text: str) -> Paper:
     corpora = {name: _corpus(s, name) for name, s in sections.items() if _lists_datasets(s)}
     others = {name: section for name, section in sections.items() if name not in corpora}
     tables = {name: _table(s, name, shared) for name, s in others.items() if "rows" in s}
-    figures = {name: _projection(s, name) for name, s in others.items() if "rows" not in s}
+    figures = {name: _figure(s, name, tables) for name, s in others.items() if "rows" not in s}
     full = _full_model(head.full_model, tables)
     for table in tables.values():
         _check_reference(table, full)
@@ -127,6 +130,7 @@ _Protocol = Annotated[str, _among(PROTOCOLS.keys, "a protocol")]
 _Metric = Annotated[str, _among(METRICS.keys, "a metric")]
 _Target = Annotated[Any, BeforeValidator(from_plain)]
 _Percent = Annotated[float, _within(-100, 100)]
+_Cosine = Annotated[float, _within(-1, 1)]
 _Positive = Annotated[float, _within(0, math.inf)]
 
 
@@ -221,6 +225,32 @@ class _Projection(_Section):
     coloured_by: _Texts
     centroids: Annotated[list[int], Field(min_length=1)]
     reproduce: _Reproduce
+
+
+class _Spread(_Section):
+    name: _Text
+    low: _Cosine
+    high: _Cosine
+    mean: _Cosine
+
+
+class _StageOfTable(_Section):
+    table: _Text
+    row: _Text
+    stage: _Text
+    evaluation: _Text
+    protocol: _Text
+
+
+class _Similarity(_Section):
+    caption: _Text
+    similarity: Literal["cosine"]
+    query: _Text
+    key: _Text
+    projection: _Text
+    without: _Spread
+    trained: _Spread
+    reproduce: _StageOfTable
 
 
 # From what it holds to what it means --------------------------------------------------------------
@@ -358,6 +388,56 @@ def _mean_sd(found: object, at: str, *, deviations: bool) -> MeanSd:
     if not isinstance(found, list) or len(found) != 2:
         raise ValueError(f"need [mean, sd] in percent for {at}, got {found!r}")
     return _number(found[0], -100, 100, at), _number(found[1], 0, 100, at)
+
+
+_Named = TypeVar("_Named")
+
+
+def _one_of(known: Mapping[str, _Named], name: str, at: str) -> _Named:
+    if name not in known:
+        raise ValueError(f"need {', '.join(known) or 'what is there'} for {at}, got {name!r}")
+    return known[name]
+
+
+def _figure(section: Mapping[str, Any], at: str, tables: Mapping[str, PaperTable]) -> PaperFigure:
+    if "similarity" in section:
+        return _similarity(section, at, tables)
+    return _projection(section, at)
+
+
+def _similarity(
+    section: Mapping[str, Any], at: str, tables: Mapping[str, PaperTable]
+) -> PaperSimilarity:
+    found = _checked(_Similarity, section, at)
+    shown, place = found.reproduce, f"{at} reproduce"
+    table = _one_of(tables, shown.table, f"{place} table")
+    row = _one_of({row.name: row for row in table.rows}, shown.row, f"{place} row")
+    stages = {one.name: one for one in row.reproduce.stages[:-1]} if row.reproduce else {}
+    evaluation = {one.name: one for one in table.evaluation}
+    one = _one_of(evaluation, shown.evaluation, f"{place} evaluation")
+    protocols = {name: name for name in one.protocols}
+    return PaperSimilarity(
+        name=at,
+        caption=found.caption,
+        similarity=found.similarity,
+        query=found.query,
+        key=found.key,
+        projection=found.projection,
+        without=_spread(found.without, f"{at} without"),
+        trained=_spread(found.trained, f"{at} trained"),
+        row=row,
+        stage=_one_of(stages, shown.stage, f"{place} stage").name,
+        evaluation=one,
+        protocol=_one_of(protocols, shown.protocol, f"{place} protocol"),
+    )
+
+
+def _spread(found: _Spread, at: str) -> PublishedSpread:
+    if not found.low <= found.mean <= found.high:
+        raise ValueError(
+            f"need low <= mean <= high in {at}, got {found.low}, {found.mean}, {found.high}"
+        )
+    return PublishedSpread(found.name, found.low, found.high, found.mean)
 
 
 def _projection(section: Mapping[str, Any], at: str) -> PaperProjection:

@@ -142,7 +142,7 @@ def execute(
     how = execution or Execution(gather="worker")
     check_code(run)
     found = open_data(run)
-    starts, accounts = _starts(run)
+    starts, accounts = starts_of(run)
     account = account_of(found, accounts, with_signals=True)
     audit = _audited(found, account.before, allow_contaminated=allow_contaminated)
     if is_first_here and (how.gather == "worker" or found.fits_here):
@@ -190,7 +190,7 @@ def _fold(found: RunData) -> Fold:
 # What it starts from ------------------------------------------------------------------------------
 
 
-def _starts(run: Run) -> tuple[dict[str, Start], list[Account]]:
+def starts_of(run: Run) -> tuple[dict[str, Start], list[Account]]:
     """The weights to start from, and what each has seen.
 
     Raises:

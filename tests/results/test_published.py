@@ -7,7 +7,15 @@ from importlib import resources
 import pytest
 
 from emoray.results import published
-from emoray.results.paper import Evaluation, Paper, PaperRow, Reproduce, StageOfRow
+from emoray.results.paper import (
+    Evaluation,
+    Paper,
+    PaperRow,
+    PaperSimilarity,
+    PublishedSpread,
+    Reproduce,
+    StageOfRow,
+)
 from emoray.vocabulary.targets import Classes, Cut, Levels
 
 TEXT = (resources.files("emoray") / "methods" / "emod" / "paper.toml").read_text(encoding="utf-8")
@@ -400,3 +408,61 @@ def test_names_of_stages_are_short_for_a_chain() -> None:
 def test_a_graph_that_cannot_be_is_named_with_its_place(stages: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         graph(stages)
+
+
+# Figures of similarities --------------------------------------------------------------------------
+
+ALIGNMENT = (resources.files("emoray") / "methods" / "alignment" / "paper.toml").read_text()
+
+
+def test_figure_2_of_the_alignment_has_the_papers_numbers() -> None:
+    """As printed in 3.3: both ranges and averages."""
+    found = published.load("alignment").figures["figure_2"]
+    assert isinstance(found, PaperSimilarity)
+    assert found.without == PublishedSpread("w/o align", -0.6261, -0.2758, -0.4963)
+    assert found.trained == PublishedSpread("align", -0.4661, 0.2892, -0.1802)
+    # "improves the average cosine similarity by approximately 31.7%": points, not a ratio.
+    assert found.trained.mean - found.without.mean == pytest.approx(0.317, abs=1e-3)
+    assert (found.query, found.key, found.projection) == ("ECG", "EEG", "t-SNE")
+
+
+def test_figure_2_shows_a_stage_of_the_full_row_on_people_apart() -> None:
+    paper = published.load("alignment")
+    found = paper.figure("figure2")
+    assert isinstance(found, PaperSimilarity)
+    assert (found.row, found.stage) == (paper.full_model, "align")
+    assert found.reproduce == paper.tables["table_1"].row("Ours").reproduce
+    assert (found.dataset, found.evaluation.name) == ("dreamer", "dreamer_arousal")
+    assert found.protocol == "subjects_apart_same_stimuli"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("low = -0.6261", "low = -1.6261", r"in \[-1, 1\] for figure_2 without low, got -1\.6261"),
+        ("low = -0.6261", "low = -0.4261", "low <= mean <= high in figure_2 without, got -0.4261"),
+        ('similarity = "cosine"', 'similarity = "dot"', "figure_2 similarity, got 'dot'"),
+        ('query = "ECG"\n', "", "need some text for query in figure_2"),
+        ('query = "ECG"', 'querry = "ECG"', "in figure_2, got querry"),
+        ('table = "table_1"\nrow', 'table = "table_9"\nrow', "figure_2 reproduce table, got"),
+        ('row = "Ours"\nst', 'row = "Our"\nst', "Ours, .*for figure_2 reproduce row, got 'Our'"),
+        ('stage = "align"\nev', 'stage = "classify"\nev', "reproduce stage, got 'classify'"),
+        (
+            'evaluation = "dreamer_arousal"',
+            'evaluation = "dreamer"',
+            "dreamer_arousal, .* for figure_2 reproduce evaluation, got 'dreamer'",
+        ),
+        (
+            'protocol = "subjects_apart_same_stimuli"\n',
+            'protocol = "leave_one_out"\n',
+            "figure_2 reproduce protocol, got 'leave_one_out'",
+        ),
+    ],
+)
+def test_a_figure_of_similarities_that_cannot_be_is_named_with_its_place(
+    old: str, new: str, message: str
+) -> None:
+    head, _, figure = ALIGNMENT.partition("[figure_2]")
+    assert figure.count(old) == 1
+    with pytest.raises(ValueError, match=message):
+        published.parse(f"{head}[figure_2]{figure.replace(old, new)}")

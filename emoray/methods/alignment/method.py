@@ -42,7 +42,7 @@ from emoray.methods.alignment.model import (
     as_patches,
     reordered,
 )
-from emoray.methods.base import Inputs, Stage, Start, TargetName
+from emoray.methods.base import Inputs, PatchEncoder, Stage, Start, TargetName
 from emoray.methods.baselines.method import Training
 from emoray.methods.classification import Classification
 from emoray.methods.counter_draws import DropoutKey
@@ -276,8 +276,7 @@ class Alignment(Stage):
 
     def constants(self, group: Group) -> Mapping[str, Tensor]:
         """What the teacher says of the EEG, and the orders in which patches are shuffled."""
-        teacher = self.teacher.to(group.positions_B.device, group["eeg"].x_BCT.dtype)
-        encoder, n_patches = as_patches(teacher), self.n_patches
+        encoder, n_patches = self._teacher_beside(group), self.n_patches
         group = self._whole_patches(group)
         found = {"eeg": encoder.patches(group, n_patches)}
         if self.config.shuffle:
@@ -289,6 +288,17 @@ class Alignment(Stage):
             ]
             found["eeg_shuffled"] = torch.stack(others, dim=1)
         return found
+
+    def paired(self, module: nn.Module, group: Group) -> tuple[Tensor, Tensor]:
+        """Sequences of ECG and of EEG as Eq. 3 compares them: all of their patches."""
+        group, n_patches = self._whole_patches(group), self.n_patches
+        ecg_BPZ = module((group,), n_patches)
+        eeg_BPZ = self._teacher_beside(group).patches(group, n_patches)
+        return ecg_BPZ.flatten(1), eeg_BPZ.flatten(1)
+
+    def _teacher_beside(self, group: Group) -> PatchEncoder:
+        """The teacher where a group's signals lie, in their type."""
+        return as_patches(self.teacher.to(group.positions_B.device, group["eeg"].x_BCT.dtype))
 
     def _whole_patches(self, group: Group) -> Group:
         """The group without what is over behind its last patch, which no encoder may see: those

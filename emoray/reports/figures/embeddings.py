@@ -28,6 +28,12 @@ RATINGS = LinearSegmentedColormap.from_list(
 """Blue over grey to yellow: diverges in hue, which eyes without red or green also tell apart, and
 grows steadily lighter, so that a grayscale print keeps low apart from high."""
 
+LAYOUT = (
+    "t-SNE keeps neighbours together; its directions, distances between groups and sizes mean "
+    "nothing."
+)
+"""What must stand below every map."""
+
 SEEN = (
     "The encoder was pretrained on these people's ratings: the right side, and its r, say what it "
     "holds of them, not of others."
@@ -136,10 +142,7 @@ def _figure(
 
 
 def _notes(read_out: Mapping[str, Sequence[float | None]]) -> list[str]:
-    notes = [
-        "t-SNE keeps neighbours together; its directions, distances between groups and sizes mean "
-        "nothing. Discs: centroids of the rounded ratings, in this plane."
-    ]
+    notes = [f"{LAYOUT} Discs: centroids of the rounded ratings, in this plane."]
     if read_out:
         notes.append(
             "r: ratings read from the embeddings themselves by a straight line, fitted without the "
