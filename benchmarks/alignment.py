@@ -58,10 +58,10 @@ def main() -> None:
     batch = with_constants(stage, pairs)
     module = stage.build().to(options.device)
     matrix_NN = torch.randn(N_MATMUL, N_MATMUL, device=options.device)
-    work: dict[str, Callable[[], object]] = {
+    work = {
         "step": _step(stage, module, batch),
-        "teacher": lambda: with_constants(stage, pairs),
-        "matmul": lambda: torch.mm(matrix_NN, matrix_NN),
+        "teacher": _silent(lambda: with_constants(stage, pairs)),
+        "matmul": _silent(lambda: torch.mm(matrix_NN, matrix_NN)),
     }
     flop = {what: _operations(each) for what, each in work.items()}
     times_s = [  # in turn, so that a busy moment of the machine meets all of them
@@ -105,17 +105,24 @@ def made(n_segments: int) -> Batch:
     return Batch(0, (Group("noise", signals, torch.arange(n_segments)),), {})  # type: ignore[arg-type]
 
 
-def _step(stage: Alignment, module: nn.Module, batch: Batch) -> Callable[[], object]:
+def _step(stage: Alignment, module: nn.Module, batch: Batch) -> Callable[[], None]:
     optimizer = make_optimizer(stage.optimizer, module)
     rate = stage.optimizer.learning_rate
-    return lambda: loop.take_step(stage, module, optimizer, batch, rate)
+    return _silent(lambda: loop.take_step(stage, module, optimizer, batch, rate))
 
 
-def _operations(work: Callable[[], object]) -> int:
+def _silent(work: Callable[[], object]) -> Callable[[], None]:
+    def do() -> None:
+        work()
+
+    return do
+
+
+def _operations(work: Callable[[], None]) -> int:
     """Floating-point operations of the products in it, as torch counts them; warms it up too."""
     with FlopCounterMode(display=False) as counter:
         work()
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def show(options: argparse.Namespace, config: AlignmentConfig, rows: list[Row]) -> None:
