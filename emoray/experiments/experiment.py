@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from emoray.evaluation.folds import PROTOCOLS, folds
 from emoray.experiments.arms import Arm
 from emoray.experiments.graph import At, Graph, question
@@ -196,18 +198,20 @@ def compare(
         errors: of runs that failed, by key.
     """
     rows = {row.key: row for row in store.rows(runs_of(cells))}
+    blocks = tuple(_blocks(cells, rows, errors))
     return Comparison(
         name=frame.name,
         title=frame.title,
         caption=frame.caption,
         reference=frame.reference,
         published_parameters=frame.published_parameters,
-        blocks=tuple(_blocks(cells, rows, errors)),
+        blocks=blocks,
         rehearsal=experiment.graph.catalog.rehearsal,
         notes=(
             *frame.notes,
             *_rotation_note(experiment, cells),
             *_untrained_note(cells),
+            *balance_note(blocks),
             *_training_note(experiment.arms),
         ),
     )
@@ -241,6 +245,20 @@ def _untrained_note(cells: Sequence[CellRuns]) -> Iterator[str]:
             f"{', '.join(said)} have no segment of some level to train on: those who are tested "
             "on such a level miss it."
         )
+
+
+def balance_note(blocks: Sequence[Block]) -> Iterator[str]:
+    """How many test segments lie on either side of a threshold, where two classes are told."""
+    said = []
+    for block in blocks:
+        tested = next((cell.results for cell in block.cells if cell.results), ())
+        if len(block.class_names) == 2 and tested:
+            true_K = sum(np.asarray(row.confusion).sum(axis=1) for row in tested)
+            shares = zip(block.class_names, 100 * true_K / true_K.sum(), strict=True)
+            words = ", ".join(f"{share:.0f} % {name}" for name, share in shares)
+            said.append(f"{block.title} {block.protocol}: {words}")
+    if said:
+        yield f"Classes of the test segments. {'; '.join(said)}."
 
 
 _TRAINING = ("epochs", "batch_size", "optimizer")

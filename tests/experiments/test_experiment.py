@@ -13,16 +13,25 @@ import pytest
 from emoray.corpus.catalog import Catalog
 from emoray.evaluation.folds import Fold, folds
 from emoray.experiments.arms import Arm, ArmStage
-from emoray.experiments.experiment import Experiment, Frame, compare, missing, runs_of
+from emoray.experiments.experiment import (
+    Experiment,
+    Frame,
+    balance_note,
+    compare,
+    missing,
+    runs_of,
+)
 from emoray.experiments.graph import Graph
 from emoray.methods.emod.config import Config, FinetuneConfig
 from emoray.methods.settings import OptimizerConfig
+from emoray.results.comparison import Block, Cell
 from emoray.results.paper import Evaluation, MeanSd
 from emoray.results.store import ResultStore
 from emoray.runtime.config import from_dict
 from emoray.training.run import Origin
 from emoray.vocabulary.targets import Cut
 from tests.evaluations import BY_NAME, paper_protocol, protocols_of
+from tests.rows import made_row
 from tests.small_experiments import TINY, by_cell, row_of, write_both
 
 PUBLISHED: dict[str, dict[str, MeanSd]] = {
@@ -174,6 +183,27 @@ def test_folds_that_cannot_learn_a_level_are_counted_and_said(
         n = len(fold_names(corpus, "seed", protocol))
         assert f"SEED {protocol}: 1 of {n} folds" in note
     assert note.count("folds") == len(lacking)
+
+
+def test_the_share_of_each_class_is_said_where_a_rating_is_cut() -> None:
+    """30 + 10 and 5 + 15 of 60, and in the other fold 20 + 0 and 0 + 20 of 40."""
+    folds_of_one = [((30, 10), (5, 15)), ((20, 0), (0, 20))]
+    rows = tuple(made_row(confusion, fold=str(i)) for i, confusion in enumerate(folds_of_one))
+    at = {
+        "name": "faced",
+        "dataset": "faced",
+        "protocol": "paper_same_stimuli",
+        "is_paper": True,
+        "words": "",
+        "metrics": ("bacc",),
+    }
+    cells = (Cell("did not run"), Cell("ran", results=rows, n_wanted=2, folds_per_seed=2))
+    names = ("arousal <= 3", "arousal > 3")
+    cut = Block(title="FACED, arousal > 3", cells=cells, class_names=names, **at)
+    (note,) = balance_note([cut, Block(title="nobody", cells=cells[:1], class_names=names, **at)])
+    said = "FACED, arousal > 3 paper_same_stimuli: 60 % arousal <= 3, 40 % arousal > 3"
+    assert note == f"Classes of the test segments. {said}."
+    assert not list(balance_note([replace(cut, class_names=("a", "b", "c"))]))
 
 
 def test_all_folds_of_a_seed_are_counted(corpus: Path) -> None:
