@@ -201,8 +201,9 @@ class Stage(ABC):
     may_start_from: ClassVar[tuple[str, ...]] = ()
     """Names of trained modules that it may start from (`encoder`, `teacher` ...)."""
     streams_each_step: ClassVar[tuple[Stream, ...] | None] = None
-    """Of its streams, those that every step reads; None for all. Others are read once, for what
-    `constants` makes of them."""
+    """Of its streams, those that every step reads; None for all."""
+    streams_once: ClassVar[tuple[Stream, ...] | None] = None
+    """Those that are read once, for what `constants` makes of them; None for all."""
 
     def __init__(self, config: Any, inputs: Inputs, starts: Mapping[str, Start]) -> None:
         if unknown := sorted(set(starts) - set(self.may_start_from)):

@@ -15,7 +15,13 @@ from torch import Tensor
 
 DROPOUT = 1
 AUGMENTATION = 2
-"""Purposes: what a segment's key is for, so that no two uses share their draws."""
+MASK = 3
+ORDER = 4
+CHOICE = 5
+"""Purposes: what a segment's key is for, so that no two uses share their draws. What is not seen,
+orders of its parts, and which of them a step takes."""
+SECOND_VIEW = 1 << 20
+"""Added to the positions of second views of the same segments, so that their draws are others."""
 
 _GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
 _MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)

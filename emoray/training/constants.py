@@ -74,7 +74,8 @@ def _of_pool(stage: Stage, dataset: Segments, pool: Pool, device: torch.device) 
 def _of_chunk(
     stage: Stage, dataset: Segments, rows_B: IntArray, device: torch.device
 ) -> dict[str, Tensor]:
-    (group,) = in_order(dataset, rows_B, batch_size=len(rows_B), streams=stage.streams)
+    streams = stage.streams_once or stage.streams
+    (group,) = in_order(dataset, rows_B, batch_size=len(rows_B), streams=streams)
     dtype = torch.float64 if stage.precision == "float64" else torch.float32
     group = replace(group, positions_B=torch.from_numpy(rows_B)).to(device, dtype)
     return dict(_of_group(stage, group))

@@ -52,13 +52,6 @@ from emoray.runtime.config import from_dict, to_dict
 from emoray.signals import Recipe
 from emoray.vocabulary.schema import Stream
 
-ORDER = 4
-"""Purpose of a segment's key: the orders of its patches."""
-CHOICE = 5
-"""Which of them a step takes."""
-_SECOND_VERSION = 1 << 20
-"""Added to the positions of shuffled segments, so that their dropout masks are others."""
-
 
 class Reconstruction(Stage):
     """The stage `reconstruct`: EEG through the encoder and back, without any label."""
@@ -188,6 +181,7 @@ class Alignment(Stage):
     config_type = AlignmentConfig
     streams: ClassVar[tuple[Stream, ...]] = ("eeg", "ecg")
     streams_each_step: ClassVar[tuple[Stream, ...] | None] = ("ecg",)
+    streams_once: ClassVar[tuple[Stream, ...] | None] = ("eeg",)
     recipes: ClassVar[Mapping[Stream, Recipe]] = settings.RECIPES
     may_start_from = ("teacher", "student")
 
@@ -313,7 +307,7 @@ class Alignment(Stage):
     def _orders(self, group: Group, n_patches: int) -> Tensor:
         """R orders of each segment, (B, R, P), by its row alone."""
         key = DropoutKey(seed=self.seed, step=0)
-        key_B = counter_draws.segment_keys(key, group.positions_B, ORDER)
+        key_B = counter_draws.segment_keys(key, group.positions_B, counter_draws.ORDER)
         drawn_BN = counter_draws.uniforms(key_B, self.config.n_shuffles * n_patches)
         return drawn_BN.view(len(group), -1, n_patches).argsort(-1)
 
@@ -347,12 +341,12 @@ class Alignment(Stage):
         """The groups with one of their orders, and what the teacher says of them so."""
         groups, said = [], []
         for group in batch.groups:
-            key_B = counter_draws.segment_keys(key, group.positions_B, CHOICE)
+            key_B = counter_draws.segment_keys(key, group.positions_B, counter_draws.CHOICE)
             order_BRP, eeg_BRPZ = group.constants["order"], group.constants["eeg_shuffled"]
             chosen_B = (counter_draws.uniforms(key_B, 1)[:, 0] * order_BRP.shape[1]).long()
             row_B = torch.arange(len(group), device=chosen_B.device)
             other = _shuffled(group, "ecg", order_BRP[row_B, chosen_B])
-            groups.append(replace(other, positions_B=group.positions_B + _SECOND_VERSION))
+            groups.append(replace(other, positions_B=group.positions_B + counter_draws.SECOND_VIEW))
             said.append(eeg_BRPZ[row_B, chosen_B])
         return tuple(groups), torch.cat(said)
 

@@ -20,9 +20,6 @@ from emoray.methods.base import PatchEncoder, StreamSpec
 from emoray.methods.counter_draws import DropoutKey
 from emoray.vocabulary.schema import Stream
 
-MASK = 3
-"""Purpose of a segment's key: which patches are not seen."""
-
 
 def cut(x_BCT: Tensor, n_patches: int, n_samples: int) -> Tensor:
     """Patches one after the other, (B, C, P, M); what is over at the end is left out (2.2).
@@ -201,7 +198,7 @@ class Autoencoder(nn.Module):
         return errors_B
 
     def _seen(self, group: Group, x_BCPM: Tensor, key: DropoutKey) -> Tensor:
-        key_B = counter_draws.segment_keys(key, group.positions_B, MASK)
+        key_B = counter_draws.segment_keys(key, group.positions_B, counter_draws.MASK)
         n = x_BCPM.shape[1] * x_BCPM.shape[2]
         return (counter_draws.uniforms(key_B, n) >= self.masked).view(x_BCPM.shape[:3])
 

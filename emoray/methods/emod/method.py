@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from emoray.batches.batch import Batch, Group
 from emoray.batches.distributed import gather_with_grad
 from emoray.batches.sampling import RegionRounds
+from emoray.methods import counter_draws
 from emoray.methods.base import Inputs, Stage, Start
 from emoray.methods.classification import Classification
 from emoray.methods.contrast import nt_xent
@@ -105,12 +106,8 @@ class Pretraining(Stage):
         return nt_xent(z_1_BD, z_2_BD, temperature=self.config.loss.temperature)
 
 
-_SECOND_VIEW = 1 << 20
-"""Added to the positions of second views, so that their dropout masks are others."""
-
-
 def _shifted(group: Group) -> Group:
-    return replace(group, positions_B=group.positions_B + _SECOND_VIEW)
+    return replace(group, positions_B=group.positions_B + counter_draws.SECOND_VIEW)
 
 
 def _gathered_in_order(batch: Batch, *columns: Tensor) -> tuple[Tensor, ...]:
