@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import finetune, ssl_ecg, start
+from benchmarks import finetune, pretext, start
 from emoray.experiments.schedule import Resources
 from emoray.methods.ssl_ecg.config import EncoderConfig, PretextConfig
 from emoray.methods.ssl_ecg.method import Pretext
@@ -47,12 +47,12 @@ def test_the_arithmetic_of_a_pretext_step_is_what_torch_counts() -> None:
     """By hand: 2,560 x 32 x 32 + 2,560 x 32 x 32 x 32 in the first block, and so on."""
     by_hand = 2560 * 32 * (32 + 32 * 32) + 1277 * 16 * (32 * 64 + 64 * 64)
     by_hand += 635 * 8 * (64 * 128 + 128 * 128)
-    assert sum(ssl_ecg.multiply_adds(EncoderConfig(), 2560)) == by_hand == 336_887_808
+    assert sum(pretext.multiply_adds(EncoderConfig(), 2560)) == by_hand == 336_887_808
     config = PretextConfig(encoder=EncoderConfig.small(), n_hidden=4)
-    stage, batch = Pretext(config), ssl_ecg.made(3, "cpu")
+    stage, batch = Pretext(config), pretext.made(3, "cpu")
     module = stage.build()
     with FlopCounterMode(display=False) as counter:
         loop.take_step(stage, module, make_optimizer(stage.optimizer, module), batch, 1e-3)
     counted = counter.get_flop_counts()["Global"].items()
     of_convolutions = sum(n for operation, n in counted if "convolution" in str(operation))
-    assert 3 * ssl_ecg.step_flop(config.encoder, 2560) == of_convolutions
+    assert 3 * pretext.step_flop(config.encoder, 2560) == of_convolutions

@@ -239,7 +239,7 @@ def test_a_run_that_died_ends_with_the_same_bits(
         executed(corpora["three"], tmp_path, dies_at=N_STEPS + 1)
     again = executed(corpora["three"], tmp_path)
     assert again.asked == [64, 64, 16]  # once more, by the new process
-    assert max(again.read["ecg"].values()) == 1 + 2  # it went on from the second epoch
+    assert max(again.read["ecg"].values()) == 2  # it went on from the second epoch
     first, second = unbroken.weights(), again.weights()
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)

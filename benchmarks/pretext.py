@@ -1,8 +1,8 @@
 """Speed of SSL-ECG's pretext step at full size, against its arithmetic; what transformations cost.
 
-    python -m benchmarks.ssl_ecg                      # CPU: steps of 16 windows, about 2 min
-    python -m benchmarks.ssl_ecg --segments 128       # the paper's step, on a GPU
-    python -m benchmarks.ssl_ecg --threads 1 --cpu-seconds    # where others are at work too
+    python -m benchmarks.pretext                      # CPU: steps of 16 windows, about 2 min
+    python -m benchmarks.pretext --segments 128       # the paper's step, on a GPU
+    python -m benchmarks.pretext --threads 1 --cpu-seconds    # where others are at work too
 
 A step is what training does: seven versions of each window, forward, backward, Adam. The multiply-
 adds are those of the convolutions, from their shapes; a plain product of matrices says what the
