@@ -142,6 +142,7 @@ VARIANTS: Mapping[tuple[str, str], tuple[Case, ...]] = {
         Case("alignment", "classify", PATCHES),
         Case("alignment", "classify", {**PATCHES, "student": "convolutions"}),
         Case("alignment", "classify", {"encoder.dropout": 0.2}, {"encoder": "align"}),
+        Case("alignment", "classify", {"frozen": True}, {"encoder": "align"}),
     ),
     ("baselines", "train"): tuple(Case("baselines", "train", {"model": name}) for name in MODELS),
 }

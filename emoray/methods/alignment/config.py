@@ -204,6 +204,9 @@ class ClassificationConfig(ClassifierConfig):
     """Their sizes."""
     leads: Leads = "first"
     """Which lead the convolutions read."""
+    frozen: bool = False
+    """Whether an encoder that it starts from stays as it is, and the last layer alone is trained.
+    Without a start there is nothing to keep and all is trained."""
     optimizer: OptimizerConfig = field(default_factory=_optimizer)
     """Weight updates."""
     epochs: int = 50

@@ -98,7 +98,7 @@ class Reconstruction(Stage):
 
 
 class _OnEncoder(Classification):
-    """Classes from an encoder by patches, all of it trained."""
+    """Classes from an encoder by patches, all of it trained unless its start is kept frozen."""
 
     config_type = ClassificationConfig
     recipes = settings.RECIPES
@@ -146,6 +146,7 @@ class _OnEncoder(Classification):
             module = Classifier(encoder, n_patches, self.spec.n_outputs)
         if "encoder" in self.starts:
             module.encoder.load_state_dict(self.starts["encoder"].part("encoder"))
+            module.encoder.requires_grad_(not self.config.frozen)
         return module
 
 
