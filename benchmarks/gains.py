@@ -121,7 +121,7 @@ def _after_pretext(row: str, config: EmotionConfig) -> Arm:
 PRETEXT = Claim(
     words="arousal by a heart alone, people apart, 10 % of the training labels given",
     tuned="Tuned on DREAMER's rehearsal data, two of its folds: filters, strides, rates, whether "
-    "convolutions stay frozen; nothing was on AMIGOS'.",
+    "convolutions stay frozen (nothing was gained there); nothing was tuned on AMIGOS'.",
     told_on=On(_whole("amigos", AROUSAL["amigos"], "auc"), n_subjects=12, duration_s=60.5),
     tuned_on=On(_whole("dreamer", AROUSAL["dreamer"], "auc"), n_subjects=12, duration_s=60.5),
     arms=(
@@ -176,7 +176,8 @@ def _aligned(row: str, config: alignment.AlignmentConfig) -> Arm:
 ALIGNMENT = Claim(
     words="arousal by a heart alone, people apart, 1 % of its labels given, 10 % to the teacher",
     tuned="Tuned on DREAMER's rehearsal data, two of its folds: the teacher, the student's strides "
-    "and both shares of labels (with 2 % and more, nothing was gained); nothing was on AMIGOS'.",
+    "and both shares of labels (with 2 % and more next to nothing was gained); nothing was "
+    "tuned on AMIGOS'.",
     told_on=On(_whole("amigos", AROUSAL["amigos"], "auc"), n_subjects=12, duration_s=60.5),
     tuned_on=On(_whole("dreamer", AROUSAL["dreamer"], "auc"), n_subjects=12, duration_s=60.5),
     arms=(
