@@ -17,7 +17,8 @@ import pytest
 import torch
 
 from emoray.corpus.read import open_corpus
-from emoray.training.checkpoint import PREFIX
+from emoray.runtime.storage import Storage
+from emoray.training.checkpoint import PREFIX, latest_whole
 from emoray.training.classifier import load_classifier
 from tests.experiments.test_throwaway_table import rows, wait_for, with_checkpoints
 from tests.throwaway_checkout import Checkout, end_session
@@ -120,9 +121,13 @@ def resumed(asked: Asked, warm: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def runs_begun(storage: Path) -> set[str]:
-    """Runs that have a checkpoint, finished or not."""
+    """Runs that have a whole checkpoint, finished or not: one is written beside them first."""
     runs = storage / "runs"
-    return {folder.relative_to(runs).parts[0] for folder in with_checkpoints(storage)}
+    return {
+        folder.relative_to(runs).parts[0]
+        for folder in with_checkpoints(storage)
+        if latest_whole(Storage.at(folder)) is not None
+    }
 
 
 def weights(storage: Path) -> dict[str, Mapping[str, torch.Tensor]]:
