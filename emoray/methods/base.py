@@ -10,17 +10,19 @@ embedding.
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from emoray.batches.batch import Batch, Group
-from emoray.batches.sampling import Sampling
+from emoray.batches.sampling import Sampling, ShuffledSegments
 from emoray.methods.counter_draws import DropoutKey
-from emoray.methods.settings import OptimizerConfig, Precision
+from emoray.methods.settings import OptimizerConfig, Precision, StepsConfig
 from emoray.signals import Recipe
 from emoray.vocabulary.schema import Stream
 
@@ -301,6 +303,13 @@ class Stage(ABC):
         """Whether the module runs through torch.compile."""
         return self._config.compile
 
+    @contextlib.contextmanager
+    def seeded(self) -> Iterator[None]:
+        """Torch's generator as the seed has it, and as it was afterwards: for initial weights."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            yield
+
     @property
     @abstractmethod
     def sampling(self) -> Sampling:
@@ -355,6 +364,25 @@ class Stage(ABC):
         """Trainable numbers of the module's `head`, and of all the rest as `encoder`."""
         head = count(getattr(module, "head", None))
         return {"encoder": count(module) - head, "head": head}
+
+
+class EachSegmentOnce(Stage):
+    """A stage whose epochs draw every segment once, in a new order each time.
+
+    Args:
+        config: as `StepsConfig` or derived from it.
+        inputs: as of every stage.
+        starts: as of every stage.
+    """
+
+    def __init__(self, config: StepsConfig, inputs: Inputs, starts: Mapping[str, Start]) -> None:
+        super().__init__(config, inputs, starts)
+        self._steps = config
+
+    @property
+    def sampling(self) -> ShuffledSegments:
+        """By steps of as many segments as its settings say."""
+        return ShuffledSegments(self._steps.batch_size)
 
 
 def count(module: nn.Module | None) -> int:

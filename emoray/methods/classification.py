@@ -15,13 +15,12 @@ from torch import Tensor, nn
 
 from emoray.batches.batch import Batch, Group
 from emoray.batches.distributed import gather_in_order
-from emoray.batches.sampling import ShuffledSegments
-from emoray.methods.base import Inputs, InputSpec, Stage, Start
+from emoray.methods.base import EachSegmentOnce, Inputs, InputSpec, Start
 from emoray.methods.counter_draws import DropoutKey
 from emoray.methods.settings import ClassifierConfig
 
 
-class Classification(Stage):
+class Classification(EachSegmentOnce):
     """A stage trained by cross-entropy; those derived from it say what is built.
 
     Its module's forward takes groups and a `DropoutKey` (None: no dropout) and gives (B, K).
@@ -33,7 +32,6 @@ class Classification(Stage):
         self, config: ClassifierConfig, inputs: Inputs, starts: Mapping[str, Start]
     ) -> None:
         super().__init__(config, inputs, starts)
-        self._classifier: ClassifierConfig = config
 
     @classmethod
     def label_share(cls, config: ClassifierConfig) -> float:
@@ -52,11 +50,6 @@ class Classification(Stage):
         if not self.inputs.n_outputs:
             raise ValueError("need class labels, got none")
         return InputSpec(shape.channels, shape.sfreq, shape.n_times, self.inputs.n_outputs)
-
-    @property
-    def sampling(self) -> ShuffledSegments:
-        """Every segment once an epoch."""
-        return ShuffledSegments(self._classifier.batch_size)
 
     def chance_loss(self, n_segments: int) -> float:
         """Cross-entropy of equal scores for all classes."""

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any, ClassVar
 
-import torch
 from torch import nn
 
 from emoray.methods.base import Inputs, Start
@@ -47,8 +46,7 @@ class FineTuning(Classification):
 
     def build(self) -> nn.Module:
         """Encoder, with the pretrained weights where there are any, and a new head."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with self.seeded():
             module = self.network()
         if "encoder" in self.starts:
             encoder = module.get_submodule("encoder")

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from emoray.batches.batch import Batch, Group
 from emoray.batches.distributed import gather_in_order
-from emoray.batches.sampling import ShuffledSegments
 from emoray.methods import counter_draws
 from emoray.methods.alignment import config as settings
 from emoray.methods.alignment import loss
@@ -42,7 +41,7 @@ from emoray.methods.alignment.model import (
     as_patches,
     reordered,
 )
-from emoray.methods.base import Inputs, PatchEncoder, Stage, Start, TargetName
+from emoray.methods.base import EachSegmentOnce, Inputs, PatchEncoder, Stage, Start, TargetName
 from emoray.methods.baselines.method import Training
 from emoray.methods.classification import Classification
 from emoray.methods.counter_draws import DropoutKey
@@ -53,7 +52,7 @@ from emoray.signals import Recipe
 from emoray.vocabulary.schema import Stream
 
 
-class Reconstruction(Stage):
+class Reconstruction(EachSegmentOnce):
     """The stage `reconstruct`: EEG through the encoder and back, without any label."""
 
     config_type = ReconstructionConfig
@@ -75,15 +74,9 @@ class Reconstruction(Stage):
         """The EEG's."""
         return Encoder(from_dict(EncoderConfig, config["encoder"]), inputs["eeg"], "eeg")
 
-    @property
-    def sampling(self) -> ShuffledSegments:
-        """Every segment once an epoch."""
-        return ShuffledSegments(self.config.batch_size)
-
     def build(self) -> Autoencoder:
         """Encoder and head, the same weights for the same seed."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with self.seeded():
             return Autoencoder(self.encoder(to_dict(self.config), self.inputs), self.config.masked)
 
     def losses(self, module: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
@@ -139,8 +132,7 @@ class _OnEncoder(Classification):
 
     def build(self) -> Classifier:
         """Encoder, with the start's weights where there is one, and a new layer of classes."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with self.seeded():
             encoder = self.encoder(to_dict(self.config), self.inputs)
             n_patches = _n_patches(self.config.encoder, self.inputs, self.streams)
             module = Classifier(encoder, n_patches, self.spec.n_outputs)
@@ -172,7 +164,7 @@ class EegBaseline(Training):
     recipes = settings.RECIPES
 
 
-class Alignment(Stage):
+class Alignment(EachSegmentOnce):
     """The stage `align`: ECG drawn to what a frozen teacher says of the EEG of the same time.
 
     The teacher is no part of the module: what it says of a segment, and of the segment with its
@@ -224,11 +216,6 @@ class Alignment(Stage):
         return Encoder(from_dict(EncoderConfig, config["encoder"]), inputs["ecg"], "ecg")
 
     @property
-    def sampling(self) -> ShuffledSegments:
-        """Every segment once an epoch."""
-        return ShuffledSegments(self.config.batch_size)
-
-    @property
     def loss_weights(self) -> Mapping[str, float]:
         """Eq. 4; of one level alone there is nothing to weight."""
         if self.config.levels != "both":
@@ -261,8 +248,7 @@ class Alignment(Stage):
     @cached_property
     def teacher(self) -> nn.Module:
         """Frozen, in evaluation mode; without a start one of new weights, for timing."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with self.seeded():
             if "teacher" in self.starts:
                 module = self.starts["teacher"].encoder(self.inputs)
             else:
@@ -314,8 +300,7 @@ class Alignment(Stage):
 
     def build(self) -> Student:
         """The ECG's encoder, the same weights for the same seed unless it starts from others."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with self.seeded():
             encoder = self.encoder(to_dict(self.config), self.inputs)
             module = Student(encoder, as_patches(self.teacher).width)
         if "student" in self.starts:

@@ -85,8 +85,7 @@ class Training(Classification):
 
     def build(self) -> Baseline:
         """The network; what is not in its pretrained weights is the same for the same seed."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.config.seed)
+        with self.seeded():
             return build(self.config.model, self.spec, self.config.weights)
 
     def losses(self, module: nn.Module, batch: Batch) -> Mapping[str, Tensor]:

@@ -71,8 +71,7 @@ class Pretraining(Stage):
 
     def build(self) -> EmodPretraining:
         """Encoder and projection head, the same weights for the same seed."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.config.seed)
+        with self.seeded():
             return EmodPretraining(self.config.encoder)
 
     def chance_loss(self, n_segments: int) -> float:
@@ -163,8 +162,7 @@ class Finetuning(Classification):
 
     def build(self) -> EmodClassifier:
         """Encoder, with the pretrained weights where there are any, and a new head."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.config.seed)
+        with self.seeded():
             module = EmodClassifier(self.config.encoder, self.inputs.n_outputs, self.config.head)
         if "encoder" in self.starts:
             module.encoder.load_state_dict(self.starts["encoder"].part("encoder"))

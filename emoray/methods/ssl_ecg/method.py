@@ -22,9 +22,8 @@ from torch import Tensor, nn
 
 from emoray.batches.batch import Batch
 from emoray.batches.distributed import gather_in_order
-from emoray.batches.sampling import ShuffledSegments
 from emoray.methods import counter_draws
-from emoray.methods.base import Inputs, Stage, Start
+from emoray.methods.base import EachSegmentOnce, Inputs, Stage, Start
 from emoray.methods.classification import Classification
 from emoray.methods.counter_draws import DropoutKey
 from emoray.methods.ecg_segments import RECIPES
@@ -36,7 +35,7 @@ from emoray.methods.ssl_ecg.transforms import versions
 from emoray.runtime.config import from_dict, to_dict
 
 
-class Pretext(Stage):
+class Pretext(EachSegmentOnce):
     """The stage `pretext`: which transformation a segment went through, without any label.
 
     Of one fold: a segment that tests is seen by no stage before it is scored.
@@ -61,19 +60,13 @@ class Pretext(Stage):
         return settings.rehearsal_pretext_config()
 
     @property
-    def sampling(self) -> ShuffledSegments:
-        """Every segment once an epoch."""
-        return ShuffledSegments(self.config.batch_size)
-
-    @property
     def loss_weights(self) -> Mapping[str, float]:
         """Of the tasks, by name."""
         return asdict(self.config.weights)
 
     def build(self) -> PretextNetwork:
         """Encoder and heads, the same weights for the same seed."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with self.seeded():
             return PretextNetwork(self.config)
 
     def chance_loss(self, n_segments: int) -> float:
@@ -141,8 +134,7 @@ class Emotion(Classification):
 
     def build(self) -> EmotionNetwork:
         """Encoder, with the pretext's weights where there are any, and new layers."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with self.seeded():
             module = EmotionNetwork(self.config, self.spec.n_outputs)
         if "encoder" in self.starts:
             module.encoder.load_state_dict(self.starts["encoder"].part("encoder"))

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from emoray.batches.batch import Batch
 from emoray.batches.distributed import gather_in_order
-from emoray.batches.sampling import ShuffledSegments
 from emoray.methods import counter_draws, ecg_segments
-from emoray.methods.base import Inputs, Stage, Start
+from emoray.methods.base import EachSegmentOnce, Inputs, Stage, Start
 from emoray.methods.conv_blocks import keys_of, segments_of
 from emoray.methods.counter_draws import DropoutKey
 from emoray.methods.fine_tuning import FineTuning
@@ -27,7 +26,7 @@ from emoray.methods.tf_c.loss import contrasts
 from emoray.methods.tf_c.model import Classifier, PretrainNetwork
 
 
-class Pretrain(Stage):
+class Pretrain(EachSegmentOnce):
     """The stage `pretrain`: views of a segment, its signal and its spectrum are to be alike."""
 
     config_type = PretrainConfig
@@ -44,11 +43,6 @@ class Pretrain(Stage):
         return settings.rehearsal_pretrain_config()
 
     @property
-    def sampling(self) -> ShuffledSegments:
-        """Every segment once an epoch."""
-        return ShuffledSegments(self.config.batch_size)
-
-    @property
     def loss_weights(self) -> Mapping[str, float]:
         """Of the three contrasts."""
         of_views = self.config.view_weight
@@ -56,8 +50,7 @@ class Pretrain(Stage):
 
     def build(self) -> PretrainNetwork:
         """The encoder, the same weights for the same seed."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with self.seeded():
             return PretrainNetwork(self.config.encoder, self.inputs["ecg"])
 
     def chance_loss(self, n_segments: int) -> float:

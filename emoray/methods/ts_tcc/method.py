@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 from emoray.batches.batch import Batch
 from emoray.batches.distributed import gather_in_order
-from emoray.batches.sampling import ShuffledSegments
 from emoray.methods import counter_draws, ecg_segments
-from emoray.methods.base import Inputs, Stage, Start
+from emoray.methods.base import EachSegmentOnce, Inputs, Stage, Start
 from emoray.methods.contrast import nt_xent
 from emoray.methods.conv_blocks import keys_of, segments_of
 from emoray.methods.counter_draws import DropoutKey
@@ -30,7 +29,7 @@ from emoray.methods.ts_tcc.loss import temporal_contrast
 from emoray.methods.ts_tcc.model import Classifier, PretrainNetwork
 
 
-class Pretrain(Stage):
+class Pretrain(EachSegmentOnce):
     """The stage `pretrain`: which segment's past fits a future, of two views of each."""
 
     config_type = PretrainConfig
@@ -47,11 +46,6 @@ class Pretrain(Stage):
         return settings.rehearsal_pretrain_config()
 
     @property
-    def sampling(self) -> ShuffledSegments:
-        """Every segment once an epoch."""
-        return ShuffledSegments(self.config.batch_size)
-
-    @property
     def loss_weights(self) -> Mapping[str, float]:
         """Of both contrasts."""
         return {
@@ -66,8 +60,7 @@ class Pretrain(Stage):
             ValueError: segments too short for their future.
         """
         self._n_ends()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with self.seeded():
             return PretrainNetwork(self.config, self.inputs["ecg"])
 
     def chance_loss(self, n_segments: int) -> float:
