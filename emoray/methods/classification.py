@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from emoray.batches.batch import Batch, Group
 from emoray.batches.distributed import gather_in_order
-from emoray.methods.base import EachSegmentOnce, Inputs, InputSpec, Start
+from emoray.methods.base import EachSegmentOnce, InputSpec
 from emoray.methods.counter_draws import DropoutKey
 from emoray.methods.settings import ClassifierConfig
 
@@ -27,11 +27,6 @@ class Classification(EachSegmentOnce):
     """
 
     target = "label"
-
-    def __init__(
-        self, config: ClassifierConfig, inputs: Inputs, starts: Mapping[str, Start]
-    ) -> None:
-        super().__init__(config, inputs, starts)
 
     @classmethod
     def label_share(cls, config: ClassifierConfig) -> float:
