@@ -13,7 +13,8 @@ import queue
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -54,6 +55,9 @@ NO_CONSTANTS = Constants(np.zeros(0, dtype=np.int64), {})
 
 DEPTH = 2
 """Batches that wait ready: one being taken, one behind it. More only costs memory."""
+
+STOP_S = 5.0
+"""Seconds that a closed feed waits for its thread, and no longer: storage may hang."""
 
 
 def with_coordinates(corpus: Corpus) -> Corpus:
@@ -156,17 +160,20 @@ class Feed(ABC):
         self.waited_s = 0.0
         self.n_bytes = 0
 
-    def batches(self, first_step: int, last_step: int) -> Iterator[Batch]:
-        """Batches of the steps `first_step` to `last_step - 1`, counted from the run's start."""
-        source = prefetched(self._make(range(first_step, last_step)))
-        while True:
-            began = time.perf_counter()
-            batch = next(source, None)
-            self.waited_s += time.perf_counter() - began
-            if batch is None:
-                return
-            self.n_bytes += sum(_bytes_of(group) for group in batch.groups)
-            yield batch
+    def batches(self, first_step: int, last_step: int) -> Generator[Batch]:
+        """Batches of the steps `first_step` to `last_step - 1`, counted from the run's start.
+
+        Whoever may leave them before the last one closes them; nothing is read after that.
+        """
+        with closing(prefetched(self._make(range(first_step, last_step)))) as source:
+            while True:
+                began = time.perf_counter()
+                batch = next(source, None)
+                self.waited_s += time.perf_counter() - began
+                if batch is None:
+                    return
+                self.n_bytes += sum(_bytes_of(group) for group in batch.groups)
+                yield batch
 
     @abstractmethod
     def _make(self, steps: range) -> Iterator[Batch]:
@@ -368,8 +375,11 @@ class _End:
     """Comes after the last item."""
 
 
-def prefetched(source: Iterator[Item]) -> Iterator[Item]:
-    """Run an iterator in a thread, `DEPTH` items ahead; its errors reach the caller."""
+def prefetched(source: Iterator[Item]) -> Generator[Item]:
+    """Run an iterator in a thread, `DEPTH` items ahead; its errors reach the caller.
+
+    Once closed it asks for no further item, and waits `STOP_S` for the one that is being made.
+    """
     ready: queue.Queue[Item | BaseException | _End] = queue.Queue(maxsize=DEPTH)
     stopped = threading.Event()
 
@@ -391,7 +401,8 @@ def prefetched(source: Iterator[Item]) -> Iterator[Item]:
         except BaseException as error:  # whatever it is, the training thread must see it
             put(error)
 
-    threading.Thread(target=run, name="feed", daemon=True).start()
+    thread = threading.Thread(target=run, name="feed", daemon=True)
+    thread.start()
     try:
         while not isinstance(item := ready.get(), _End):
             if isinstance(item, BaseException):
@@ -399,3 +410,5 @@ def prefetched(source: Iterator[Item]) -> Iterator[Item]:
             yield item
     finally:
         stopped.set()
+        if thread is not threading.current_thread():  # which may collect what nobody closed
+            thread.join(STOP_S)

@@ -95,28 +95,29 @@ def train(
     n_steps = stage.epochs * steps_per_epoch
     parallel = in_parallel(module, device)
     log.rest_is_no_step()
-    for batch in feed.batches(first_step, n_steps):
-        rate = learning_rate(
-            stage.optimizer, batch.step, steps_per_epoch=steps_per_epoch, n_epochs=stage.epochs
-        )
-        losses, norm = take_step(
-            stage, parallel, optimizer, batch.to(device, _weight_dtype(stage)), rate
-        )
-        log.add(losses, norm, rate, feed.waited_s)
-        done = batch.step + 1
-        at_checkpoint = done % checkpoint_every == 0 or done == n_steps
-        is_scored = score is not None and done % steps_per_epoch == 0
-        if at_checkpoint or is_scored or log.is_due():
-            listen(log.flush(done))
-        if score is not None and is_scored:
-            best = _better(best, score(module), module)
-            module.train()
-        if at_checkpoint:
-            checkpoints.save(
-                State(done, module.state_dict(), optimizer.state_dict(), log.history, best)
+    with contextlib.closing(feed.batches(first_step, n_steps)) as batches:
+        for batch in batches:
+            rate = learning_rate(
+                stage.optimizer, batch.step, steps_per_epoch=steps_per_epoch, n_epochs=stage.epochs
             )
-        if at_checkpoint or is_scored:
-            log.rest_is_no_step()
+            losses, norm = take_step(
+                stage, parallel, optimizer, batch.to(device, _weight_dtype(stage)), rate
+            )
+            log.add(losses, norm, rate, feed.waited_s)
+            done = batch.step + 1
+            at_checkpoint = done % checkpoint_every == 0 or done == n_steps
+            is_scored = score is not None and done % steps_per_epoch == 0
+            if at_checkpoint or is_scored or log.is_due():
+                listen(log.flush(done))
+            if score is not None and is_scored:
+                best = _better(best, score(module), module)
+                module.train()
+            if at_checkpoint:
+                checkpoints.save(
+                    State(done, module.state_dict(), optimizer.state_dict(), log.history, best)
+                )
+            if at_checkpoint or is_scored:
+                log.rest_is_no_step()
     if best is not None:
         module.load_state_dict(dict(best.model))
     return Trained(module, log.history, best, first_step)

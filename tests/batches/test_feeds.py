@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -113,16 +115,29 @@ def test_an_error_while_gathering_reaches_the_worker(tmp_path: Path) -> None:
         list(feed.batches(0, 2))
 
 
-def test_an_abandoned_feed_lets_its_thread_go(corpus: Corpus) -> None:
-    import threading
+def test_once_closed_a_feed_reads_nothing(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    gather, closed, late = CorpusDataset.gather, threading.Event(), []
 
+    def slow(self: CorpusDataset, rows: Any, **how: Any) -> Any:
+        time.sleep(0.05)
+        found = gather(self, rows, **how)
+        late.append(closed.is_set())
+        return found
+
+    monkeypatch.setattr(CorpusDataset, "gather", slow)
     batches = feed_of(corpus, plan_of(corpus)).batches(0, 1000)
     next(batches)
     batches.close()
-    for thread in threading.enumerate():
-        if thread.name == "feed":
-            thread.join(timeout=5)
-            assert not thread.is_alive()
+    closed.set()
+    assert not [thread for thread in threading.enumerate() if thread.name == "feed"]
+    assert set(late) == {False}
+
+
+def test_a_feed_that_nobody_closes_lets_its_thread_go(corpus: Corpus) -> None:
+    batches = feed_of(corpus, plan_of(corpus)).batches(0, 1000)
+    next(batches)
+    del batches
+    assert not [thread for thread in threading.enumerate() if thread.name == "feed"]
 
 
 def test_a_float16_corpus_stays_float16_until_it_reaches_the_device(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -256,7 +257,7 @@ class Diverging(Pretraining):
 
 def test_a_loss_that_is_not_finite_ends_the_run_by_its_step(corpus: Corpus) -> None:
     plan = RoundPlan(pools(corpus.datasets, {}), seed=0, rounds_per_step=2)
-    with pytest.raises(FloatingPointError, match=r"loss is inf at step 2"):
+    with pytest.raises(FloatingPointError, match=r"loss is inf at step 2") as raised:
         loop.train(
             Diverging(TINY),
             feed_of(corpus, plan),
@@ -265,6 +266,9 @@ def test_a_loss_that_is_not_finite_ends_the_run_by_its_step(corpus: Corpus) -> N
             checkpoint_every=100,
             device=torch.device("cpu"),
         )
+    # Though the error, and with it all that the loop held, is still here.
+    assert raised.tb is not None
+    assert not [thread for thread in threading.enumerate() if thread.name == "feed"]
 
 
 @pytest.mark.parametrize(
