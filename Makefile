@@ -33,8 +33,9 @@ lint: install-test
 types: install-test
 	$(BIN)/mypy
 
+# A process on each core, which computes on that one alone.
 fast: install-test
-	$(PYTEST) -m 'not slow and not ray'
+	OMP_NUM_THREADS=1 $(PYTEST) -n auto --dist loadfile -m 'not slow and not ray'
 
 slow: install-test
 	$(PYTEST) -m 'slow or ray'
