@@ -1,0 +1,1 @@
+"""A search over settings: suggestions of an Optuna study, scored by fold and by person."""
