@@ -163,19 +163,16 @@ class Reproduction:
 
     def _config(self, row: PaperRow, stage: StageOfRow) -> Any:
         """A stage's settings: the paper's (or a rehearsal's), the row's, its own, the user's."""
-        assert row.reproduce is not None
         kind = _kind(stage)
         config = kind.rehearsal() if self.rehearsal else kind.config_type()
-        fields = dotted_fields(kind.config_type)
         if self.rehearsal and kind.scope == "corpus":
             config = kind.sharing(config, self.n_workers)
-        rows = {name: value for name, value in row.reproduce.set.items() if name in fields}
         users = {
             name.removeprefix(f"{stage.stage}."): value
             for name, value in self.set.items()
             if name.startswith(f"{stage.stage}.")
         }
-        config = set_all(config, {**rows, **stage.set, **users})
+        config = set_all(config, {**_set_by_row(row, stage), **users})
         model = getattr(config, "model", "")
         if model not in self.weights:
             return config
@@ -285,6 +282,19 @@ class Reproduction:
 
     def _seed(self, seed: int) -> int:
         return self.seeds[0] if self.pretrain_seeds == "one" else seed
+
+
+def row_settings(row: PaperRow, stage: StageOfRow) -> Any:
+    """A stage's settings as the paper has them for this row; where it is silent, ours."""
+    return set_all(_kind(stage).config_type(), _set_by_row(row, stage))
+
+
+def _set_by_row(row: PaperRow, stage: StageOfRow) -> dict[str, Any]:
+    """Settings that a row gives a stage, by dotted name: those of all its stages, then its own."""
+    assert row.reproduce is not None
+    fields = dotted_fields(_kind(stage).config_type)
+    of_all = {name: value for name, value in row.reproduce.set.items() if name in fields}
+    return {**of_all, **stage.set}
 
 
 def check_datasets(paper: Paper, asked: Sequence[str], known: Sequence[str]) -> None:

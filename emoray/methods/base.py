@@ -244,6 +244,14 @@ class Stage(ABC):
         return config
 
     @classmethod
+    def unread(cls, config: Any) -> tuple[str, ...]:
+        """Settings that nothing reads as the others are: dotted fields, or groups of them.
+
+        To search one would be in vain. Those that a start decides are found by `following`.
+        """
+        return ()
+
+    @classmethod
     def published_weights(cls, config: Any) -> Mapping[str, Any] | None:
         """What names weights that these settings take from elsewhere, `words` among it; or None."""
         return None

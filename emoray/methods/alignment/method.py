@@ -47,7 +47,7 @@ from emoray.methods.classification import Classification
 from emoray.methods.counter_draws import DropoutKey
 from emoray.methods.ssl_ecg.config import EncoderConfig as ConvolutionConfig
 from emoray.methods.ssl_ecg.model import Encoder as Convolutions
-from emoray.runtime.config import from_dict, to_dict
+from emoray.runtime.config import dotted_fields, from_dict, to_dict
 from emoray.signals import Recipe
 from emoray.vocabulary.schema import Stream
 
@@ -157,6 +157,11 @@ class Teaching(_OnEncoder):
         """The EEG's."""
         return Reconstruction.encoder(config, inputs)
 
+    @classmethod
+    def unread(cls, config: ClassificationConfig) -> tuple[str, ...]:
+        """What is of the ECG's encoder alone."""
+        return ("student", "convolutions", "leads")
+
 
 class EegBaseline(Training):
     """The stage `eeg_baseline`: a network of EEG alone, on segments cut as the pairs are."""
@@ -206,6 +211,21 @@ class Alignment(EachSegmentOnce):
             raise ValueError("need a student that SSL-ECG trained, got another")
         stored = from_dict(ConvolutionConfig, student["encoder"])
         return replace(config, student="convolutions", convolutions=stored, leads=student["leads"])
+
+    @classmethod
+    def unread(cls, config: AlignmentConfig) -> tuple[str, ...]:
+        """Of the encoder that is not the student, of the level that is left out, of no shuffle."""
+        of_level = {
+            "both": (),
+            "patch": ("alpha", "tau_sequence"),
+            "sequence": ("alpha", "tau_patch"),
+        }
+        return (
+            *_of_other_student(config.student),
+            *of_level[config.levels],
+            *(() if config.shuffle else ("n_shuffles",)),
+            *(() if cls.target == "va" else ("d_max",)),
+        )
 
     @classmethod
     def encoder(cls, config: Mapping[str, Any], inputs: Inputs) -> nn.Module:
@@ -375,9 +395,21 @@ class EcgClassification(_OnEncoder):
     streams: ClassVar[tuple[Stream, ...]] = ("ecg",)
 
     @classmethod
+    def unread(cls, config: ClassificationConfig) -> tuple[str, ...]:
+        """Of the encoder that is not the student."""
+        return _of_other_student(config.student)
+
+    @classmethod
     def encoder(cls, config: Mapping[str, Any], inputs: Inputs) -> nn.Module:
         """The ECG's."""
         return Alignment.encoder(config, inputs)
+
+
+def _of_other_student(student: settings.Student) -> tuple[str, ...]:
+    """Settings of the encoder that a student is not; of both the length of patches is read."""
+    if student == "patches":
+        return ("convolutions", "leads")
+    return tuple(f"encoder.{name}" for name in dotted_fields(EncoderConfig) if name != "patch_s")
 
 
 def _n_patches(config: EncoderConfig, inputs: Inputs, streams: Sequence[Stream]) -> int:

@@ -60,6 +60,11 @@ class Pretraining(Stage):
         return Encoder(from_dict(EncoderConfig, config["encoder"]))
 
     @classmethod
+    def unread(cls, config: Config) -> tuple[str, ...]:
+        """The radius, where no V-A distance is looked at."""
+        return () if config.loss.objective == "soft_va" else ("loss.d_max",)
+
+    @classmethod
     def sharing(cls, config: Config, n_workers: int) -> Config:
         """A round for each worker."""
         return replace(config, rounds_per_step=n_workers)
