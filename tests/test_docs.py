@@ -238,12 +238,14 @@ def test_the_worked_evaluation_is_one_that_a_paper_may_have() -> None:
     assert (found.dataset, found.target) == ("dreamer", Cut("arousal", 3))
 
 
-def test_the_worked_search_parameter_is_a_field_of_emods_settings() -> None:
-    from emoray.methods.emod.config import Config
+def test_the_worked_search_parameter_can_be_searched(tmp_path: Path) -> None:
+    from emoray.experiments.search.space import read_space
 
-    (table,) = tomllib.loads(example("toml", "[encoder.n_layers]"))["encoder"].items()
-    name, parameter = table
-    assert parameter["low"] <= getattr(Config().encoder, name) <= parameter["high"]
+    path = tmp_path / "emod.toml"
+    shipped = page("search_spaces/emod.toml")
+    path.write_text(shipped + example("toml", "[pretrain.encoder.n_layers]"))
+    (*_, added) = read_space(path).parameters
+    assert (added.name, added.published) == ("pretrain.encoder.n_layers", 3)
 
 
 def test_the_worked_row_of_a_table_is_emods() -> None:
