@@ -92,8 +92,10 @@ WAVES: dict[str, tuple[float, float, float, float]] = {
 }
 HEART_RATE_PER_AROUSAL = 0.035
 """Change of the log heart rate for one unit of arousal: 70 bpm become 80 at the top."""
-ARRHYTHMIA_PER_VALENCE = 0.15
+ARRHYTHMIA_PER_VALENCE = 0.30
 """Change of the log amplitude of respiratory sinus arrhythmia for one unit of valence."""
+MOST_ARRHYTHMIA = 0.12
+"""Amplitude that it does not pass: the vagus saturates, and neighbouring beats stay alike."""
 MOMENTS_AT_HEART = 2.5
 """Times as much as a presentation's emotion do moments of the EEG move the heart. With 1 their
 effect on the rate of 10 s, 1 % (SD), would hide behind what the heart does by itself."""
@@ -493,6 +495,7 @@ def _beats_N(
     log_rate_G = np.log(person.heart_rate_bpm / 60) + HEART_RATE_PER_AROUSAL * va_2G[1]
     log_rate_G += rng.normal(0, 0.03)
     breath_G = person.arrhythmia * np.exp(ARRHYTHMIA_PER_VALENCE * va_2G[0] + rng.normal(0, 0.15))
+    breath_G = MOST_ARRHYTHMIA * np.tanh(breath_G / MOST_ARRHYTHMIA)
     phase = rng.uniform(0, 2 * np.pi, 2)
     wave_G = breath_G * np.sin(2 * np.pi * person.breaths_hz * grid_G + phase[0])
     wave_G += 0.015 * np.sin(2 * np.pi * 0.09 * grid_G + phase[1])
