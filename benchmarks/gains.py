@@ -177,10 +177,10 @@ def _aligned(row: str, config: alignment.AlignmentConfig) -> Arm:
 
 
 ALIGNMENT = Claim(
-    words="valence by a heart alone, people apart, 10 % of its labels given, all to the EEG's teacher",
-    tuned="Tuned on DREAMER's rehearsal data, one of its folds: the teacher's share of labels (with "
-    "10 % nothing was gained), the student's strides, epochs, and the rating (arousal is learned "
-    "from ECG alone as soon); nothing was tuned on AMIGOS'.",
+    words="valence by a heart alone, people apart, 10 % of its labels given, all of the teacher's",
+    tuned="Tuned on DREAMER's rehearsal data, one of its folds: the teacher's share of labels "
+    "(with 10 % nothing was gained), the student's strides, epochs, the rating (arousal is learned "
+    "from ECG alone as soon), and how far hearts follow valence; nothing was tuned on AMIGOS'.",
     told_on=On(_whole("amigos", "valence"), n_subjects=12, duration_s=60.5),
     tuned_on=On(_whole("dreamer", "valence"), n_subjects=12, duration_s=60.5),
     arms=(
