@@ -202,7 +202,7 @@ def test_no_searched_field_is_unread(path: Path) -> None:
     assert space.row.reproduce is not None
     for stage in space.row.reproduce.stages:
         kind = methods.stage(stage.method, stage.stage)
-        unread = kind.unread(followed(space.row, stage, {}))
+        unread = kind.unread(followed(space.row, stage, {}), stage.starts)
         fields = dotted_values(kind.config_type())
         for name in unread:
             assert any(field == name or field.startswith(f"{name}.") for field in fields), name

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -244,10 +244,14 @@ class Stage(ABC):
         return config
 
     @classmethod
-    def unread(cls, config: Any) -> tuple[str, ...]:
+    def unread(cls, config: Any, starts: Collection[str]) -> tuple[str, ...]:
         """Settings that nothing reads as the others are: dotted fields, or groups of them.
 
         To search one would be in vain. Those that a start decides are found by `following`.
+
+        Args:
+            config: the others.
+            starts: roles of what it starts from.
         """
         return ()
 

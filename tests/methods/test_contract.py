@@ -6,6 +6,7 @@ Shapes: B segments, C channels, T samples, S segments of a dataset, K classes.
 from __future__ import annotations
 
 import importlib
+import itertools
 import pkgutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -29,7 +30,7 @@ from emoray.methods.base import Inputs, Stage, Start, StreamSpec
 from emoray.methods.baselines.model import MODELS
 from emoray.methods.settings import OptimizerConfig
 from emoray.results import published
-from emoray.runtime.config import from_dict, set_all, to_dict
+from emoray.runtime.config import dotted_values, from_dict, set_all, to_dict
 from emoray.training import loop
 from emoray.training.batch_norm import over_all_workers
 from emoray.training.optimizers import make_optimizer
@@ -385,6 +386,30 @@ def test_its_losses_are_named_finite_scalars(case: Case) -> None:
             assert loss.isfinite()
     chance = stage.chance_loss(Made(stage).plan.n_segments_per_step)
     assert chance is None or 0 < chance < 100
+
+
+@every_case
+def test_settings_that_it_says_nothing_reads_change_no_loss(case: Case) -> None:
+    stage = stage_of(case)
+    values = dotted_values(config_of(stage))
+    unread = case.kind.unread(config_of(stage), case.starts)
+    below = {name: [f for f in values if f == name or f.startswith(f"{name}.")] for name in unread}
+    assert all(below.values()), "names a field that there is not"
+    want = first_losses(stage)
+    for name in itertools.chain.from_iterable(below.values()):
+        if isinstance(values[name], int | float) and not isinstance(values[name], bool):
+            other = stage_of(case, **{name: other_than(values[name])})
+            assert first_losses(other) == want, name
+
+
+def other_than(value: float) -> float:
+    """Twice as much, and of a share one that is a share too."""
+    return value + (1 - value) / 2 if 0 < value < 1 else 2 * value
+
+
+def first_losses(stage: Stage) -> dict[str, float]:
+    module = stage.build()
+    return {name: loss.item() for name, loss in stage.losses(module, batches(stage)[0]).items()}
 
 
 @every_case

@@ -186,7 +186,8 @@ class _Reader:
         config = row_settings(row, stages[of])
         if field not in (fields := sorted(dotted_fields(kind.config_type))):
             raise self._wrong(at, f"need a field of {of} ({', '.join(fields)}), got {field!r}")
-        if field == "seed" or any(_is_below(field, one) for one in kind.unread(config)):
+        unread = kind.unread(config, stages[of].starts)
+        if field == "seed" or any(_is_below(field, one) for one in unread):
             raise self._wrong(at, f"nothing reads {field} as {row.name!r} is set")
         distribution = self._distribution(at, found)
         value = dotted_values(config)[field]

@@ -13,7 +13,7 @@ Source: Wu et al., "Cross-Modal Contrastive Learning for Emotion Recognition". T
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -158,7 +158,7 @@ class Teaching(_OnEncoder):
         return Reconstruction.encoder(config, inputs)
 
     @classmethod
-    def unread(cls, config: ClassificationConfig) -> tuple[str, ...]:
+    def unread(cls, config: ClassificationConfig, starts: Collection[str]) -> tuple[str, ...]:
         """What is of the ECG's encoder alone."""
         return ("student", "convolutions", "leads")
 
@@ -213,7 +213,7 @@ class Alignment(EachSegmentOnce):
         return replace(config, student="convolutions", convolutions=stored, leads=student["leads"])
 
     @classmethod
-    def unread(cls, config: AlignmentConfig) -> tuple[str, ...]:
+    def unread(cls, config: AlignmentConfig, starts: Collection[str]) -> tuple[str, ...]:
         """Of the encoder that is not the student, of the level that is left out, of no shuffle."""
         of_level = {
             "both": (),
@@ -221,7 +221,7 @@ class Alignment(EachSegmentOnce):
             "sequence": ("alpha", "tau_patch"),
         }
         return (
-            *_of_other_student(config.student),
+            *(_of_other_student(config.student) if "teacher" in starts else ()),
             *of_level[config.levels],
             *(() if config.shuffle else ("n_shuffles",)),
             *(() if cls.target == "va" else ("d_max",)),
@@ -395,7 +395,7 @@ class EcgClassification(_OnEncoder):
     streams: ClassVar[tuple[Stream, ...]] = ("ecg",)
 
     @classmethod
-    def unread(cls, config: ClassificationConfig) -> tuple[str, ...]:
+    def unread(cls, config: ClassificationConfig, starts: Collection[str]) -> tuple[str, ...]:
         """Of the encoder that is not the student."""
         return _of_other_student(config.student)
 

@@ -6,7 +6,7 @@ Source: Chen et al., EMOD, "V-A Guided Contrastive Learning". Their settings are
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -60,7 +60,7 @@ class Pretraining(Stage):
         return Encoder(from_dict(EncoderConfig, config["encoder"]))
 
     @classmethod
-    def unread(cls, config: Config) -> tuple[str, ...]:
+    def unread(cls, config: Config, starts: Collection[str]) -> tuple[str, ...]:
         """The radius, where no V-A distance is looked at."""
         return () if config.loss.objective == "soft_va" else ("loss.d_max",)
 
