@@ -45,7 +45,7 @@ def by_symbol(name: str) -> dict[str, object]:
 
 
 def test_what_the_papers_say_is_the_point_that_is_tried_first() -> None:
-    # EMOD, 3.1: "the temperature ... 0.07", d_max of Eq. 5; SSL-ECG's released code and 4.3.
+    # EMOD's tau and d_max; SSL-ECG's released code, and the rate of its paper.
     assert by_symbol("emod") == {"tau": 0.07, "d_max": 5.0}
     found = by_symbol("ssl_ecg")
     assert (found["warp"], found["SNR"], found["rate"]) == (1.05, 15.0, 1e-3)

@@ -2,7 +2,7 @@
 
     ask a point -> its folds, one after another -> people's scores -> given up, or all folds -> tell
 
-One object decides; whoever runs fold trials (Ray Tune in `tuning`, a loop in a test) only asks what
+One object decides; whoever runs fold trials (so far a loop in a test) only asks what
 is next and says how it ended. All that it knows lies in the study, so that a search goes on from
 its journal after any death: what ran when the process died runs again, what had ended does not.
 """
